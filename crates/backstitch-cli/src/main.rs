@@ -1,0 +1,2 @@
+//! The daemon and the operator's hand.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The first workflow: a gateway from the pool, its DNS name, its vhost, its handshake.

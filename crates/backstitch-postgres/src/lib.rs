@@ -1,0 +1,1 @@
+//! Postgres in a box: find binaries, start, reuse, stop.

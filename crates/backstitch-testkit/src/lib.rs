@@ -1,0 +1,1 @@
+//! Effect ledger, fault injection and the helpers that wait for facts.

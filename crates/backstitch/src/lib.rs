@@ -1,0 +1,1 @@
+//! Durable workflows on Postgres whose steps can be taken back.
