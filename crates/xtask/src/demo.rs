@@ -1,0 +1,52 @@
+//! The demo's way to the screen: set-up, build, and the program that shows it.
+
+use anyhow::Result;
+
+use crate::command::{self, cargo};
+use crate::parts::Parts;
+use crate::setup;
+
+/// What the reader chose.
+#[derive(clap::Args)]
+pub struct Choices {
+    /// Keep everything up at the end, until Ctrl-C
+    #[arg(long)]
+    stay: bool,
+    /// Show it without PowerDNS and nginx, with stand-ins of ours; the last line says so
+    #[arg(long)]
+    stand_ins: bool,
+}
+
+/// Sets up, builds, shows.
+pub fn demo(choices: &Choices) -> Result<()> {
+    let mut parts = Parts::default();
+    parts.then("set-up", || {
+        setup::ensure(if choices.stand_ins {
+            &[setup::POSTGRES]
+        } else {
+            setup::DEMO
+        })
+    });
+    parts.then("build", || {
+        // Both binaries: the demo starts the daemon that lies beside it.
+        command::run(
+            cargo(&["build", "--locked", "-p", "backstitch-cli", "--bins"]).env("SQLX_OFFLINE", "true"),
+        )
+    });
+    parts.then("demo", || {
+        let mut show = cargo(&[
+            "run",
+            "--quiet",
+            "--locked",
+            "-p",
+            "backstitch-cli",
+            "--bin",
+            "backstitch-demo",
+            "--",
+        ]);
+        show.args(choices.stay.then_some("--stay"))
+            .args(choices.stand_ins.then_some("--stand-ins"));
+        command::run(show.env("SQLX_OFFLINE", "true"))
+    });
+    parts.finish()
+}

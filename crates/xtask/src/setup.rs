@@ -1,0 +1,222 @@
+//! What a machine must have for the tests and the demo, and how it gets what is missing.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::command;
+use crate::parts::seconds;
+
+/// A program of the machine that something of ours stands on.
+pub struct Need {
+    name: &'static str,
+    why: &'static str,
+    /// Debian's names for it.
+    packages: &'static [&'static str],
+    is_here: fn() -> bool,
+    /// Without it some tests say that they were left out; nothing else suffers.
+    optional: bool,
+}
+
+pub const POSTGRES: Need = Need {
+    name: "Postgres",
+    why: "keeps the journal",
+    packages: &["postgresql", "postgresql-client"],
+    is_here: || postgres_binaries().is_some(),
+    optional: false,
+};
+
+pub const NGINX: Need = Need {
+    name: "nginx",
+    why: "carries the routes that gateway.start writes",
+    packages: &["nginx"],
+    is_here: || program("nginx").is_some(),
+    optional: false,
+};
+
+pub const POWERDNS: Need = Need {
+    name: "PowerDNS with SQLite",
+    why: "answers for the names that gateway.start registers",
+    packages: &["pdns-server", "pdns-backend-sqlite3"],
+    is_here: || program("pdns_server").is_some() && library("pdns/libgsqlite3backend.so"),
+    optional: false,
+};
+
+pub const PGBOUNCER: Need = Need {
+    name: "PgBouncer",
+    why: "stands between worker and Postgres in one test",
+    packages: &["pgbouncer"],
+    is_here: || program("pgbouncer").is_some(),
+    optional: false,
+};
+
+pub const FAKETIME: Need = Need {
+    name: "libfaketime",
+    why: "sets the clock of one process wrong in one test",
+    packages: &["libfaketime"],
+    is_here: || library("faketime/libfaketime.so.1"),
+    optional: true,
+};
+
+/// What `cargo xtask demo` shows.
+pub const DEMO: &[Need] = &[POSTGRES, NGINX, POWERDNS];
+/// What the whole suite stands on.
+pub const TESTS: &[Need] = &[POSTGRES, NGINX, POWERDNS, PGBOUNCER, FAKETIME];
+
+/// Installs what is missing; a look at a few files when nothing is.
+pub fn ensure(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !(need.is_here)()).collect();
+    if missing.is_empty() {
+        println!(
+            "nothing to install: {} here",
+            listed(needs.iter().map(|need| need.name))
+        );
+        return Ok(());
+    }
+    for need in &missing {
+        println!(
+            "missing: {}, which {} ({})",
+            need.name,
+            need.why,
+            need.packages.join(", ")
+        );
+    }
+    if !on_debian() {
+        return by_hand(&missing);
+    }
+    install(&missing)?;
+    let absent: Vec<&&Need> = missing
+        .iter()
+        .filter(|need| !need.optional && !(need.is_here)())
+        .collect();
+    if !absent.is_empty() {
+        bail!(
+            "installed, and still not found: {}",
+            listed(absent.iter().map(|need| need.name))
+        );
+    }
+    Ok(())
+}
+
+/// The directory with `initdb`, `postgres`, `pg_ctl` and `psql`.
+pub fn postgres_binaries() -> Option<PathBuf> {
+    let chosen = env::var_os("BACKSTITCH_PG_BIN").map(PathBuf::from);
+    let mut debian: Vec<(u32, PathBuf)> = entries(Path::new("/usr/lib/postgresql"))
+        .filter_map(|path| Some((path.file_name()?.to_str()?.parse().ok()?, path.join("bin"))))
+        .collect();
+    debian.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
+    let complete = |path: &PathBuf| {
+        ["initdb", "postgres", "pg_ctl", "psql"]
+            .iter()
+            .all(|name| path.join(name).is_file())
+    };
+    chosen
+        .into_iter()
+        .chain(debian.into_iter().map(|(_, path)| path))
+        .chain(search_path())
+        .find(complete)
+}
+
+fn install(missing: &[&Need]) -> Result<()> {
+    let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
+    println!(
+        "installing with apt-get: {} (no service is started)",
+        packages.join(" ")
+    );
+    let began = Instant::now();
+    let script = ["sh", "-c", include_str!("install.sh"), "install.sh"];
+    let mut apt = if command::succeeds(Command::new("sh").args(["-c", r#"[ "$(id -u)" = 0 ]"#])) {
+        Command::new(script[0])
+    } else if program("sudo").is_some() {
+        println!("as root, with sudo");
+        let mut sudo = Command::new("sudo");
+        sudo.arg(script[0]);
+        sudo
+    } else {
+        bail!(
+            "neither root nor sudo is here; as root: apt-get install {}",
+            packages.join(" ")
+        );
+    };
+    let status = apt.args(&script[1..]).args(&packages).status()?;
+    if !status.success() {
+        bail!(
+            "apt-get failed ({status}); as root: apt-get update && apt-get install {}",
+            packages.join(" ")
+        );
+    }
+    println!("installed in {}", seconds(began.elapsed()));
+    Ok(())
+}
+
+fn by_hand(missing: &[&Need]) -> Result<()> {
+    let needed = |name: &str| missing.iter().any(|need| !need.optional && need.name == name);
+    if !missing.iter().any(|need| !need.optional) {
+        println!("going on without what is optional");
+        return Ok(());
+    }
+    let rows = [
+        (POSTGRES.name, "postgresql@17", "postgresql-server", "postgresql"),
+        (NGINX.name, "nginx", "nginx", "nginx"),
+        (POWERDNS.name, "pdns", "pdns pdns-backend-sqlite", "powerdns"),
+        (PGBOUNCER.name, "pgbouncer", "pgbouncer", "pgbouncer"),
+    ];
+    let mut lines = ["brew install", "dnf install", "pacman -S"].map(String::from);
+    for (name, brew, dnf, pacman) in rows {
+        if needed(name) {
+            for (line, package) in lines.iter_mut().zip([brew, dnf, pacman]) {
+                line.push(' ');
+                line.push_str(package);
+            }
+        }
+    }
+    bail!(
+        "this machine has no apt-get, so please install it with the package manager you have:\n  {}\n\
+         Postgres elsewhere? Set BACKSTITCH_PG_BIN to the directory of its initdb.",
+        lines.join("\n  ")
+    );
+}
+
+fn on_debian() -> bool {
+    Path::new("/etc/debian_version").exists() && program("apt-get").is_some()
+}
+
+/// A program on the path, or where distributions keep servers that plain users don't have on theirs.
+fn program(name: &str) -> Option<PathBuf> {
+    search_path()
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
+}
+
+fn search_path() -> impl Iterator<Item = PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let servers = ["/usr/sbin", "/usr/local/sbin", "/sbin", "/opt/homebrew/bin"].map(PathBuf::from);
+    env::split_paths(&path)
+        .chain(servers)
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+/// A file below a library directory, also where Debian puts it per architecture.
+fn library(file: &str) -> bool {
+    let roots = ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homebrew/lib"].map(PathBuf::from);
+    roots
+        .iter()
+        .any(|root| root.join(file).exists() || entries(root).any(|directory| directory.join(file).exists()))
+}
+
+fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+}
+
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}

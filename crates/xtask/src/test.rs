@@ -1,0 +1,81 @@
+//! The whole suite: every test of the workspace, real servers included.
+
+use anyhow::Result;
+
+use crate::command::{self, cargo};
+use crate::parts::Parts;
+use crate::setup;
+
+/// Sets up, builds, runs. `arguments` go to `cargo test` as they are.
+pub fn test(arguments: &[String]) -> Result<()> {
+    let mut parts = Parts::default();
+    let mut cases = Cases::default();
+    parts.then("set-up", || setup::ensure(setup::TESTS));
+    parts.then("build", || {
+        let ours = arguments.iter().take_while(|argument| *argument != "--");
+        command::run(
+            cargo(&["test", "--workspace", "--locked", "--no-run"])
+                .args(ours)
+                .env("SQLX_OFFLINE", "true"),
+        )
+    });
+    parts.then("tests", || {
+        let mut test = cargo(&["test", "--workspace", "--locked"]);
+        command::run_and_see(test.args(arguments).env("SQLX_OFFLINE", "true"), |line| {
+            cases.count(line)
+        })
+    });
+    let ended = parts.finish();
+    println!(
+        "{} passed, {} failed, {} ignored",
+        cases.passed, cases.failed, cases.ignored
+    );
+    ended
+}
+
+/// Cargo counts per test binary; this is the sum.
+#[derive(Default)]
+struct Cases {
+    passed: u32,
+    failed: u32,
+    ignored: u32,
+}
+
+impl Cases {
+    /// Reads `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; …`.
+    fn count(&mut self, line: &str) {
+        let Some((_, counts)) = line
+            .strip_prefix("test result: ")
+            .and_then(|rest| rest.split_once(". "))
+        else {
+            return;
+        };
+        for count in counts.split("; ") {
+            match count
+                .split_once(' ')
+                .map(|(number, what)| (number.parse::<u32>(), what))
+            {
+                Some((Ok(number), "passed")) => self.passed += number,
+                Some((Ok(number), "failed")) => self.failed += number,
+                Some((Ok(number), "ignored")) => self.ignored += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cases;
+
+    #[test]
+    fn the_counts_of_all_test_binaries_are_added_up() {
+        let mut cases = Cases::default();
+        cases.count(
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+        );
+        cases.count("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
+        cases.count("test that_prints ... test result: odd");
+        assert_eq!((cases.passed, cases.failed, cases.ignored), (15, 2, 1));
+    }
+}
