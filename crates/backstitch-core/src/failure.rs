@@ -1,0 +1,157 @@
+//! What went wrong, in words for a person and a code for a program.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Position;
+use crate::limits::MESSAGE_BYTES_MAX;
+
+/// A failure as the journal keeps it. The code is for programs, the message for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A short stable word, such as `no_gateway_available`.
+    pub code: Cow<'static, str>,
+    /// What happened, in lower case, with the chain of its sources.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of this code. Null characters are replaced and an overlong message is cut, so that an error can
+    /// always be journaled.
+    #[must_use]
+    pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if message.contains('\0') {
+            message = message.replace('\0', "\u{FFFD}");
+        }
+        if message.len() > MESSAGE_BYTES_MAX {
+            message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+            message.push_str(" … (cut)");
+        }
+        let mut code = code.into();
+        if code.contains('\0') {
+            code = code.replace('\0', "\u{FFFD}").into();
+        }
+        Self { code, message }
+    }
+
+    /// A failure of this code whose message is `error` and the chain of its sources.
+    #[must_use]
+    pub fn from_error(code: impl Into<Cow<'static, str>>, error: &dyn Error) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            // Many errors repeat their source in their own text.
+            if !message.contains(&text) {
+                message.push_str(": ");
+                message.push_str(&text);
+            }
+            source = cause.source();
+        }
+        Self::new(code, message)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.code)
+    }
+}
+
+impl Error for Failure {}
+
+/// What an attempt of a step says when it did not succeed. The variant is what the engine can do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StepError {
+    /// Transient, or nobody knows: back off and try again with the same key.
+    #[error("{0}, to be tried again")]
+    Retry(#[source] Failure),
+    /// Permanent, and something may have happened: the step is compensated.
+    #[error("{0}")]
+    Fail(#[source] Failure),
+    /// Permanent, and nothing happened: there is nothing to take back of this step.
+    #[error("{0}")]
+    Rejected(#[source] Failure),
+}
+
+impl StepError {
+    /// Transient or unknown.
+    #[must_use]
+    pub fn retry(code: impl Into<Cow<'static, str>>, message: impl fmt::Display) -> Self {
+        Self::Retry(Failure::new(code, message.to_string()))
+    }
+
+    /// Permanent, effect unknown.
+    #[must_use]
+    pub fn fail(code: impl Into<Cow<'static, str>>, message: impl fmt::Display) -> Self {
+        Self::Fail(Failure::new(code, message.to_string()))
+    }
+
+    /// Permanent, nothing happened.
+    #[must_use]
+    pub fn rejected(code: impl Into<Cow<'static, str>>, message: impl fmt::Display) -> Self {
+        Self::Rejected(Failure::new(code, message.to_string()))
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn failure(&self) -> &Failure {
+        match self {
+            Self::Retry(failure) | Self::Fail(failure) | Self::Rejected(failure) => failure,
+        }
+    }
+}
+
+/// What a workflow's function sees of a step that finally failed. No residue of that step is left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("step {step} (position {position}) failed: {failure}")]
+pub struct StepFailed {
+    /// The step's name.
+    pub step: String,
+    /// Where it stood.
+    pub position: Position,
+    /// Its error.
+    pub failure: Failure,
+}
+
+/// How a workflow's function gives up. A `?` on a step makes one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{failure}")]
+pub struct WorkflowError {
+    /// The error that the caller gets.
+    pub failure: Failure,
+    /// The step it came from; none when the function itself gave up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+}
+
+impl WorkflowError {
+    /// The function gives up for a reason of its own.
+    #[must_use]
+    pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { failure: Failure::new(code, message), step: None }
+    }
+}
+
+impl From<StepFailed> for WorkflowError {
+    fn from(failed: StepFailed) -> Self {
+        Self { failure: failed.failure, step: Some(failed.step) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_message_can_be_journaled() {
+        let failure = Failure::new("c\0", format!("a\0b{}", "é".repeat(MESSAGE_BYTES_MAX)));
+        assert!(!failure.message.contains('\0') && !failure.code.contains('\0'));
+        assert!(failure.message.len() < MESSAGE_BYTES_MAX + 20);
+        assert!(failure.message.ends_with("(cut)"));
+    }
+}

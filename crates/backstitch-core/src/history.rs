@@ -1,0 +1,342 @@
+//! What a journal amounts to: one slot per step, and which way the workflow goes.
+
+use chrono::{DateTime, Utc};
+
+use crate::failure::Failure;
+use crate::id::{Direction, Position, Seq};
+use crate::json::Json;
+use crate::record::{AttemptId, Backward, Cause, Intent, Outcome, Stitch, Turn, Verdict};
+
+/// Everything that a journal says, folded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    slots: Vec<Slot>,
+    rows: u32,
+    unwinding: Option<Cause>,
+    end: Option<Turn>,
+}
+
+/// One step: what was asked, and how it went in both directions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Its name.
+    pub step: String,
+    /// Its version when it began.
+    pub version: u32,
+    /// Its fields.
+    pub input: Json,
+    /// How it is taken back.
+    pub backward: Backward,
+    /// Whether effect and outcome are one transaction. Then it happened if and only if it succeeded.
+    pub transactional: bool,
+    /// The attempts forward.
+    pub run: Side,
+    /// The attempts back.
+    pub compensate: Side,
+}
+
+/// The attempts of one step in one direction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Side {
+    /// How many have begun.
+    pub begun: u32,
+    /// How many ended in an error, a timeout or a panic.
+    pub failed: u32,
+    /// Whether the last one has no outcome.
+    pub open: bool,
+    /// The final verdict: succeeded, failed or rejected.
+    pub settled: Option<Verdict>,
+    /// The error of the last attempt that had one.
+    pub failure: Option<Failure>,
+    /// When the first one began, by the database's clock. None before.
+    pub first_begun_at: Option<DateTime<Utc>>,
+    /// When the last attempt with an unknown effect began. None where no effect is unknown.
+    pub unknown_since: Option<DateTime<Utc>>,
+    /// When the last failed one ended; none before, and none again once an operator said "retry".
+    pub failed_at: Option<DateTime<Utc>>,
+}
+
+/// A journal that breaks the rules. Nobody guesses what it means: the workflow waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the journal is corrupt at seq {seq}: {what}")]
+pub struct Corrupt {
+    /// Which row.
+    pub seq: Seq,
+    /// Which rule.
+    pub what: &'static str,
+}
+
+impl History {
+    /// Adds the next row, which the database wrote `at`.
+    ///
+    /// # Errors
+    /// When the row breaks one of the journal's rules (I1, I3, I4, I5, I6, I7). The history is then of no further use.
+    pub fn apply(&mut self, seq: Seq, stitch: &Stitch, at: DateTime<Utc>) -> Result<(), Corrupt> {
+        self.add(seq, stitch, at).map_err(|what| Corrupt { seq, what })
+    }
+
+    /// Folds a whole journal.
+    ///
+    /// # Errors
+    /// At the first row that breaks a rule.
+    pub fn fold<'a>(rows: impl IntoIterator<Item = (Seq, &'a Stitch, DateTime<Utc>)>) -> Result<Self, Corrupt> {
+        let mut history = Self::default();
+        for (seq, stitch, at) in rows {
+            history.apply(seq, stitch, at)?;
+        }
+        Ok(history)
+    }
+
+    /// The seq of the next row.
+    #[must_use]
+    pub fn seq_next(&self) -> Seq {
+        Seq(self.rows)
+    }
+
+    /// Every step begun, in the order of positions.
+    pub fn slots(&self) -> impl DoubleEndedIterator<Item = (Position, &Slot)> {
+        self.slots.iter().enumerate().map(|(index, slot)| (position(index), slot))
+    }
+
+    /// The step at this position, if it has begun.
+    #[must_use]
+    pub fn slot(&self, position: Position) -> Option<&Slot> {
+        self.slots.get(position.0 as usize)
+    }
+
+    /// How many steps have begun.
+    #[must_use]
+    pub fn steps_begun(&self) -> u32 {
+        position(self.slots.len()).0
+    }
+
+    /// Why the workflow is on its way back; none while it goes forward.
+    #[must_use]
+    pub fn unwinding(&self) -> Option<&Cause> {
+        self.unwinding.as_ref()
+    }
+
+    /// How it ended; none before.
+    #[must_use]
+    pub fn end(&self) -> Option<&Turn> {
+        self.end.as_ref()
+    }
+
+    /// Whether there is no way back any more. A pivot in doubt counts as passed.
+    #[must_use]
+    pub fn past_pivot(&self) -> bool {
+        self.past_pivot_before(position(self.slots.len()))
+    }
+
+    /// Whether a step before this position is a pivot that may have happened.
+    #[must_use]
+    pub fn past_pivot_before(&self, position: Position) -> bool {
+        let before = &self.slots[..self.slots.len().min(position.0 as usize)];
+        before.iter().any(|slot| slot.backward == Backward::Pivot && slot.may_have_happened())
+    }
+
+    fn add(&mut self, seq: Seq, stitch: &Stitch, at: DateTime<Utc>) -> Result<(), &'static str> {
+        check(seq.0 == self.rows, "seq has a gap or a repetition (I1)")?;
+        check(self.end.is_none(), "a row follows the end (I7)")?;
+        check(!stitch.is_empty(), "the row says nothing")?;
+        match stitch {
+            Stitch { outcome: Some(outcome), intent: Some(intent), turn } if stitch.is_transactional() => {
+                check(turn.is_none(), "a transactional row turns")?;
+                self.begin(intent, at, true)?;
+                self.settle(outcome, at)?;
+            }
+            Stitch { outcome, turn, intent } => {
+                if let Some(outcome) = outcome {
+                    self.settle(outcome, at)?;
+                }
+                if let Some(turn) = turn {
+                    self.turn(turn)?;
+                }
+                if let Some(intent) = intent {
+                    check(self.end.is_none(), "an intent follows the end (I7)")?;
+                    self.begin(intent, at, false)?;
+                }
+            }
+        }
+        self.rows += 1;
+        Ok(())
+    }
+
+    fn begin(&mut self, intent: &Intent, at: DateTime<Utc>, transactional: bool) -> Result<(), &'static str> {
+        let AttemptId { position, direction, attempt } = intent.attempt;
+        let index = position.0 as usize;
+        match direction {
+            Direction::Run => {
+                check(self.unwinding.is_none(), "a step runs after unwinding began (I4)")?;
+                check(self.slots[..index.min(self.slots.len())].iter().all(Slot::is_delivered), "an earlier step is open")?;
+                if index == self.slots.len() {
+                    let input = intent.input.clone().ok_or("the first attempt carries no input")?;
+                    self.slots.push(Slot {
+                        step: intent.step.clone(),
+                        version: intent.version,
+                        input,
+                        backward: intent.backward,
+                        transactional,
+                        run: Side::default(),
+                        compensate: Side::default(),
+                    });
+                }
+            }
+            Direction::Compensate => {
+                let later = self.slots.get(index + 1..).ok_or("a step that never began is compensated")?;
+                let independent = self.slots.get(index).is_some_and(|slot| slot.backward == Backward::Independent);
+                check(
+                    independent && self.unwinding.is_some() || !later.iter().any(Slot::owes_compensation),
+                    "a step is compensated before a later one (I6)",
+                )?;
+            }
+        }
+        let unwinding = self.unwinding.is_some();
+        let slot = self.slots.get_mut(index).ok_or("a position is left out")?;
+        check(slot.step == intent.step, "an attempt names another step than the first one did")?;
+        if direction == Direction::Compensate {
+            check(slot.owes_compensation(), "a step that owes nothing is compensated")?;
+            check(unwinding || slot.has_failed(), "a step that did not fail is compensated before unwinding")?;
+        }
+        let side = slot.side_mut(direction);
+        check(side.settled.is_none(), "a settled step is tried again (I3)")?;
+        check(attempt == side.begun + 1, "attempts are not counted one by one")?;
+        side.begun = attempt;
+        side.open = true;
+        side.first_begun_at.get_or_insert(at);
+        if !transactional {
+            side.unknown_since = Some(at);
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, outcome: &Outcome, at: DateTime<Utc>) -> Result<(), &'static str> {
+        let AttemptId { position, direction, attempt } = outcome.attempt;
+        let slot = self.slots.get_mut(position.0 as usize).ok_or("an outcome of a step that never began")?;
+        let side = slot.side_mut(direction);
+        check(side.open && attempt == side.begun, "an outcome without its intent, or a second one (I3)")?;
+        side.open = false;
+        if let Some(failure) = outcome.verdict.failure() {
+            side.failure = Some(failure.clone());
+        }
+        match &outcome.verdict {
+            Verdict::Succeeded(_) | Verdict::Failed(_) | Verdict::Rejected(_) => {
+                check(
+                    direction == Direction::Run || matches!(outcome.verdict, Verdict::Succeeded(_)),
+                    "a compensation gives up (I12)",
+                )?;
+                side.settled = Some(outcome.verdict.clone());
+                if matches!(outcome.verdict, Verdict::Failed(_)) {
+                    side.failed += 1;
+                    side.failed_at = Some(at);
+                } else if attempt == 1 {
+                    // The only attempt, and it is known how it ended.
+                    side.unknown_since = None;
+                }
+            }
+            Verdict::Retry(_) | Verdict::InDoubt(_) => {
+                side.failed += 1;
+                side.failed_at = Some(at);
+            }
+            Verdict::HandedBack => {}
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, turn: &Turn) -> Result<(), &'static str> {
+        match turn {
+            Turn::Unwinding(cause) => {
+                check(self.unwinding.is_none(), "unwinding began twice")?;
+                check(!self.past_pivot(), "unwinding began past the pivot")?;
+                self.unwinding = Some(cause.clone());
+            }
+            Turn::Retry(_) => {
+                for slot in &mut self.slots {
+                    slot.run.failed_at = None;
+                    slot.compensate.failed_at = None;
+                }
+            }
+            Turn::Completed => {
+                check(self.unwinding.is_none(), "a workflow completes after unwinding began (I4)")?;
+                check(self.slots.iter().all(Slot::is_delivered), "a workflow completes with an open step")?;
+                self.end = Some(turn.clone());
+            }
+            Turn::Compensated => {
+                check(self.unwinding.is_some(), "compensated without unwinding")?;
+                check(!self.slots.iter().any(Slot::owes_compensation), "compensated with a step still owed (I5)")?;
+                self.end = Some(turn.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Slot {
+    /// What the step handed over, once it succeeded.
+    #[must_use]
+    pub fn output(&self) -> Option<&Json> {
+        match &self.run.settled {
+            Some(Verdict::Succeeded(output)) => Some(output),
+            _ => None,
+        }
+    }
+
+    /// Whether it failed for good.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        matches!(self.run.settled, Some(Verdict::Failed(_) | Verdict::Rejected(_)))
+    }
+
+    /// Whether its effect, or part of it, may be there.
+    #[must_use]
+    pub fn may_have_happened(&self) -> bool {
+        match self.run.settled {
+            Some(Verdict::Succeeded(_)) => true,
+            Some(Verdict::Rejected(_)) => false,
+            _ => self.run.begun > 0 && !self.transactional,
+        }
+    }
+
+    /// Whether its compensation has succeeded.
+    #[must_use]
+    pub fn is_compensated(&self) -> bool {
+        self.compensate.settled.is_some()
+    }
+
+    /// Whether it must still be taken back if the workflow is.
+    #[must_use]
+    pub fn owes_compensation(&self) -> bool {
+        self.may_have_happened()
+            && !self.is_compensated()
+            && matches!(self.backward, Backward::AfterAllLater | Backward::Independent)
+    }
+
+    /// Whether the function has, or may be given, its result: it succeeded, or it failed and left no residue.
+    fn is_delivered(&self) -> bool {
+        self.output().is_some() || self.has_failed() && !self.owes_compensation()
+    }
+
+    /// The attempts in this direction.
+    #[must_use]
+    pub fn side(&self, direction: Direction) -> &Side {
+        match direction {
+            Direction::Run => &self.run,
+            Direction::Compensate => &self.compensate,
+        }
+    }
+
+    fn side_mut(&mut self, direction: Direction) -> &mut Side {
+        match direction {
+            Direction::Run => &mut self.run,
+            Direction::Compensate => &mut self.compensate,
+        }
+    }
+}
+
+fn check(holds: bool, what: &'static str) -> Result<(), &'static str> {
+    if holds { Ok(()) } else { Err(what) }
+}
+
+fn position(index: usize) -> Position {
+    Position(u32::try_from(index).expect("a journal has fewer than 2^32 positions"))
+}
