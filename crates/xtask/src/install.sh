@@ -37,13 +37,17 @@ chmod 755 "$policy"
 mkdir -p "${no_cluster%/*}"
 echo 'create_main_cluster = false' >"$no_cluster"
 
-apt-get update -qq
-apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 "$@"
+# What apt-get has to say matters when it fails.
+log=$(mktemp)
+if ! { apt-get update -q && apt-get install -q -y --no-install-recommends "$@"; } </dev/null >"$log" 2>&1; then
+    cat "$log" >&2
+    rm -f "$log"
+    exit 1
+fi
+rm -f "$log"
 
 if [ -d /run/systemd/system ]; then
     for service in $services; do
-        if systemctl cat "$service.service" >/dev/null 2>&1; then
-            systemctl disable --quiet "$service.service" || :
-        fi
+        systemctl disable --quiet "$service.service" 2>/dev/null || : # what was not asked for is not there
     done
 fi

@@ -25,7 +25,7 @@ pub struct Need {
 pub const POSTGRES: Need = Need {
     name: "Postgres",
     why: "keeps the journal",
-    packages: &["postgresql", "postgresql-client"],
+    packages: &["postgresql"],
     is_here: || postgres_binaries().is_some(),
     optional: false,
 };
