@@ -39,7 +39,7 @@ echo 'create_main_cluster = false' >"$no_cluster"
 
 # What apt-get has to say matters when it fails.
 log=$(mktemp)
-if ! { apt-get update -q && apt-get install -q -y --no-install-recommends "$@"; } </dev/null >"$log" 2>&1; then
+if ! { apt-get update -q && apt-get install -q -y --no-install-recommends --no-upgrade "$@"; } </dev/null >"$log" 2>&1; then
     cat "$log" >&2
     rm -f "$log"
     exit 1

@@ -1,5 +1,6 @@
 //! What a machine must have for the tests and the demo, and how it gets what is missing.
 
+use std::cmp::Reverse;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -77,6 +78,12 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
         );
         return Ok(());
     }
+    if let Some(chosen) = env::var_os("BACKSTITCH_PG_BIN").filter(|_| !(POSTGRES.is_here)()) {
+        bail!(
+            "BACKSTITCH_PG_BIN is {}, and there is no initdb, postgres, pg_ctl and psql",
+            chosen.display()
+        );
+    }
     for need in &missing {
         println!(
             "missing: {}, which {} ({})",
@@ -102,23 +109,34 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
     Ok(())
 }
 
-/// The directory with `initdb`, `postgres`, `pg_ctl` and `psql`.
+/// The directory with `initdb`, `postgres`, `pg_ctl` and `psql`: the chosen one, or the newest of the first place that has one.
 pub fn postgres_binaries() -> Option<PathBuf> {
-    let chosen = env::var_os("BACKSTITCH_PG_BIN").map(PathBuf::from);
-    let mut debian: Vec<(u32, PathBuf)> = entries(Path::new("/usr/lib/postgresql"))
-        .filter_map(|path| Some((path.file_name()?.to_str()?.parse().ok()?, path.join("bin"))))
-        .collect();
-    debian.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
+    const VERSIONED: [(&str, &str); 5] = [
+        ("/usr/lib/postgresql", ""),                       // Debian, Ubuntu
+        ("/usr", "pgsql-"),                                // Red Hat and its kin
+        ("/opt/homebrew/opt", "postgresql@"),              // Homebrew on Apple silicon
+        ("/usr/local/opt", "postgresql@"),                 // Homebrew on Intel
+        ("/home/linuxbrew/.linuxbrew/opt", "postgresql@"), // Homebrew on Linux
+    ];
     let complete = |path: &PathBuf| {
         ["initdb", "postgres", "pg_ctl", "psql"]
             .iter()
             .all(|name| path.join(name).is_file())
     };
-    chosen
-        .into_iter()
-        .chain(debian.into_iter().map(|(_, path)| path))
-        .chain(search_path())
-        .find(complete)
+    if let Some(chosen) = env::var_os("BACKSTITCH_PG_BIN") {
+        return Some(PathBuf::from(chosen)).filter(complete);
+    }
+    let packaged = VERSIONED.iter().flat_map(|(parent, before)| {
+        let mut found: Vec<(u32, PathBuf)> = entries(Path::new(parent))
+            .filter_map(|path| {
+                let version = path.file_name()?.to_str()?.strip_prefix(before)?.parse().ok()?;
+                Some((version, path.join("bin")))
+            })
+            .collect();
+        found.sort_by_key(|(version, _)| Reverse(*version));
+        found.into_iter().map(|(_, path)| path)
+    });
+    packaged.chain(search_path()).find(complete)
 }
 
 fn install(missing: &[&Need]) -> Result<()> {
