@@ -32,7 +32,8 @@ pub struct Binaries {
 
 /// The newest Postgres of the first place that has one.
 ///
-/// In order: the directory named by `BACKSTITCH_PG_BIN` (and then nothing else), the system's packages, Homebrew, `PATH`.
+/// In order: the directory named by `BACKSTITCH_PG_BIN` (and then nothing else), the system's packages,
+/// Homebrew, `PATH`.
 ///
 /// # Errors
 /// [`Error::NoBinaries`] lists every place looked at.

@@ -14,7 +14,8 @@ use crate::pid_file;
 use crate::running::Running;
 use crate::server;
 
-/// A directory that is or becomes a Postgres: its data, its socket, its log. It is a name; holding it runs nothing.
+/// A directory that is or becomes a Postgres: its data, its socket, its log. It is a name; holding it runs
+/// nothing.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), backstitch_postgres::Error> {
@@ -38,8 +39,8 @@ pub enum Durability {
     /// Nothing that was acknowledged. A server that runs as a throwaway is refused.
     #[default]
     Full,
-    /// Everything: `fsync`, `full_page_writes` and `synchronous_commit` are off. For tests that say so. A server that
-    /// already runs durably is reused as it is.
+    /// Everything, as `fsync` is off; a crash of Postgres alone still takes nothing. For tests that say so. A
+    /// server that already runs durably is reused as it is.
     Throwaway,
 }
 
@@ -80,8 +81,8 @@ pub enum Status {
 impl Cluster {
     /// The cluster in `directory`, durable.
     ///
-    /// The directory need not exist; if it does it is empty or has been a cluster before. Root hands it over to user
-    /// `postgres` (or else `nobody`), as Postgres refuses to run as root.
+    /// The directory need not exist; if it does it is empty or has been a cluster before. Root hands it over
+    /// to user `postgres` (or else `nobody`), as Postgres refuses to run as root.
     pub fn at(directory: impl Into<PathBuf>) -> Cluster {
         Cluster {
             directory: directory.into(),
@@ -104,12 +105,13 @@ impl Cluster {
 
     /// Makes the data if there is none, starts the server unless it runs, and waits until it answers.
     ///
-    /// May be called by any number of processes at once: one makes and starts, all get the same server. The server
-    /// outlives them all, whichever way they die, until [`Cluster::stop`].
+    /// May be called by any number of processes at once: one makes and starts, all get the same server. The
+    /// server outlives them all, whichever way they die, until [`Cluster::stop`].
     ///
     /// # Errors
     /// [`Error::NoBinaries`] and [`Error::NoBinariesOfVersion`] if a server has to be started and cannot be;
-    /// [`Error::UnfitDirectory`] below root's home, for someone else's directory and the like; [`Error::Throwaway`];
+    /// [`Error::UnfitDirectory`] below root's home, for someone else's directory and the like;
+    /// [`Error::Throwaway`];
     /// [`Error::Tool`] with the end of the log; [`Error::Silent`] after two minutes.
     pub async fn start(&self) -> Result<Running, Error> {
         let layout = Layout::new(&self.directory)?;

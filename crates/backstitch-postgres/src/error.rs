@@ -8,7 +8,8 @@ use std::time::Duration;
 pub enum Error {
     /// No directory holds `initdb`, `pg_ctl` and `postgres`.
     #[error(
-        "no postgres binaries found; looked in: {}; run `apt-get install postgresql` (or `brew install postgresql@17`), \
+        "no postgres binaries found; looked in: {}; \
+         run `apt-get install postgresql` (or `brew install postgresql@17`), \
          or set BACKSTITCH_PG_BIN to the directory that holds initdb",
         .looked.join(", ")
     )]
@@ -19,7 +20,8 @@ pub enum Error {
 
     /// The data was made by a major version that is not installed.
     #[error(
-        "the data in {} was made by postgres {wanted}, and only {} is installed; run `apt-get install postgresql-{wanted}`, \
+        "the data in {} was made by postgres {wanted}, and only {} is installed; \
+         run `apt-get install postgresql-{wanted}`, \
          or set BACKSTITCH_PG_BIN to its directory",
         .data.display(),
         .found.join(", ")
@@ -44,7 +46,8 @@ pub enum Error {
 
     /// Postgres refuses to run as root, and there is nobody else to run it as.
     #[error(
-        "postgres refuses to run as root, and there is neither a user postgres nor a user nobody in /etc/passwd; run `useradd --system postgres`"
+        "postgres refuses to run as root, and /etc/passwd has neither a user postgres nor a user nobody; \
+         run `useradd --system postgres`"
     )]
     NoUser,
 
@@ -100,7 +103,8 @@ pub enum Error {
 
     /// The running server may lose what it acknowledged, and the caller asked for one that does not.
     #[error(
-        "postgres in {} runs with fsync off, as a throwaway, and durability was asked for; stop it first, or choose another directory",
+        "postgres in {} runs with fsync off, as a throwaway, and durability was asked for; \
+         stop it first, or choose another directory",
         .directory.display()
     )]
     Throwaway {

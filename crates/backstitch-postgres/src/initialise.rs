@@ -32,8 +32,8 @@ log_checkpoints = off
 
 /// Makes the data directory. The lock is held.
 ///
-/// A kill at any moment leaves either no data directory or a finished one: `initdb` works under another name, which is
-/// a new one each time, since the `initdb` of a killed process may live on for a while.
+/// A kill at any moment leaves either no data directory or a finished one: `initdb` works under another name,
+/// which is a new one each time, since the `initdb` of a killed process may live on for a while.
 pub(crate) async fn initialise(
     layout: &Layout,
     owner: &Owner,
@@ -67,6 +67,8 @@ async fn initdb(
     command.args(["--auth-local", "trust", "--auth-host", "reject"]);
     // Sorted by bytes: the same on every machine, and after every upgrade of libc.
     command.args(["--encoding", "UTF8", "--locale", "C"]);
+    // A disk that returns what was not written is found out.
+    command.arg("--data-checksums");
     if durability == Durability::Throwaway {
         command.arg("--no-sync");
     }

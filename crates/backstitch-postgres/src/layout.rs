@@ -27,7 +27,8 @@ impl Layout {
             Some(name) if name.contains(['"', '`', '$', '\\']) || name.contains(char::is_control) => {
                 Err(Error::unfit(
                     directory,
-                    "its name has a quote, a dollar, a backslash or a control character, which pg_ctl would hand to a shell",
+                    "its name has a quote, a dollar, a backslash or a control character, \
+                     which pg_ctl would hand to a shell; choose another",
                 ))
             }
             Some(_) => Ok(Layout { directory: absolute }),
@@ -39,7 +40,8 @@ impl Layout {
         self.directory.join("data")
     }
 
-    /// What `initdb` fills before it becomes the data; a new one each time, as an orphaned `initdb` may still be writing.
+    /// What `initdb` fills before it becomes the data; a new one each time, as an orphaned `initdb` may still
+    /// be writing.
     pub fn data_in_the_making(&self) -> PathBuf {
         let unique = uuid::Uuid::new_v4().simple().to_string();
         self.directory.join(format!("{}{unique}", Layout::IN_THE_MAKING))

@@ -1,17 +1,20 @@
 //! Postgres in a box: find binaries, start, reuse, stop.
 //!
-//! Backstitch needs a Postgres, and whoever tries it out should not have to set one up. A [`Cluster`] is a directory;
-//! [`Cluster::start`] makes it one with data in it, starts a server there unless one runs, and answers with how to reach
-//! it. What holds:
+//! Backstitch needs a Postgres, and whoever tries it out should not have to set one up. A [`Cluster`] is a
+//! directory;
+//! [`Cluster::start`] makes it one with data in it, starts a server there unless one runs, and answers with
+//! how to reach it. What holds:
 //!
-//! - **Nothing listens on the network.** The only way in is a Unix socket in a directory only its owner (and root) enters.
+//! - **Nothing listens on the network.** The only way in is a Unix socket in a directory only its owner (and
+//!   root) enters.
 //! - **The server outlives whoever started it**, killed or not. A worker that dies takes no database with it.
 //! - **What is acknowledged is kept**, unless [`Durability::Throwaway`] was asked for.
-//! - **Any number of processes may start at once**; a file lock lets one do the work. A kill at any moment leaves either
-//!   no data or finished data.
-//! - **It runs as root too**, which Postgres itself refuses: root hands the directory to user `postgres` or `nobody`.
+//! - **Any number of processes may start at once**; a file lock lets one do the work. A kill at any moment
+//!   leaves either no data or finished data.
+//! - **It runs as root too**, which Postgres itself refuses: root hands the directory to user `postgres` or
+//!   `nobody`.
 //!
-//! For tests there is [`test`]: a fresh database in one shared server, or a server of one's own to kill.
+//! For tests there is [`mod@test`]: a fresh database in one shared server, or a server of one's own to kill.
 
 mod binaries;
 mod cluster;
@@ -48,8 +51,8 @@ pub fn default_directory() -> PathBuf {
     state.unwrap_or_else(env::temp_dir).join("backstitch/postgres")
 }
 
-/// The URL of the database to work with: `DATABASE_URL` where it is set, as it is; otherwise `database` in `cluster`,
-/// which is started, and in which the database is made, if need be.
+/// The URL of the database to work with: `DATABASE_URL` where it is set, as it is; otherwise `database` in
+/// `cluster`, which is started, and in which the database is made, if need be.
 ///
 /// # Errors
 /// As [`Cluster::start`] and [`Running::ensure_database`].

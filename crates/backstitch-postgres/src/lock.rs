@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(150);
 /// Between two tries; `flock` can only wait by blocking a thread.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The right to make, start or stop a cluster, across processes. Given back on drop, and by the kernel on death.
+/// The right to make, start or stop a cluster, across processes. Given back on drop, and by the kernel on
+/// death.
 pub(crate) struct Lock {
     _file: File,
 }

@@ -1,7 +1,7 @@
 //! As which user does the server run, and can that user get at its directory?
 //!
-//! Postgres refuses to run as root. Root therefore hands the directory to user `postgres`, or else `nobody`, and runs
-//! the programs as that user; a plain user runs them as himself.
+//! Postgres refuses to run as root. Root therefore hands the directory to user `postgres`, or else `nobody`,
+//! and runs the programs as that user; a plain user runs them as himself.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -28,7 +28,7 @@ impl Owner {
     pub fn of(directory: &Path) -> Result<Owner, Error> {
         let me = Owner::me();
         let found = match fs::symlink_metadata(directory) {
-            Ok(found) if !found.is_dir() => return Err(Error::unfit(directory, "it is not a directory")),
+            Ok(found) if !found.is_dir() => return Err(not_a_directory(directory)),
             Ok(found) => Some(found),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(Error::io("looking at", directory)(error)),
@@ -64,10 +64,10 @@ impl Owner {
 
     /// Makes `directory` if need be, private to this user. Others may have made it at the same time.
     pub fn make_directory(&self, directory: &Path) -> Result<(), Error> {
+        self.must_reach(directory)?;
         if let Some(parent) = directory.parent() {
             make_ancestors(parent)?;
         }
-        self.must_reach(directory)?;
         match fs::DirBuilder::new().mode(0o700).create(directory) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 return Err(Error::io("making", directory)(error));
@@ -76,7 +76,7 @@ impl Owner {
         }
         let found = fs::symlink_metadata(directory).map_err(Error::io("looking at", directory))?;
         if !found.is_dir() {
-            return Err(Error::unfit(directory, "it is not a directory"));
+            return Err(not_a_directory(directory));
         }
         if found.uid() != self.uid {
             if Owner::me().uid != 0 || found.uid() != 0 {
@@ -104,7 +104,8 @@ impl Owner {
             if real.starts_with(root_home()) {
                 return Err(Error::unfit(
                     directory,
-                    "root's home is closed to the user postgres runs as; choose a directory outside, as /var/lib/backstitch/postgres",
+                    "root's home is closed to the user postgres runs as; \
+                     choose a directory outside, as /var/lib/backstitch/postgres",
                 ));
             }
             let found = fs::metadata(&real).map_err(Error::io("looking at", &real))?;
@@ -225,6 +226,13 @@ fn existing_ancestors(directory: &Path) -> impl Iterator<Item = PathBuf> {
 fn is_empty(directory: &Path) -> Result<bool, Error> {
     let mut entries = fs::read_dir(directory).map_err(Error::io("reading", directory))?;
     Ok(entries.next().is_none())
+}
+
+fn not_a_directory(directory: &Path) -> Error {
+    Error::unfit(
+        directory,
+        "it is not a directory; of a symbolic link, name what it leads to",
+    )
 }
 
 fn belongs_to(directory: &Path, uid: u32) -> Error {

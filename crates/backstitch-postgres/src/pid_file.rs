@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,6 +12,9 @@ use crate::error::Error;
 
 /// No process can have it: above `PID_MAX_LIMIT` of Linux, and every other system's.
 const NO_PROCESS: u32 = i32::MAX as u32;
+
+/// Beside the socket, in the same format.
+const SOCKET_LOCK: &str = ".s.PGSQL.5432.lock";
 
 /// What a server wrote of itself. It may be dead; [`live`] gives only living ones.
 #[derive(Debug, Clone)]
@@ -33,53 +36,62 @@ impl PidFile {
 
 /// The living server of a data directory, or none.
 pub(crate) fn live(data: &Path) -> Result<Option<PidFile>, Error> {
-    let Some(text) = read(data)? else {
+    let Some(text) = read(&path(data))? else {
         return Ok(None);
     };
     Ok(parse(&text).filter(|server| is_server_of(server.pid, data)))
 }
 
-/// Makes a pid file whose process is no longer a server name no process at all.
+/// Makes the lock files of a server that is gone name no process at all: its pid file and that of its socket.
 ///
-/// Postgres refuses to start while the process named there lives, and after a reboot, in a container or as a zombie
-/// nobody reaps, it may be someone else or a corpse. The file itself has to stay: from its other lines Postgres learns
-/// whether children of the dead server still use its shared memory.
-pub(crate) fn forget_the_dead(data: &Path) -> Result<(), Error> {
-    let Some(text) = read(data)? else {
-        return Ok(());
-    };
-    let Some((first, rest)) = text.split_once('\n') else {
-        return Ok(());
-    };
-    match first.trim().parse() {
-        Ok(pid) if exists(pid) && !is_server_of(pid, data) => {}
-        _ => return Ok(()),
+/// Postgres refuses to start while the process named there exists, and it may exist as a corpse nobody has
+/// reaped yet, or, after a reboot or in a container, be someone else. The files themselves have to stay: from
+/// the other lines Postgres learns whether children of the dead server still use its shared memory. The lock
+/// of the cluster is held.
+pub(crate) fn forget_the_dead(data: &Path, socket_directory: &Path) -> Result<(), Error> {
+    for path in [path(data), socket_directory.join(SOCKET_LOCK)] {
+        let Some(text) = read(&path)? else {
+            continue;
+        };
+        let Some((first, rest)) = text.split_once('\n') else {
+            continue;
+        };
+        let exists_as_other = |pid| exists(pid) && !is_server_of(pid, data);
+        if first.trim().parse().is_ok_and(exists_as_other) {
+            tracing::info!(postgres.pid = first, file = %path.display(), "forgetting a server that is gone");
+            replace(&path, &format!("{NO_PROCESS}\n{rest}"))?;
+        }
     }
-    let path = path(data);
-    tracing::warn!(
-        postgres.pid = first,
-        "postmaster.pid names a process that is not its server; correcting it"
-    );
-    let nofollow = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+    Ok(())
+}
+
+/// Whole or not at all: Postgres would not start over an empty one. It stays the property of its owner.
+fn replace(path: &Path, text: &str) -> Result<(), Error> {
+    let owner = fs::metadata(path).map_err(Error::io("looking at", path))?;
+    let making = path.with_extension("making");
+    fs::remove_file(&making).ok(); // of one who was killed here
     let mut file = OpenOptions::new()
         .write(true)
-        .truncate(true)
-        .custom_flags(nofollow)
-        .open(&path)
-        .map_err(Error::io("opening", &path))?;
-    file.write_all(format!("{NO_PROCESS}\n{rest}").as_bytes())
-        .map_err(Error::io("writing", &path))
+        .create_new(true)
+        .mode(0o600)
+        .open(&making)
+        .map_err(Error::io("making", &making))?;
+    file.write_all(text.as_bytes())
+        .map_err(Error::io("writing", &making))?;
+    fchown(&file, Some(owner.uid()), Some(owner.gid())).map_err(Error::io("handing over", &making))?;
+    file.sync_all().map_err(Error::io("syncing", &making))?;
+    fs::rename(&making, path).map_err(Error::io("replacing", path))
 }
 
 fn path(data: &Path) -> PathBuf {
     data.join("postmaster.pid")
 }
 
-fn read(data: &Path) -> Result<Option<String>, Error> {
-    match fs::read_to_string(path(data)) {
+fn read(path: &Path) -> Result<Option<String>, Error> {
+    match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io("reading", path(data))(error)),
+        Err(error) => Err(Error::io("reading", path)(error)),
     }
 }
 
@@ -118,11 +130,18 @@ fn is_server_of(pid: u32, data: &Path) -> bool {
     }
     // A server works in its data directory; only root and its own user may see that.
     match (fs::read_link(process.join("cwd")), data.canonicalize()) {
-        (Ok(working), Ok(data)) => working == data,
+        // If the data was removed under it, it still holds the socket, for the minute until it notices.
+        (Ok(working), Ok(data)) => working == data || working == deleted(&data),
         _ => name.ends_with("(postgres"),
     }
 }
 
+/// As Linux names a working directory that is gone.
+fn deleted(data: &Path) -> PathBuf {
+    PathBuf::from(format!("{} (deleted)", data.display()))
+}
+
+/// Whether there is such a process, be it a corpse.
 pub(crate) fn exists(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     // Without permission to signal it, it is there all the same.

@@ -15,8 +15,11 @@ pub const SUPERUSER: &str = "backstitch";
 /// The database every server has, to speak to it before there is another.
 const MAINTENANCE: &str = "postgres";
 
-/// A server that answered has answered within milliseconds; one that is frozen never will.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A server that answers does so within milliseconds; one that is frozen never will.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Making a database copies one, and dropping one waits for a checkpoint.
+const STATEMENT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What Postgres keeps of a name (`NAMEDATALEN` less the closing zero).
 const NAME_BYTES_MAX: usize = 63;
@@ -87,32 +90,28 @@ impl Running {
     /// [`Error::DatabaseName`], or [`Error::Database`] when the server does not answer or says no.
     pub async fn ensure_database(&self, name: &str) -> Result<(), Error> {
         let quoted = quote(name)?;
-        let doing = || format!("making database {name}");
-        let mut connection = self.connect(doing()).await?;
-        let found: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
-            .bind(name)
-            .fetch_one(&mut connection)
+        let make = async {
+            let mut connection = self.connect().await?;
+            let found: bool =
+                sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+                    .bind(name)
+                    .fetch_one(&mut connection)
+                    .await?;
+            if !found {
+                let statement = AssertSqlSafe(format!("create database {quoted}"));
+                match sqlx::raw_sql(statement).execute(&mut connection).await {
+                    Err(error) if !is_taken(&error) => return Err(error),
+                    _ => {}
+                }
+            }
+            connection.close().await
+        };
+        within(STATEMENT_PATIENCE, make)
             .await
             .map_err(|source| Error::Database {
-                doing: doing(),
+                doing: format!("making database {name}"),
                 source,
-            })?;
-        if !found {
-            let made = sqlx::raw_sql(AssertSqlSafe(format!("create database {quoted}")))
-                .execute(&mut connection)
-                .await;
-            match made {
-                Err(source) if !is_taken(&source) => {
-                    return Err(Error::Database {
-                        doing: doing(),
-                        source,
-                    });
-                }
-                _ => {}
-            }
-        }
-        connection.close().await.ok();
-        Ok(())
+            })
     }
 
     /// Drops the database if there is one, and throws out whoever uses it.
@@ -121,31 +120,65 @@ impl Running {
     /// [`Error::DatabaseName`], or [`Error::Database`] when the server does not answer or says no.
     pub async fn drop_database(&self, name: &str) -> Result<(), Error> {
         let quoted = quote(name)?;
-        let doing = || format!("dropping database {name}");
-        let mut connection = self.connect(doing()).await?;
-        sqlx::raw_sql(AssertSqlSafe(format!(
-            "drop database if exists {quoted} with (force)"
-        )))
-        .execute(&mut connection)
-        .await
-        .map_err(|source| Error::Database {
-            doing: doing(),
-            source,
-        })?;
-        connection.close().await.ok();
-        Ok(())
+        let drop = async {
+            let mut connection = self.connect().await?;
+            let statement = AssertSqlSafe(format!("drop database if exists {quoted} with (force)"));
+            sqlx::raw_sql(statement).execute(&mut connection).await?;
+            connection.close().await
+        };
+        within(STATEMENT_PATIENCE, drop)
+            .await
+            .map_err(|source| Error::Database {
+                doing: format!("dropping database {name}"),
+                source,
+            })
     }
 
-    /// A connection to the database every server has.
-    pub(crate) async fn connect(&self, doing: String) -> Result<PgConnection, Error> {
-        let source =
-            match tokio::time::timeout(CONNECT_TIMEOUT, self.connect_options(MAINTENANCE).connect()).await {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(source)) => source,
-                Err(_) => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
-            };
-        Err(Error::Database { doing, source })
+    /// A setting as the server has it now; asking is also how one learns that it answers.
+    pub(crate) async fn setting(&self, name: &str) -> Result<String, sqlx::Error> {
+        let ask = async {
+            let mut connection = self.connect().await?;
+            let setting = sqlx::query_scalar("select current_setting($1)")
+                .bind(name)
+                .fetch_one(&mut connection)
+                .await?;
+            connection.close().await?;
+            Ok(setting)
+        };
+        within(ANSWER_PATIENCE, ask).await
     }
+
+    /// The names of databases that start with a prefix.
+    pub(crate) async fn databases(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        let list = async {
+            let mut connection = self.connect().await?;
+            let names = sqlx::query_scalar("select datname from pg_database where starts_with(datname, $1)")
+                .bind(prefix)
+                .fetch_all(&mut connection)
+                .await?;
+            connection.close().await?;
+            Ok(names)
+        };
+        within(ANSWER_PATIENCE, list)
+            .await
+            .map_err(|source| Error::Database {
+                doing: format!("listing databases {prefix}*"),
+                source,
+            })
+    }
+
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        self.connect_options(MAINTENANCE).connect().await
+    }
+}
+
+/// What is done here holds no transaction, so it may be dropped in the middle.
+async fn within<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let in_time = tokio::time::timeout(patience, work).await;
+    in_time.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
 }
 
 /// Someone made the same database meanwhile: seen before (42P04) or after (23505) both looked.

@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sqlx::Connection;
-
 use crate::binaries::Binaries;
 use crate::cluster::{Durability, Stop};
 use crate::error::Error;
@@ -30,8 +28,8 @@ const CHILDREN_LINGER: &str = "is still in use";
 
 /// A way to the server of `layout`, which is started if it does not run. The lock is held.
 ///
-/// Whoever held the lock before may have been killed in the middle, so a server may be starting that we did not start,
-/// and one may appear at any moment: look, act, look again.
+/// Whoever held the lock before may have been killed in the middle, so a server may be starting that we did
+/// not start, and one may appear at any moment: look, act, look again.
 pub(crate) async fn start(
     layout: &Layout,
     owner: &Owner,
@@ -46,13 +44,17 @@ pub(crate) async fn start(
             }
             continue; // it went away while we asked
         }
-        pid_file::forget_the_dead(&layout.data())?;
+        if Instant::now() >= deadline {
+            // It starts and dies, again and again.
+            return Err(failed("pg_ctl start", layout));
+        }
+        pid_file::forget_the_dead(&layout.data(), &layout.socket_directory())?;
         let started = run_start(layout, owner, &binaries()?, durability).await;
         match started {
             Ok(()) => tracing::info!(postgres.directory = %layout.directory.display(), "postgres started"),
             // Somebody else's is starting.
             Err(_) if pid_file::live(&layout.data())?.is_some() => {}
-            Err(Error::Tool { said, .. }) if said.contains(CHILDREN_LINGER) && Instant::now() < deadline => {
+            Err(Error::Tool { said, .. }) if said.contains(CHILDREN_LINGER) => {
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => return Err(error),
@@ -74,15 +76,14 @@ async fn answer(
             Some(None) => sqlx::Error::Io(std::io::ErrorKind::NotConnected.into()),
             Some(Some(socket_directory)) => {
                 let running = Running::behind(&socket_directory)?;
-                match is_durable(&running).await {
-                    Ok(false) if durability == Durability::Full => {
+                match running.setting("fsync").await {
+                    Ok(fsync) if fsync != "on" && durability == Durability::Full => {
                         return Err(Error::Throwaway {
                             directory: layout.directory.clone(),
                         });
                     }
                     Ok(_) => return Ok(Some(running)),
-                    Err(Error::Database { source, .. }) => source,
-                    Err(error) => return Err(error),
+                    Err(source) => source,
                 }
             }
         };
@@ -98,21 +99,6 @@ async fn answer(
     }
 }
 
-/// Whether the server keeps what it acknowledged; asking is also how one learns that it answers.
-async fn is_durable(running: &Running) -> Result<bool, Error> {
-    let doing = || "asking the server for its durability".to_owned();
-    let mut connection = running.connect(doing()).await?;
-    let fsync: String = sqlx::query_scalar("select current_setting('fsync')")
-        .fetch_one(&mut connection)
-        .await
-        .map_err(|source| Error::Database {
-            doing: doing(),
-            source,
-        })?;
-    connection.close().await.ok();
-    Ok(fsync == "on")
-}
-
 async fn run_start(
     layout: &Layout,
     owner: &Owner,
@@ -121,8 +107,8 @@ async fn run_start(
 ) -> Result<(), Error> {
     let socket_directory = layout.socket_directory();
     owner.make_directory(&socket_directory)?;
-    // pg_ctl puts the server into a session of its own, with /dev/null for input and this log for output: neither our
-    // end, nor a Ctrl-C, nor a pipe we stand in concerns it.
+    // pg_ctl puts the server into a session of its own, with /dev/null for input and this log for output:
+    // neither our end, nor a Ctrl-C, nor a pipe we stand in concerns it.
     let program = binaries.program("pg_ctl");
     let status = owner
         .command(program.clone())
@@ -139,29 +125,26 @@ async fn run_start(
     if status.success() {
         return Ok(());
     }
-    Err(Error::Tool {
-        program: "pg_ctl start",
-        directory: layout.directory.clone(),
-        said: end_of_log(layout),
-    })
+    Err(failed("pg_ctl start", layout))
 }
 
 /// The settings nobody may change: no way in but the socket, and durability as asked for.
 fn options(socket_directory: &Path, durability: Durability) -> String {
     let socket_directory = socket_directory.display();
-    let kept = match durability {
+    let fsync = match durability {
         Durability::Full => "on",
         Durability::Throwaway => "off",
     };
     [
         "-c listen_addresses=".to_owned(),
         "-c port=5432".to_owned(),
-        // Quoted for the list Postgres reads, and again for the shell of pg_ctl. The layout allows neither quote.
+        // Quoted for the list Postgres reads, and again for the shell of pg_ctl. Layout allows neither quote.
         format!("-c 'unix_socket_directories=\"{socket_directory}\"'"),
         "-c unix_socket_permissions=0700".to_owned(),
-        format!("-c fsync={kept}"),
-        format!("-c full_page_writes={kept}"),
-        format!("-c synchronous_commit={kept}"),
+        format!("-c fsync={fsync}"),
+        // Also for a throwaway: a crash of Postgres alone takes nothing from it.
+        "-c full_page_writes=on".to_owned(),
+        "-c synchronous_commit=on".to_owned(),
     ]
     .join(" ")
 }
@@ -198,29 +181,30 @@ pub(crate) async fn stop(
         .map_err(Error::io("running", program))?;
     // It may have died before it was told to.
     if status.success() || pid_file::live(&layout.data())?.is_none() {
+        if !layout.socket_directory().starts_with(&layout.directory) {
+            // Below /tmp, where nothing of ours should stay.
+            std::fs::remove_dir(layout.socket_directory()).ok();
+        }
         tracing::info!(postgres.directory = %layout.directory.display(), "postgres stopped");
         return Ok(());
     }
-    Err(Error::Tool {
-        program: "pg_ctl stop",
+    Err(failed("pg_ctl stop", layout))
+}
+
+fn failed(program: &'static str, layout: &Layout) -> Error {
+    Error::Tool {
+        program,
         directory: layout.directory.clone(),
         said: end_of_log(layout),
-    })
+    }
 }
 
 /// What the server said last, and in which file.
 fn end_of_log(layout: &Layout) -> String {
-    let mut logs: Vec<PathBuf> = vec![layout.start_log()];
-    logs.extend(
-        std::fs::read_dir(layout.log())
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path()),
-    );
-    let newest = logs
-        .into_iter()
-        .max_by_key(|log| std::fs::metadata(log).and_then(|found| found.modified()).ok());
+    let days = std::fs::read_dir(layout.log()).into_iter().flatten().flatten();
+    let logs = days.map(|entry| entry.path()).chain([layout.start_log()]);
+    let modified = |log: &PathBuf| std::fs::metadata(log).and_then(|found| found.modified()).ok();
+    let newest = logs.max_by_key(modified);
     let Some(log) = newest else {
         return "it left no log".to_owned();
     };

@@ -1,8 +1,9 @@
 //! Where does a test get its database?
 //!
-//! From one server that all tests of a user share and that stays when they are done ([`database`]); or, for a test that
-//! kills and restarts Postgres, from a server of its own ([`private_cluster`]). Neither keeps anything through a crash of
-//! the machine unless asked to. Everything here panics when it fails: a test has nothing better to do.
+//! From one server that all tests of a user share and that stays when they are done ([`database`]); or, for a
+//! test that kills and restarts Postgres, from a server of its own ([`private_cluster`]). Neither keeps
+//! anything through a crash of the machine unless asked to. Everything here panics when it fails: a test has
+//! nothing better to do.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -102,8 +103,9 @@ impl Drop for TestDatabase {
 
 /// The throwaway server all tests of this user share, started if need be; it stays.
 ///
-/// It lies in `backstitch-test-postgres-<uid>` in the directory for temporary files, or, for root, in `/tmp` if the user
-/// Postgres runs as cannot enter that one. `BACKSTITCH_TEST_DATABASE_URL` names another server to use instead.
+/// It lies in `backstitch-test-postgres-<uid>` in the directory for temporary files, or, for root, in `/tmp`
+/// if the user Postgres runs as cannot enter that one. `BACKSTITCH_TEST_DATABASE_URL` names another server to
+/// use instead.
 ///
 /// # Panics
 /// If it cannot be started, with the reason.
@@ -162,19 +164,10 @@ async fn remove(cluster: &Cluster) -> Result<(), Error> {
 
 /// Drops the databases of tests that died. Several may do so at once.
 async fn sweep_databases(server: &Running) -> Result<(), Error> {
-    let doing = || "looking for databases of tests that died".to_owned();
-    let mut connection = server.connect(doing()).await?;
-    let names: Vec<String> =
-        sqlx::query_scalar("select datname from pg_database where starts_with(datname, $1)")
-            .bind(DATABASE)
-            .fetch_all(&mut connection)
-            .await
-            .map_err(|source| Error::Database {
-                doing: doing(),
-                source,
-            })?;
-    for name in names.iter().filter(|name| is_left_over(name, DATABASE, '_')) {
-        server.drop_database(name).await.ok();
+    for name in server.databases(DATABASE).await? {
+        if is_left_over(&name, DATABASE, '_') {
+            server.drop_database(&name).await.ok(); // another may be at it
+        }
     }
     Ok(())
 }
