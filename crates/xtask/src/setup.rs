@@ -92,10 +92,17 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
             need.packages.join(", ")
         );
     }
-    if !on_debian() {
-        return by_hand(&missing);
+    let installed = if on_debian() {
+        install(&missing)
+    } else {
+        by_hand(&missing)
+    };
+    if let Err(error) = installed {
+        if missing.iter().any(|need| !need.optional) {
+            return Err(error);
+        }
+        println!("going on without: {error:#}");
     }
-    install(&missing)?;
     let absent: Vec<&&Need> = missing
         .iter()
         .filter(|need| !need.optional && !(need.is_here)())
@@ -172,19 +179,18 @@ fn install(missing: &[&Need]) -> Result<()> {
 }
 
 fn by_hand(missing: &[&Need]) -> Result<()> {
-    let needed = |name: &str| missing.iter().any(|need| !need.optional && need.name == name);
-    if !missing.iter().any(|need| !need.optional) {
-        println!("going on without what is optional");
-        return Ok(());
-    }
-    let rows = [
+    const ROWS: [(&str, &str, &str, &str); 5] = [
         (POSTGRES.name, "postgresql@17", "postgresql-server", "postgresql"),
         (NGINX.name, "nginx", "nginx", "nginx"),
         (POWERDNS.name, "pdns", "pdns pdns-backend-sqlite", "powerdns"),
         (PGBOUNCER.name, "pgbouncer", "pgbouncer", "pgbouncer"),
+        (FAKETIME.name, "libfaketime", "libfaketime", "libfaketime"),
     ];
-    let mut lines = ["brew install", "dnf install", "pacman -S"].map(String::from);
-    for (name, brew, dnf, pacman) in rows {
+    let needed = |name: &str| missing.iter().any(|need| need.name == name);
+    let mut lines = ["brew install", "dnf install", "pacman -S"]
+        .map(String::from)
+        .to_vec();
+    for (name, brew, dnf, pacman) in ROWS {
         if needed(name) {
             for (line, package) in lines.iter_mut().zip([brew, dnf, pacman]) {
                 line.push(' ');
@@ -192,9 +198,11 @@ fn by_hand(missing: &[&Need]) -> Result<()> {
             }
         }
     }
+    if needed(POSTGRES.name) {
+        lines.push("or set BACKSTITCH_PG_BIN to the directory of an initdb that is here already".into());
+    }
     bail!(
-        "this machine has no apt-get, so please install it with the package manager you have:\n  {}\n\
-         Postgres elsewhere? Set BACKSTITCH_PG_BIN to the directory of its initdb.",
+        "there is no apt-get here; please install it with what you have:\n  {}",
         lines.join("\n  ")
     );
 }
