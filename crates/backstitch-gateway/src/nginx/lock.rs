@@ -1,0 +1,66 @@
+//! Who may touch this nginx now, among all processes of this host?
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::error::NginxError;
+
+/// The kernel has no queue that an async task could wait in; a try costs a microsecond.
+const LOCK_POLL: Duration = Duration::from_millis(5);
+
+/// A file lock, which the kernel takes back when its holder dies, behind a mutex that queues this process's own tasks.
+#[derive(Debug)]
+pub(super) struct HostLock {
+    path: PathBuf,
+    here: std::sync::Arc<Mutex<()>>,
+}
+
+/// Holds the lock until dropped.
+#[derive(Debug)]
+pub(super) struct HostLockGuard {
+    // In this order: others on the host may have it before others in this process wake up.
+    _file: File,
+    _here: tokio::sync::OwnedMutexGuard<()>,
+}
+
+impl HostLock {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            here: std::sync::Arc::default(),
+        }
+    }
+
+    pub(super) async fn acquire(&self, timeout: Duration) -> Result<HostLockGuard, NginxError> {
+        let busy = || NginxError::Busy {
+            path: self.path.clone(),
+        };
+        let deadline = Instant::now() + timeout;
+        let here = tokio::time::timeout_at(deadline, self.here.clone().lock_owned())
+            .await
+            .map_err(|_| busy())?;
+        let disk = |e| NginxError::disk(&self.path, e);
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.path)
+            .map_err(disk)?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => {
+                    return Ok(HostLockGuard {
+                        _file: file,
+                        _here: here,
+                    });
+                }
+                Err(TryLockError::Error(e)) => return Err(disk(e)),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return Err(busy()),
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_POLL).await,
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! How does a file come into the sites directory whole, and out of it for good?
+//!
+//! A temporary name that the include glob can't match, fsync, rename, fsync of the directory: nginx and a crash see the
+//! old file or the new one, never half of one. Each change runs to its end even if its caller is cancelled, and keeps
+//! the lock until then.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::error::NginxError;
+use super::lock::HostLockGuard;
+use super::vhost;
+use crate::identifiers::{OrganizationId, Owner};
+
+/// A vhost of ours has 1.5 KiB; of a larger file the first lines tell whose it is.
+const READ_LENGTH_MAX: u64 = 16 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Sites {
+    directory: PathBuf,
+}
+
+/// Whose the file of an organisation is, to one owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    Absent,
+    Ours,
+    SomeoneElses { holder: String },
+}
+
+impl Sites {
+    pub(super) fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+        }
+    }
+
+    pub(super) fn path(&self, organization: OrganizationId) -> PathBuf {
+        self.directory.join(format!("org-{organization}.conf"))
+    }
+
+    pub(super) fn standing(
+        &self,
+        organization: OrganizationId,
+        owner: Owner,
+    ) -> Result<Standing, NginxError> {
+        let path = self.path(organization);
+        let disk = |e| NginxError::disk(&path, e);
+        match fs::symlink_metadata(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Standing::Absent),
+            Err(e) => return Err(disk(e)),
+            // Followed, a link would let its maker choose the file that is read or removed.
+            Ok(found) if !found.is_file() => {
+                return Ok(Standing::SomeoneElses {
+                    holder: "someone who put there what is no file".to_owned(),
+                });
+            }
+            Ok(_) => {}
+        }
+        let mut bytes = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(READ_LENGTH_MAX).read_to_end(&mut bytes))
+            .map_err(disk)?;
+        Ok(match vhost::owner_of(&String::from_utf8_lossy(&bytes)) {
+            Some(found) if found == owner => Standing::Ours,
+            Some(other) => Standing::SomeoneElses {
+                holder: format!("workflow {other}"),
+            },
+            None => Standing::SomeoneElses {
+                holder: "someone who does not use backstitch".to_owned(),
+            },
+        })
+    }
+
+    pub(super) async fn write(
+        &self,
+        organization: OrganizationId,
+        text: String,
+        lock: &Arc<HostLockGuard>,
+    ) -> Result<(), NginxError> {
+        let (path, temporary) = (self.path(organization), self.temporary(organization));
+        let directory = self.directory.clone();
+        self.to_its_end(lock, move || {
+            let written = write_whole(&temporary, &text).and_then(|()| fs::rename(&temporary, &path));
+            if let Err(e) = written {
+                // The first error is the one to tell; what can't be removed now is removed with the vhost.
+                let _ = fs::remove_file(&temporary);
+                return Err(NginxError::disk(&path, e));
+            }
+            sync(&directory).map_err(|e| NginxError::disk(&directory, e).after_change())
+        })
+        .await
+    }
+
+    /// Removes the file, and what an interrupted write left beside it.
+    pub(super) async fn remove(
+        &self,
+        organization: OrganizationId,
+        lock: &Arc<HostLockGuard>,
+    ) -> Result<(), NginxError> {
+        let path = self.path(organization);
+        let directory = self.directory.clone();
+        let temporaries = temporary_prefix(organization);
+        self.to_its_end(lock, move || {
+            let disk = |e| NginxError::disk(&directory, e);
+            for entry in fs::read_dir(&directory).map_err(disk)? {
+                let entry = entry.map_err(disk)?;
+                if entry.file_name().to_string_lossy().starts_with(&temporaries) {
+                    remove_if_there(&entry.path()).map_err(disk)?;
+                }
+            }
+            remove_if_there(&path).map_err(disk)?;
+            sync(&directory).map_err(|e| disk(e).after_change())
+        })
+        .await
+    }
+
+    /// Hidden, and not ending in `.conf`: neither `*.conf` nor `*` matches it.
+    fn temporary(&self, organization: OrganizationId) -> PathBuf {
+        self.directory.join(format!(
+            "{}{}.tmp",
+            temporary_prefix(organization),
+            Uuid::new_v4().simple()
+        ))
+    }
+
+    async fn to_its_end(
+        &self,
+        lock: &Arc<HostLockGuard>,
+        work: impl FnOnce() -> Result<(), NginxError> + Send + 'static,
+    ) -> Result<(), NginxError> {
+        let lock = Arc::clone(lock);
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(lock);
+            done
+        });
+        done.await
+            .unwrap_or_else(|e| Err(NginxError::disk(&self.directory, io::Error::other(e)).after_change()))
+    }
+}
+
+fn temporary_prefix(organization: OrganizationId) -> String {
+    format!(".org-{organization}.")
+}
+
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}

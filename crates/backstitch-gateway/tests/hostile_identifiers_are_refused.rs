@@ -1,0 +1,226 @@
+//! Can a hostile name get past the types into a path, a header, a directive, a zone or a statement?
+
+use backstitch_gateway::identifiers::{Domain, GatewayId, Hostname, OrganizationId, Owner};
+use backstitch_gateway::networks::{AllowedNetworks, Upstream};
+
+const ORGANIZATION: &str = "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10";
+
+/// Texts that would do harm somewhere if they were pasted in as they are.
+const HOSTILE: &[&str] = &[
+    "",
+    " ",
+    ".",
+    "..",
+    "../../etc/nginx/nginx",
+    "..%2f..%2fetc",
+    "/etc/passwd",
+    "a/b.example.com",
+    "a\\b.example.com",
+    "example.com\0",
+    "\0.example.com",
+    "example.com\r\nHost: evil.test",
+    "example.com\nX-Api-Key: stolen",
+    "example.com\u{2028}x.test",
+    "example.com; } server { listen 80; ",
+    "example.com;include /etc/passwd;",
+    "example.com {",
+    "$host.example.com",
+    "${host}.example.com",
+    "~^(?<x>.+)$.example.com",
+    "*.example.com",
+    "_.example.com",
+    "@.example.com",
+    "example.com. IN A 6.6.6.6",
+    "example.com\" \"x",
+    "example.com\\.evil.test",
+    "example..com",
+    ".example.com",
+    "-example.com",
+    "example-.com",
+    "exa mple.com",
+    "example.com\t",
+    "$(reboot).example.com",
+    "`reboot`.example.com",
+    "example.com|reboot.test",
+    "example.com&&reboot.test",
+    "' or 1=1 --",
+    "x'; drop table gateway.gateway; --",
+    "{0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10}",
+    "urn:uuid:0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10",
+    "0193b2f07c1e7d55a3f02a7f5c1e9b10",
+    "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b1g",
+    "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n",
+    " 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10",
+    "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b1０",
+    "bücher.example.com",
+    "exаmple.com",
+    "127.0.0.1",
+    "[::1]",
+    "-1",
+    "+7",
+    "0x10",
+    "99999999999999999999999",
+];
+
+#[test]
+fn hostile_identifiers_are_refused() {
+    for hostile in HOSTILE {
+        assert!(
+            hostile.parse::<OrganizationId>().is_err(),
+            "as an organisation: {hostile:?}"
+        );
+        assert!(hostile.parse::<Owner>().is_err(), "as a workflow: {hostile:?}");
+        assert!(hostile.parse::<Domain>().is_err(), "as a domain: {hostile:?}");
+        assert!(hostile.parse::<Hostname>().is_err(), "as a hostname: {hostile:?}");
+        assert!(
+            hostile.parse::<Upstream>().is_err(),
+            "as an upstream: {hostile:?}"
+        );
+        assert!(hostile.parse::<GatewayId>().is_err(), "as a gateway: {hostile:?}");
+        let hostname = format!("org-{ORGANIZATION}.{hostile}");
+        assert!(
+            hostname.parse::<Hostname>().is_err(),
+            "as the domain of a hostname: {hostile:?}"
+        );
+        let hostname = format!("org-{hostile}.example.com");
+        assert!(
+            hostname.parse::<Hostname>().is_err(),
+            "as the organisation of a hostname: {hostile:?}"
+        );
+        let upstream = format!("{hostile}:8080");
+        let loopback = ["127.0.0.1", "[::1]"].contains(hostile);
+        assert_eq!(
+            AllowedNetworks::default().upstream(&upstream).is_ok(),
+            loopback,
+            "as a host: {hostile:?}"
+        );
+    }
+}
+
+#[test]
+fn hostile_identifiers_are_refused_when_they_arrive_as_json() {
+    for hostile in HOSTILE {
+        let json = serde_json::to_string(hostile).unwrap();
+        assert!(
+            serde_json::from_str::<OrganizationId>(&json).is_err(),
+            "{hostile:?}"
+        );
+        assert!(serde_json::from_str::<Owner>(&json).is_err(), "{hostile:?}");
+        assert!(serde_json::from_str::<Domain>(&json).is_err(), "{hostile:?}");
+        assert!(serde_json::from_str::<Hostname>(&json).is_err(), "{hostile:?}");
+        assert!(serde_json::from_str::<Upstream>(&json).is_err(), "{hostile:?}");
+        assert!(serde_json::from_str::<GatewayId>(&json).is_err(), "{hostile:?}");
+    }
+    for json in ["null", "7", "-1", "[]", "{}", "true", "1e3"] {
+        assert!(serde_json::from_str::<OrganizationId>(json).is_err(), "{json}");
+        assert!(serde_json::from_str::<Hostname>(json).is_err(), "{json}");
+        assert!(serde_json::from_str::<Upstream>(json).is_err(), "{json}");
+    }
+}
+
+#[test]
+fn upstreams_outside_the_allowed_networks_are_refused() {
+    let allowed = AllowedNetworks::default();
+    for outside in [
+        "8.8.8.8:80",
+        "169.254.169.254:80",
+        "[::ffff:8.8.8.8]:80",
+        "[::ffff:169.254.169.254]:80",
+        "[2001:db8::1]:80",
+        "[fe80::1]:80",
+        "[fd00::1%1]:80",
+        "0.0.0.0:80",
+        "[::]:80",
+        "255.255.255.255:80",
+        "224.0.0.1:80",
+        "[ff02::1]:80",
+        "10.0.0.1:0",
+        "10.0.0.1",
+        "10.0.0.1:65536",
+        "10.0.0.1:80 max_fails=0",
+        "10.0.0.1:80;",
+        "010.0.0.1:80",
+        "localhost:80",
+        "unix:/run/docker.sock",
+    ] {
+        assert!(allowed.upstream(outside).is_err(), "{outside}");
+    }
+    for inside in [
+        "10.1.2.3:80",
+        "172.31.0.1:8080",
+        "192.168.0.1:1",
+        "127.0.0.1:65535",
+        "[::1]:80",
+        "[fd00::1]:80",
+    ] {
+        assert_eq!(allowed.upstream(inside).unwrap().to_string(), inside);
+    }
+    assert_eq!(
+        allowed.upstream("[::ffff:10.0.0.1]:80").unwrap().to_string(),
+        "10.0.0.1:80"
+    );
+    assert!(AllowedNetworks::parse(["10.0.0.0/33"]).is_err());
+    assert!(
+        AllowedNetworks::parse(["10.9.0.0/16"])
+            .unwrap()
+            .upstream("10.8.0.1:80")
+            .is_err()
+    );
+}
+
+#[test]
+fn what_is_accepted_is_printed_in_one_canonical_form() {
+    let organization: OrganizationId = ORGANIZATION.to_uppercase().parse().unwrap();
+    assert_eq!(organization.to_string(), ORGANIZATION);
+    let domain: Domain = "Collab.EXAMPLE.com.".parse().unwrap();
+    assert_eq!(domain.to_string(), "collab.example.com");
+    let hostname = Hostname::new(organization, domain);
+    assert_eq!(
+        hostname.to_string(),
+        format!("org-{ORGANIZATION}.collab.example.com")
+    );
+    assert_eq!(hostname.to_string().parse::<Hostname>().unwrap(), hostname);
+    let json = serde_json::to_string(&hostname).unwrap();
+    assert_eq!(serde_json::from_str::<Hostname>(&json).unwrap(), hostname);
+    assert_eq!("7".parse::<GatewayId>().unwrap().number(), 7);
+}
+
+#[test]
+fn every_hostname_of_a_domain_fits_into_dns() {
+    let labels = [
+        &*"a".repeat(63),
+        &*"b".repeat(63),
+        &*"c".repeat(63),
+        &*"d".repeat(20),
+    ];
+    let longest = labels.join(".");
+    assert_eq!(longest.len(), 212);
+    let domain: Domain = longest.parse().unwrap();
+    assert_eq!(
+        Hostname::new(ORGANIZATION.parse().unwrap(), domain)
+            .to_string()
+            .len(),
+        253
+    );
+    assert!(format!("{longest}d").parse::<Domain>().is_err());
+    assert!(format!("{}.com", "a".repeat(64)).parse::<Domain>().is_err());
+}
+
+#[test]
+fn a_refusal_says_what_was_wrong_and_cannot_forge_a_log_line() {
+    let error = "x\nERROR all is lost"
+        .parse::<OrganizationId>()
+        .unwrap_err()
+        .to_string();
+    assert!(!error.contains('\n'), "{error}");
+    assert!(error.contains("is not an organisation id"), "{error}");
+    assert!(error.contains("give a UUID such as"), "{error}");
+    assert!(
+        "x".repeat(10_000)
+            .parse::<Domain>()
+            .unwrap_err()
+            .to_string()
+            .len()
+            < 300
+    );
+}
