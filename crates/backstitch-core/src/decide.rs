@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::failure::{Failure, StepError};
+use crate::failure::{Failure, StepError, StepFailed, WorkflowError};
 use crate::history::{History, Side, Slot};
 use crate::id::{Direction, IdempotencyKey, Position, WorkflowId};
 use crate::json::Json;
@@ -105,25 +105,44 @@ pub struct Circumstances {
     pub crash_charges: u32,
 }
 
-/// Whether the workflow must turn back now, and why. The pivot and the turn itself leave no such choice.
+/// Whether the workflow must turn back now, and why. None: it need not, or it can't, because it is past the pivot, has
+/// turned already or has ended.
+///
+/// Of several reasons the first of these counts: cancelled, crash budget used up, orphaned, deadline passed. An orphan
+/// whose step had failed for good, and was being compensated before its error could be delivered, turns back with that
+/// error: the caller gets the original one.
 #[must_use]
 pub fn must_unwind(history: &History, around: &Circumstances) -> Option<Cause> {
-    if history.unwinding().is_some() || history.past_pivot() {
+    if history.unwinding().is_some() || history.past_pivot() || history.end().is_some() {
         return None;
     }
     if let Some(operator) = &around.cancel {
         return Some(Cause::Cancelled(operator.clone()));
     }
     if around.crash_charges >= CRASH_BUDGET {
-        return Some(Cause::CrashLoop { deaths: around.crash_charges });
+        return Some(Cause::CrashLoop {
+            deaths: around.crash_charges,
+        });
     }
     if around.orphaned.is_some() && around.recovery == Recovery::Compensate && history.steps_begun() > 0 {
-        return Some(Cause::Orphaned);
+        return Some(undelivered_failure(history).map_or(Cause::Orphaned, Cause::Failed));
     }
     if around.deadline_at.is_some_and(|deadline| deadline <= around.now) {
         return Some(Cause::DeadlinePassed);
     }
     None
+}
+
+/// The error of a step that failed for good and is still to be compensated: nobody has heard of it yet.
+fn undelivered_failure(history: &History) -> Option<WorkflowError> {
+    let (position, slot) = history.slots().next_back()?;
+    let failure = slot.run.settled.as_ref()?.failure()?.clone();
+    let failed = StepFailed {
+        step: slot.step.clone(),
+        position,
+        failure,
+    };
+    slot.owes_compensation().then(|| failed.into())
 }
 
 /// What to do when the function asks for a step.
@@ -136,7 +155,7 @@ pub enum Forward {
     },
     /// It is not due before this time.
     WaitUntil(DateTime<Utc>),
-    /// It is forward only and has failed too often: tell somebody, and try again at this time.
+    /// It is forward only, and has failed or killed its process too often: tell somebody, and try again at this time.
     Attention(DateTime<Utc>),
     /// It succeeded: hand this over.
     Deliver(Json),
@@ -152,6 +171,9 @@ pub enum Forward {
 }
 
 /// What to do when the function asks for the step at `position`, which the journal may know.
+///
+/// Ask [`must_unwind`] first, and not while an attempt of this position is under way: one without an outcome counts as
+/// lost here, and is tried again.
 #[must_use]
 pub fn forward(
     workflow: WorkflowId,
@@ -166,7 +188,7 @@ pub fn forward(
     match &slot.run.settled {
         Some(Verdict::Succeeded(output)) => Forward::Deliver(output.clone()),
         Some(Verdict::Failed(failure) | Verdict::Rejected(failure)) => {
-            match compensation(workflow, position, slot, conduct, around) {
+            match compensation(workflow, history, position, slot, conduct, around) {
                 Compensation::Settled => Forward::DeliverFailure(failure.clone()),
                 Compensation::Attempt { attempt } => Forward::Compensate { attempt },
                 Compensation::WaitUntil(due) => Forward::WaitUntil(due),
@@ -174,18 +196,25 @@ pub fn forward(
             }
         }
         _ => {
-            let key = IdempotencyKey { workflow, position, direction: Direction::Run };
+            let key = IdempotencyKey {
+                workflow,
+                position,
+                direction: Direction::Run,
+            };
             let forward_only = history.past_pivot();
-            let patience_over = forward_only && slot.run.failed >= conduct.retry.attempts_max;
+            let deadly = forward_only && is_deadly(history, &slot.run, around);
+            let patience_over = deadly || forward_only && slot.run.failed >= conduct.retry.attempts_max;
             let delay = if patience_over {
                 conduct.patience.slow_retry
             } else {
                 conduct.retry.delay(&key, slot.run.failed)
             };
-            match due_after_failure(&slot.run, delay) {
+            match due_after_failure(&slot.run, deadly, delay) {
                 Some(due) if due > around.now && patience_over => Forward::Attention(due),
                 Some(due) if due > around.now => Forward::WaitUntil(due),
-                _ => Forward::Run { attempt: slot.run.begun + 1 },
+                _ => Forward::Run {
+                    attempt: slot.run.begun + 1,
+                },
             }
         }
     }
@@ -219,14 +248,17 @@ pub enum Unwind {
 pub struct Stuck {
     /// Where it stands.
     pub position: Position,
-    /// Why. None: this worker has no code of that name.
+    /// The last error of its compensation. None: it had none, because this worker has no code of that name, or because
+    /// its process died each time.
     pub failure: Option<Failure>,
 }
 
 /// What to do next on the way back. `conduct_of` finds a step's code by its name; none: this worker has none.
 ///
 /// From the end to the beginning; a step waits until every later one is settled, unless it is independent and what is
-/// later is stuck.
+/// later is stuck. A later one that only waits for its next attempt, or for late effects, is not stuck yet.
+///
+/// Not to be asked before the turn, nor while a compensation is under way: one without an outcome counts as lost here.
 #[must_use]
 pub fn unwind<'a>(
     workflow: WorkflowId,
@@ -240,18 +272,26 @@ pub fn unwind<'a>(
         if !stuck.is_empty() && slot.backward != Backward::Independent {
             continue;
         }
-        let wait_until = match conduct_of(slot).map(|conduct| compensation(workflow, position, slot, &conduct, around)) {
+        let wait_until = match conduct_of(slot)
+            .map(|conduct| compensation(workflow, history, position, slot, &conduct, around))
+        {
             Some(Compensation::Settled) => continue,
             Some(Compensation::Attempt { attempt }) => return Unwind::Compensate { position, attempt },
             Some(Compensation::WaitUntil(until)) if stuck.is_empty() => return Unwind::WaitUntil(until),
             // Behind a stuck step it only waits its own short while: the flag is raised, and this is tried before it.
             Some(Compensation::WaitUntil(until)) => until,
             Some(Compensation::Stuck(until)) => {
-                stuck.push(Stuck { position, failure: slot.compensate.failure.clone() });
+                stuck.push(Stuck {
+                    position,
+                    failure: slot.compensate.failure.clone(),
+                });
                 until
             }
             None => {
-                stuck.push(Stuck { position, failure: None });
+                stuck.push(Stuck {
+                    position,
+                    failure: None,
+                });
                 later(around.now, SLOW_RETRY)
             }
         };
@@ -277,6 +317,7 @@ enum Compensation {
 
 fn compensation(
     workflow: WorkflowId,
+    history: &History,
     position: Position,
     slot: &Slot,
     conduct: &Conduct,
@@ -285,31 +326,64 @@ fn compensation(
     if !slot.owes_compensation() {
         return Compensation::Settled;
     }
-    let key = IdempotencyKey { workflow, position, direction: Direction::Compensate };
+    let key = IdempotencyKey {
+        workflow,
+        position,
+        direction: Direction::Compensate,
+    };
     let side = &slot.compensate;
-    let patience_over = side.failed >= conduct.patience.attempts
-        || side.failed > 0
-            && side.first_begun_at.is_some_and(|first| later(first, conduct.patience.time) <= around.now);
-    let delay = if patience_over { conduct.patience.slow_retry } else { conduct.retry.delay(&key, side.failed) };
-    match due_after_failure(side, delay).max(late_effects_gone(&slot.run, conduct, around)) {
+    let time_over = side
+        .first_begun_at
+        .is_some_and(|first| later(first, conduct.patience.time) <= around.now);
+    let deadly = is_deadly(history, side, around);
+    let patience_over = deadly || side.failed > 0 && (side.failed >= conduct.patience.attempts || time_over);
+    let delay = if patience_over {
+        conduct.patience.slow_retry
+    } else {
+        conduct.retry.delay(&key, side.failed)
+    };
+    // Once it has begun, late effects had been waited out.
+    let quiet = if side.begun == 0 {
+        late_effects_gone(&slot.run, conduct, around)
+    } else {
+        None
+    };
+    match due_after_failure(side, deadly, delay).max(quiet) {
         Some(due) if due > around.now && patience_over => Compensation::Stuck(due),
         Some(due) if due > around.now => Compensation::WaitUntil(due),
-        _ => Compensation::Attempt { attempt: side.begun + 1 },
+        _ => Compensation::Attempt {
+            attempt: side.begun + 1,
+        },
     }
 }
 
-/// When a failed side may be tried again. None: now.
-fn due_after_failure(side: &Side, delay: Duration) -> Option<DateTime<Utc>> {
-    side.failed_at.map(|failed_at| later(failed_at, delay))
+/// Whether this side's attempts kill their process, and there is no budget left to turn back with (I11). Then it is
+/// tried slowly, and somebody is told. The deaths that made the workflow turn back are not held against the way back.
+fn is_deadly(history: &History, side: &Side, around: &Circumstances) -> bool {
+    let deaths_before = match history.unwinding() {
+        Some(Cause::CrashLoop { deaths }) => *deaths,
+        _ => 0,
+    };
+    side.open && around.crash_charges >= deaths_before.saturating_add(CRASH_BUDGET)
+}
+
+/// When a side that failed, or died of its attempt, may be tried again. None: now.
+fn due_after_failure(side: &Side, deadly: bool, delay: Duration) -> Option<DateTime<Utc>> {
+    let since = if deadly {
+        side.failed_at.max(side.last_begun_at)
+    } else {
+        side.failed_at
+    };
+    since.map(|since| later(since, delay))
 }
 
 /// When no late effect of an attempt with an unknown outcome can arrive any more. None: now.
 fn late_effects_gone(run: &Side, conduct: &Conduct, around: &Circumstances) -> Option<DateTime<Utc>> {
     match (conduct.late_effects, around.orphaned) {
         (LateEffects::Refused, _) | (LateEffects::Local, Some(Orphaned::Gone)) => None,
-        (LateEffects::Local | LateEffects::WaitOut, _) => {
-            run.unknown_since.map(|since| later(since, conduct.timeout + LATE_EFFECT_GRACE))
-        }
+        (LateEffects::Local | LateEffects::WaitOut, _) => run
+            .unknown_since
+            .map(|since| later(since, conduct.timeout.saturating_add(LATE_EFFECT_GRACE))),
     }
 }
 
@@ -332,6 +406,9 @@ pub enum Ended {
 ///
 /// Past the pivot there is no final failure, and in the pivot itself only a believable `Rejected`; a compensation never
 /// fails for good.
+///
+/// Asked before the outcome is journaled: `history` ends with this attempt's intent, or, for a transactional step, which
+/// has none of its own, with what came before it.
 #[must_use]
 pub fn judge(
     ended: Ended,
@@ -345,30 +422,43 @@ pub fn judge(
     let compensating = direction == Direction::Compensate;
     let forward_only = compensating || history.past_pivot();
     let or_final = |failure: Failure, verdict: fn(Failure) -> Verdict| {
-        if !forward_only && failed + 1 >= retry.attempts_max { Verdict::Failed(failure) } else { verdict(failure) }
+        if !forward_only && failed + 1 >= retry.attempts_max {
+            Verdict::Failed(failure)
+        } else {
+            verdict(failure)
+        }
     };
     match ended {
         Ended::Succeeded(output) => Verdict::Succeeded(output),
         Ended::CutShort => Verdict::HandedBack,
-        Ended::TimedOut(after) => {
-            or_final(Failure::new("timed_out", format!("no answer within {} s", after.as_secs_f64())), Verdict::InDoubt)
-        }
+        Ended::TimedOut(after) => or_final(
+            Failure::new("timed_out", format!("no answer within {} s", after.as_secs_f64())),
+            Verdict::InDoubt,
+        ),
         Ended::Panicked(message) => or_final(Failure::new("panicked", message), Verdict::InDoubt),
         Ended::Error(StepError::Retry(failure)) => or_final(failure, Verdict::Retry),
         // Nothing of *this* attempt happened; of an earlier one that was not a transaction, nobody knows.
         Ended::Error(StepError::Rejected(failure))
             if !compensating
                 && !history.past_pivot_before(position)
-                && slot.is_none_or(|slot| slot.transactional || slot.run.begun <= 1) =>
+                && slot
+                    .is_none_or(|slot| slot.transactional || slot.run.begun == u32::from(slot.run.open)) =>
         {
             Verdict::Rejected(failure)
         }
         Ended::Error(StepError::Fail(failure) | StepError::Rejected(failure)) => {
-            if forward_only { Verdict::Retry(failure) } else { Verdict::Failed(failure) }
+            if forward_only {
+                Verdict::Retry(failure)
+            } else {
+                Verdict::Failed(failure)
+            }
         }
     }
 }
 
 fn later(at: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
-    TimeDelta::from_std(by).ok().and_then(|by| at.checked_add_signed(by)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    TimeDelta::from_std(by)
+        .ok()
+        .and_then(|by| at.checked_add_signed(by))
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }

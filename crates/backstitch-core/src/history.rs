@@ -27,7 +27,8 @@ pub struct Slot {
     pub input: Json,
     /// How it is taken back.
     pub backward: Backward,
-    /// Whether effect and outcome are one transaction. Then it happened if and only if it succeeded.
+    /// Whether effect and outcome were one transaction in every attempt forward. Then it happened if and only if it
+    /// succeeded. One attempt of another kind, by newer code, and that is no longer known.
     pub transactional: bool,
     /// The attempts forward.
     pub run: Side,
@@ -42,18 +43,22 @@ pub struct Side {
     pub begun: u32,
     /// How many ended in an error, a timeout or a panic.
     pub failed: u32,
-    /// Whether the last one has no outcome.
+    /// Whether the last one has no outcome: it is under way, or its process died.
     pub open: bool,
-    /// The final verdict: succeeded, failed or rejected.
+    /// The final verdict: succeeded, failed or rejected. A rejected that can't be believed stands here as failed.
     pub settled: Option<Verdict>,
     /// The error of the last attempt that had one.
     pub failure: Option<Failure>,
     /// When the first one began, by the database's clock. None before.
     pub first_begun_at: Option<DateTime<Utc>>,
+    /// When the last one began; none before, and none again once an operator said "retry".
+    pub last_begun_at: Option<DateTime<Utc>>,
     /// When the last attempt with an unknown effect began. None where no effect is unknown.
     pub unknown_since: Option<DateTime<Utc>>,
     /// When the last failed one ended; none before, and none again once an operator said "retry".
     pub failed_at: Option<DateTime<Utc>>,
+    /// What `unknown_since` was before the last attempt, and is again when that one ends in a known way.
+    unknown_before: Option<DateTime<Utc>>,
 }
 
 /// A journal that breaks the rules. Nobody guesses what it means: the workflow waits for a person.
@@ -79,7 +84,9 @@ impl History {
     ///
     /// # Errors
     /// At the first row that breaks a rule.
-    pub fn fold<'a>(rows: impl IntoIterator<Item = (Seq, &'a Stitch, DateTime<Utc>)>) -> Result<Self, Corrupt> {
+    pub fn fold<'a>(
+        rows: impl IntoIterator<Item = (Seq, &'a Stitch, DateTime<Utc>)>,
+    ) -> Result<Self, Corrupt> {
         let mut history = Self::default();
         for (seq, stitch, at) in rows {
             history.apply(seq, stitch, at)?;
@@ -95,7 +102,10 @@ impl History {
 
     /// Every step begun, in the order of positions.
     pub fn slots(&self) -> impl DoubleEndedIterator<Item = (Position, &Slot)> {
-        self.slots.iter().enumerate().map(|(index, slot)| (position(index), slot))
+        self.slots
+            .iter()
+            .enumerate()
+            .map(|(index, slot)| (position(index), slot))
     }
 
     /// The step at this position, if it has begun.
@@ -132,20 +142,41 @@ impl History {
     #[must_use]
     pub fn past_pivot_before(&self, position: Position) -> bool {
         let before = &self.slots[..self.slots.len().min(position.0 as usize)];
-        before.iter().any(|slot| slot.backward == Backward::Pivot && slot.may_have_happened())
+        before
+            .iter()
+            .any(|slot| slot.backward == Backward::Pivot && slot.may_have_happened())
     }
 
     fn add(&mut self, seq: Seq, stitch: &Stitch, at: DateTime<Utc>) -> Result<(), &'static str> {
         check(seq.0 == self.rows, "seq has a gap or a repetition (I1)")?;
-        check(self.end.is_none(), "a row follows the end (I7)")?;
         check(!stitch.is_empty(), "the row says nothing")?;
-        match stitch {
-            Stitch { outcome: Some(outcome), intent: Some(intent), turn } if stitch.is_transactional() => {
+        self.note(stitch, at)?;
+        self.row_written();
+        Ok(())
+    }
+
+    /// Takes in what the next row will say, or a part of it, before that row is written: the engine decides on it, and
+    /// nothing that follows has an effect before [`row_written`](Self::row_written).
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn note(&mut self, part: &Stitch, at: DateTime<Utc>) -> Result<(), &'static str> {
+        check(self.end.is_none(), "a row follows the end (I7)")?;
+        match part {
+            Stitch {
+                outcome: Some(outcome),
+                intent: Some(intent),
+                turn,
+            } if part.is_transactional() => {
                 check(turn.is_none(), "a transactional row turns")?;
                 self.begin(intent, at, true)?;
-                self.settle(outcome, at)?;
+                self.settle(outcome, at)
             }
-            Stitch { outcome, turn, intent } => {
+            Stitch {
+                outcome,
+                turn,
+                intent,
+            } => {
                 if let Some(outcome) = outcome {
                     self.settle(outcome, at)?;
                 }
@@ -156,19 +187,32 @@ impl History {
                     check(self.end.is_none(), "an intent follows the end (I7)")?;
                     self.begin(intent, at, false)?;
                 }
+                Ok(())
             }
         }
+    }
+
+    /// The row whose parts were noted stands in the journal.
+    pub fn row_written(&mut self) {
         self.rows += 1;
-        Ok(())
     }
 
     fn begin(&mut self, intent: &Intent, at: DateTime<Utc>, transactional: bool) -> Result<(), &'static str> {
-        let AttemptId { position, direction, attempt } = intent.attempt;
+        let AttemptId {
+            position,
+            direction,
+            attempt,
+        } = intent.attempt;
         let index = position.0 as usize;
         match direction {
             Direction::Run => {
                 check(self.unwinding.is_none(), "a step runs after unwinding began (I4)")?;
-                check(self.slots[..index.min(self.slots.len())].iter().all(Slot::is_delivered), "an earlier step is open")?;
+                check(
+                    self.slots[..index.min(self.slots.len())]
+                        .iter()
+                        .all(Slot::is_delivered),
+                    "an earlier step is open",
+                )?;
                 if index == self.slots.len() {
                     let input = intent.input.clone().ok_or("the first attempt carries no input")?;
                     self.slots.push(Slot {
@@ -183,8 +227,14 @@ impl History {
                 }
             }
             Direction::Compensate => {
-                let later = self.slots.get(index + 1..).ok_or("a step that never began is compensated")?;
-                let independent = self.slots.get(index).is_some_and(|slot| slot.backward == Backward::Independent);
+                let later = self
+                    .slots
+                    .get(index + 1..)
+                    .ok_or("a step that never began is compensated")?;
+                let independent = self
+                    .slots
+                    .get(index)
+                    .is_some_and(|slot| slot.backward == Backward::Independent);
                 check(
                     independent && self.unwinding.is_some() || !later.iter().any(Slot::owes_compensation),
                     "a step is compensated before a later one (I6)",
@@ -193,10 +243,19 @@ impl History {
         }
         let unwinding = self.unwinding.is_some();
         let slot = self.slots.get_mut(index).ok_or("a position is left out")?;
-        check(slot.step == intent.step, "an attempt names another step than the first one did")?;
+        check(
+            slot.step == intent.step,
+            "an attempt names another step than the first one did",
+        )?;
         if direction == Direction::Compensate {
-            check(slot.owes_compensation(), "a step that owes nothing is compensated")?;
-            check(unwinding || slot.has_failed(), "a step that did not fail is compensated before unwinding")?;
+            check(
+                slot.owes_compensation(),
+                "a step that owes nothing is compensated",
+            )?;
+            check(
+                unwinding || slot.has_failed(),
+                "a step that did not fail is compensated before unwinding",
+            )?;
         }
         let side = slot.side_mut(direction);
         check(side.settled.is_none(), "a settled step is tried again (I3)")?;
@@ -204,35 +263,62 @@ impl History {
         side.begun = attempt;
         side.open = true;
         side.first_begun_at.get_or_insert(at);
+        side.last_begun_at = Some(at);
+        side.unknown_before = side.unknown_since;
         if !transactional {
             side.unknown_since = Some(at);
+            slot.transactional &= direction == Direction::Compensate;
         }
         Ok(())
     }
 
     fn settle(&mut self, outcome: &Outcome, at: DateTime<Utc>) -> Result<(), &'static str> {
-        let AttemptId { position, direction, attempt } = outcome.attempt;
-        let slot = self.slots.get_mut(position.0 as usize).ok_or("an outcome of a step that never began")?;
+        let AttemptId {
+            position,
+            direction,
+            attempt,
+        } = outcome.attempt;
+        let past_pivot_before = self.past_pivot_before(position);
+        let slot = self
+            .slots
+            .get_mut(position.0 as usize)
+            .ok_or("an outcome of a step that never began")?;
+        let side = slot.side(direction);
+        check(
+            side.open && attempt == side.begun,
+            "an outcome without its intent, or a second one (I3)",
+        )?;
+        if direction == Direction::Run {
+            check(
+                slot.compensate.begun == 0,
+                "a run ends after its compensation began",
+            )?;
+        }
+        let verdict = slot.believe(direction, &outcome.verdict);
+        if matches!(verdict, Verdict::Failed(_) | Verdict::Rejected(_)) {
+            check(direction == Direction::Run, "a compensation gives up (I12)")?;
+            let pivot_in_doubt = slot.backward == Backward::Pivot
+                && !slot.transactional
+                && matches!(verdict, Verdict::Failed(_));
+            check(
+                !past_pivot_before && !pivot_in_doubt,
+                "a step fails for good past the pivot",
+            )?;
+        }
         let side = slot.side_mut(direction);
-        check(side.open && attempt == side.begun, "an outcome without its intent, or a second one (I3)")?;
         side.open = false;
-        if let Some(failure) = outcome.verdict.failure() {
+        if let Some(failure) = verdict.failure() {
             side.failure = Some(failure.clone());
         }
-        match &outcome.verdict {
-            Verdict::Succeeded(_) | Verdict::Failed(_) | Verdict::Rejected(_) => {
-                check(
-                    direction == Direction::Run || matches!(outcome.verdict, Verdict::Succeeded(_)),
-                    "a compensation gives up (I12)",
-                )?;
-                side.settled = Some(outcome.verdict.clone());
-                if matches!(outcome.verdict, Verdict::Failed(_)) {
-                    side.failed += 1;
-                    side.failed_at = Some(at);
-                } else if attempt == 1 {
-                    // The only attempt, and it is known how it ended.
-                    side.unknown_since = None;
-                }
+        match &verdict {
+            Verdict::Succeeded(_) | Verdict::Rejected(_) => {
+                side.unknown_since = side.unknown_before;
+                side.settled = Some(verdict);
+            }
+            Verdict::Failed(_) => {
+                side.failed += 1;
+                side.failed_at = Some(at);
+                side.settled = Some(verdict);
             }
             Verdict::Retry(_) | Verdict::InDoubt(_) => {
                 side.failed += 1;
@@ -252,18 +338,29 @@ impl History {
             }
             Turn::Retry(_) => {
                 for slot in &mut self.slots {
-                    slot.run.failed_at = None;
-                    slot.compensate.failed_at = None;
+                    for side in [&mut slot.run, &mut slot.compensate] {
+                        side.failed_at = None;
+                        side.last_begun_at = None;
+                    }
                 }
             }
             Turn::Completed => {
-                check(self.unwinding.is_none(), "a workflow completes after unwinding began (I4)")?;
-                check(self.slots.iter().all(Slot::is_delivered), "a workflow completes with an open step")?;
+                check(
+                    self.unwinding.is_none(),
+                    "a workflow completes after unwinding began (I4)",
+                )?;
+                check(
+                    self.slots.iter().all(Slot::is_delivered),
+                    "a workflow completes with an open step",
+                )?;
                 self.end = Some(turn.clone());
             }
             Turn::Compensated => {
                 check(self.unwinding.is_some(), "compensated without unwinding")?;
-                check(!self.slots.iter().any(Slot::owes_compensation), "compensated with a step still owed (I5)")?;
+                check(
+                    !self.slots.iter().any(Slot::owes_compensation),
+                    "compensated with a step still owed (I5)",
+                )?;
                 self.end = Some(turn.clone());
             }
         }
@@ -322,6 +419,19 @@ impl Slot {
         match direction {
             Direction::Run => &self.run,
             Direction::Compensate => &self.compensate,
+        }
+    }
+
+    /// A `Rejected` speaks for its own attempt only. Where an earlier one may have happened, it counts as `Failed`,
+    /// whoever wrote it (I5).
+    fn believe(&self, direction: Direction, verdict: &Verdict) -> Verdict {
+        match verdict {
+            Verdict::Rejected(failure)
+                if direction == Direction::Run && !self.transactional && self.run.begun > 1 =>
+            {
+                Verdict::Failed(failure.clone())
+            }
+            _ => verdict.clone(),
         }
     }
 

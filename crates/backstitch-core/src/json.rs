@@ -24,7 +24,9 @@ pub enum JsonError {
     #[error("is not valid JSON for its type: {0}")]
     Shape(#[from] serde_json::Error),
     /// Longer than its place allows.
-    #[error("is {bytes} bytes of JSON, more than the {max} allowed here; keep large data elsewhere and pass its address")]
+    #[error(
+        "is {bytes} bytes of JSON, more than the {max} allowed here; keep large data elsewhere and pass its address"
+    )]
     TooLong {
         /// What it is.
         bytes: usize,
@@ -63,7 +65,10 @@ impl Json {
     /// When it is no JSON or does not pass the door.
     pub fn parse(text: &str, bytes_max: usize) -> Result<Self, JsonError> {
         if text.len() > bytes_max {
-            return Err(JsonError::TooLong { bytes: text.len(), max: bytes_max });
+            return Err(JsonError::TooLong {
+                bytes: text.len(),
+                max: bytes_max,
+            });
         }
         // Depth before shape: the parser's own limit would speak of recursion, not of ours.
         check_text(text)?;
@@ -95,7 +100,10 @@ impl Json {
     #[must_use]
     pub fn same_value(&self, other: &Self) -> bool {
         self.0 == other.0
-            || match (self.decode::<serde_json::Value>(), other.decode::<serde_json::Value>()) {
+            || match (
+                self.decode::<serde_json::Value>(),
+                other.decode::<serde_json::Value>(),
+            ) {
                 (Ok(ours), Ok(theirs)) => ours == theirs,
                 _ => false,
             }
@@ -103,7 +111,10 @@ impl Json {
 
     fn checked(text: String, bytes_max: usize) -> Result<Self, JsonError> {
         if text.len() > bytes_max {
-            return Err(JsonError::TooLong { bytes: text.len(), max: bytes_max });
+            return Err(JsonError::TooLong {
+                bytes: text.len(),
+                max: bytes_max,
+            });
         }
         check_text(&text)?;
         Ok(Self(text.into()))
@@ -195,14 +206,21 @@ mod tests {
             (format!("\"{}\"", "x".repeat(200_000)), "200002 bytes"),
         ];
         for (text, expected) in table {
-            let error = Json::parse(&text, 150_000.max(deep(100_000).len().min(200_001))).expect_err(&text[..20.min(text.len())]);
+            let error = Json::parse(&text, 150_000.max(deep(100_000).len().min(200_001)))
+                .expect_err(&text[..20.min(text.len())]);
             assert!(error.to_string().contains(expected), "{error}");
         }
     }
 
     #[test]
     fn what_looks_alike_but_is_harmless_passes() {
-        for text in [r#""\\u0000""#, r#""\ud83d\ude00""#, r#"{"[[[":"{{{"}"#, r#""a\"[""#, "null"] {
+        for text in [
+            r#""\\u0000""#,
+            r#""\ud83d\ude00""#,
+            r#"{"[[[":"{{{"}"#,
+            r#""a\"[""#,
+            "null",
+        ] {
             assert_eq!(Json::parse(text, 1000).expect(text).as_str(), text);
         }
         assert!(Json::parse(&("[".repeat(DEPTH_MAX) + &"]".repeat(DEPTH_MAX)), 1000).is_ok());

@@ -133,9 +133,10 @@ impl Verdict {
     #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
         match self {
-            Self::Retry(failure) | Self::InDoubt(failure) | Self::Failed(failure) | Self::Rejected(failure) => {
-                Some(failure)
-            }
+            Self::Retry(failure)
+            | Self::InDoubt(failure)
+            | Self::Failed(failure)
+            | Self::Rejected(failure) => Some(failure),
             Self::Succeeded(_) | Self::HandedBack => None,
         }
     }
@@ -216,14 +217,16 @@ impl Cause {
     pub fn error(&self) -> WorkflowError {
         match self {
             Self::Failed(error) => error.clone(),
-            Self::Cancelled(operator) => {
-                WorkflowError::new("cancelled", format!("cancelled by {}: {}", operator.by, operator.why))
-            }
+            Self::Cancelled(operator) => WorkflowError::new(
+                "cancelled",
+                format!("cancelled by {}: {}", operator.by, operator.why),
+            ),
             Self::DeadlinePassed => WorkflowError::new("deadline_passed", "the workflow's deadline passed"),
             Self::Orphaned => WorkflowError::new("orphaned", "the worker died while a step was under way"),
-            Self::CrashLoop { deaths } => {
-                WorkflowError::new("crash_loop", format!("the workflow killed its worker process {deaths} times"))
-            }
+            Self::CrashLoop { deaths } => WorkflowError::new(
+                "crash_loop",
+                format!("the workflow killed its worker process {deaths} times"),
+            ),
             Self::Mismatch { message } => WorkflowError::new("mismatch", message.clone()),
         }
     }
