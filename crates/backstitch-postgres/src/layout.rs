@@ -52,10 +52,13 @@ impl Layout {
 
     /// Held while the cluster is made, started or stopped.
     pub fn lock(&self) -> PathBuf {
-        self.directory.join("lock")
+        self.directory.join(Layout::LOCK)
     }
 
-    /// What the server says before it opens its log.
+    /// The name of the lock, by which a directory is known to be a cluster's.
+    pub const LOCK: &str = "lock";
+
+    /// What the server says before it opens its log, the last time it was started.
     pub fn start_log(&self) -> PathBuf {
         self.directory.join("start.log")
     }

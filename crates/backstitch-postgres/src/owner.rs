@@ -12,6 +12,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 use crate::error::Error;
+use crate::layout::Layout;
 
 /// Who root lets run the server, first choice first.
 const USERS: [&str; 2] = ["postgres", "nobody"];
@@ -27,32 +28,34 @@ impl Owner {
     /// Who runs the server of `directory`: whoever it belongs to, if that is someone we can act as.
     pub fn of(directory: &Path) -> Result<Owner, Error> {
         let me = Owner::me();
+        // Look inside first: another who makes it hands it over before he puts anything in.
+        let empty = is_empty(directory);
         let found = match fs::symlink_metadata(directory) {
             Ok(found) if !found.is_dir() => return Err(not_a_directory(directory)),
             Ok(found) => Some(found),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(Error::io("looking at", directory)(error)),
         };
-        if me.uid != 0 {
-            return match found {
-                Some(found) if found.uid() != me.uid => Err(belongs_to(directory, found.uid())),
-                _ => Ok(me),
-            };
-        }
-        let users = users()?;
-        match found {
-            None => first(users),
-            // Ours from the start, or left between mkdir and chown.
-            Some(found) if found.uid() == 0 && is_empty(directory)? => first(users),
-            Some(found) if found.uid() == 0 => Err(Error::unfit(
-                directory,
-                "it belongs to root and is not empty; choose an empty or a new directory",
-            )),
+        let owner = match found {
+            None if me.uid == 0 => return first(users()?),
+            None => return Ok(me),
+            Some(found) if me.uid != 0 && found.uid() == me.uid => me,
+            Some(found) if me.uid != 0 => return Err(belongs_to(directory, found.uid())),
+            // New to us, or left between mkdir and chown.
+            Some(found) if found.uid() == 0 && empty => first(users()?)?,
             Some(found) => {
-                let owner = users.into_iter().find(|user| user.uid == found.uid());
-                owner.ok_or_else(|| belongs_to(directory, found.uid()))
+                let known = users()?.into_iter().find(|user| user.uid == found.uid());
+                known.ok_or_else(|| belongs_to(directory, found.uid()))?
             }
+        };
+        // The first thing ever put into it is the lock.
+        if !empty && !directory.join(Layout::LOCK).exists() {
+            return Err(Error::unfit(
+                directory,
+                "it holds something else; choose an empty or a new directory",
+            ));
         }
+        Ok(owner)
     }
 
     fn me() -> Owner {
@@ -223,9 +226,12 @@ fn existing_ancestors(directory: &Path) -> impl Iterator<Item = PathBuf> {
         .map(Path::to_owned)
 }
 
-fn is_empty(directory: &Path) -> Result<bool, Error> {
-    let mut entries = fs::read_dir(directory).map_err(Error::io("reading", directory))?;
-    Ok(entries.next().is_none())
+/// Whether nothing is in it, because it is not there or for want of anything; not if we may not look.
+fn is_empty(directory: &Path) -> bool {
+    match fs::read_dir(directory) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
 }
 
 fn not_a_directory(directory: &Path) -> Error {

@@ -20,7 +20,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at a server that is starting.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How much of the log goes into an error.
+/// How much of a log goes into an error.
 const LOG_LINES: usize = 8;
 
 /// What Postgres says while children of a killed server still use its memory; they notice and go.
@@ -107,6 +107,8 @@ async fn run_start(
 ) -> Result<(), Error> {
     let socket_directory = layout.socket_directory();
     owner.make_directory(&socket_directory)?;
+    // What it says from here on is about this start.
+    std::fs::remove_file(layout.start_log()).ok();
     // pg_ctl puts the server into a session of its own, with /dev/null for input and this log for output:
     // neither our end, nor a Ctrl-C, nor a pipe we stand in concerns it.
     let program = binaries.program("pg_ctl");
@@ -195,22 +197,33 @@ fn failed(program: &'static str, layout: &Layout) -> Error {
     Error::Tool {
         program,
         directory: layout.directory.clone(),
-        said: end_of_log(layout),
+        said: end_of_logs(layout),
     }
 }
 
-/// What the server said last, and in which file.
-fn end_of_log(layout: &Layout) -> String {
+/// What the server said last, and in which file: before it opened its log, and there. The log alone would not
+/// do, as children of a killed server write to it until they go.
+fn end_of_logs(layout: &Layout) -> String {
     let days = std::fs::read_dir(layout.log()).into_iter().flatten().flatten();
-    let logs = days.map(|entry| entry.path()).chain([layout.start_log()]);
     let modified = |log: &PathBuf| std::fs::metadata(log).and_then(|found| found.modified()).ok();
-    let newest = logs.max_by_key(modified);
-    let Some(log) = newest else {
-        return "it left no log".to_owned();
-    };
-    let text = std::fs::read(&log).unwrap_or_default();
+    let today = days.map(|entry| entry.path()).max_by_key(modified);
+    let ends: Vec<String> = [Some(layout.start_log()), today]
+        .into_iter()
+        .flatten()
+        .filter_map(end_of)
+        .collect();
+    if ends.is_empty() {
+        "it left no log".to_owned()
+    } else {
+        ends.join("\n")
+    }
+}
+
+/// None if there is no such file.
+fn end_of(log: PathBuf) -> Option<String> {
+    let text = std::fs::read(&log).ok()?;
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
     let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
-    format!("the end of {} says:\n{end}", log.display())
+    Some(format!("the end of {}:\n{end}", log.display()))
 }

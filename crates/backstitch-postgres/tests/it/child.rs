@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use backstitch_postgres::test::private_cluster;
 use backstitch_postgres::{Cluster, Durability, Stop};
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -72,7 +73,17 @@ pub struct Child {
 
 impl Child {
     pub fn starting(directory: &Path) -> Child {
-        Child::spawn(Command::new(std::env::current_exe().unwrap()), directory)
+        Child::spawn(
+            Command::new(std::env::current_exe().unwrap()),
+            "child::start",
+            directory,
+        )
+    }
+
+    /// Takes a database and a private cluster, as a test does.
+    pub fn testing() -> Child {
+        let command = Command::new(std::env::current_exe().unwrap());
+        Child::spawn(command, "child::test", Path::new("unused"))
     }
 
     /// From a copy of this program, as nobody may be kept from where it lies.
@@ -81,11 +92,11 @@ impl Child {
         std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
         let mut command = Command::new(copy);
         command.uid(NOBODY).gid(NOBODY).current_dir("/");
-        Child::spawn(command, directory)
+        Child::spawn(command, "child::start", directory)
     }
 
-    fn spawn(mut command: Command, directory: &Path) -> Child {
-        command.args(["--exact", "child::run", "--ignored", "--nocapture"]);
+    fn spawn(mut command: Command, what: &str, directory: &Path) -> Child {
+        command.args(["--exact", what, "--ignored", "--nocapture"]);
         command
             .env(DIRECTORY, directory)
             .stdin(Stdio::piped())
@@ -98,9 +109,21 @@ impl Child {
 
     /// Waits for the process id of the server it got.
     pub fn server(&mut self) -> String {
+        self.said("server")
+    }
+
+    /// Waits until it says `name=value`.
+    pub fn said(&mut self, name: &str) -> String {
+        let start = format!("{name}=");
         let mut lines = self.output.by_ref().lines().map(Result::unwrap);
-        let line = lines.find_map(|line| line.split_once("server=").map(|(_, pid)| pid.to_owned()));
-        line.expect("the child should say which server it got")
+        let value = lines.find_map(|line| line.split_once(&start).map(|(_, value)| value.to_owned()));
+        value.unwrap_or_else(|| panic!("the child should have said its {name}"))
+    }
+
+    /// Lets it end as it likes.
+    pub fn finish(mut self) {
+        drop(self.process.stdin.take());
+        assert!(self.process.wait().unwrap().success());
     }
 
     pub fn kill(&mut self) {
@@ -126,14 +149,31 @@ impl Drop for Child {
 
 #[test]
 #[ignore = "what the other process does"]
-fn run() {
+fn start() {
     let Some(directory) = std::env::var_os(DIRECTORY) else {
         return;
     };
     let cluster = Cluster::at(directory).durability(Durability::Throwaway);
     runtime().block_on(cluster.start()).unwrap();
     println!("server={}", cluster.postmaster_pid().unwrap().unwrap());
-    // Until killed, or until the one who waits for us is gone.
+    stay();
+}
+
+#[test]
+#[ignore = "what the other process does"]
+fn test() {
+    if std::env::var_os(DIRECTORY).is_none() {
+        return;
+    }
+    let database = runtime().block_on(backstitch_postgres::test::database());
+    let private = runtime().block_on(private_cluster(Durability::Throwaway));
+    println!("database={}", database.name);
+    println!("private={}", private.cluster.directory().display());
+    stay();
+}
+
+/// Until killed, or until the one who waits for us is gone.
+fn stay() {
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 

@@ -1,8 +1,12 @@
 //! Does a test get a database, and does it go away with the test?
 
+use std::path::PathBuf;
+
 use backstitch_postgres::test;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
+
+use crate::child::{self, Child};
 
 #[tokio::test]
 async fn a_database_is_new_empty_and_gone_with_the_test() {
@@ -39,6 +43,21 @@ async fn a_database_goes_when_the_test_panics() {
     assert!(panicked.await.is_err());
     let (server, name) = receiver.await.unwrap();
     assert!(!exists(&server, &name).await);
+}
+
+#[tokio::test]
+async fn what_a_killed_test_leaves_a_later_one_removes() {
+    let mut killed = Child::testing();
+    let (database, private) = (killed.said("database"), PathBuf::from(killed.said("private")));
+    killed.kill();
+
+    let mut later = Child::testing();
+    later.said("private");
+
+    assert!(!exists(&test::shared_cluster().await, &database).await);
+    // Another test of this run may have been quicker, and may still be at it.
+    child::until("the private cluster is gone", || !private.exists()).await;
+    later.finish();
 }
 
 async fn exists(server: &backstitch_postgres::Running, name: &str) -> bool {
