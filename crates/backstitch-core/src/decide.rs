@@ -120,9 +120,7 @@ pub fn must_unwind(history: &History, around: &Circumstances) -> Option<Cause> {
         return Some(Cause::Cancelled(operator.clone()));
     }
     if around.crash_charges >= CRASH_BUDGET {
-        return Some(Cause::CrashLoop {
-            deaths: around.crash_charges,
-        });
+        return Some(Cause::CrashLoop { deaths: around.crash_charges });
     }
     if around.orphaned.is_some() && around.recovery == Recovery::Compensate && history.steps_begun() > 0 {
         return Some(undelivered_failure(history).map_or(Cause::Orphaned, Cause::Failed));
@@ -137,11 +135,7 @@ pub fn must_unwind(history: &History, around: &Circumstances) -> Option<Cause> {
 fn undelivered_failure(history: &History) -> Option<WorkflowError> {
     let (position, slot) = history.slots().next_back()?;
     let failure = slot.run.settled.as_ref()?.failure()?.clone();
-    let failed = StepFailed {
-        step: slot.step.clone(),
-        position,
-        failure,
-    };
+    let failed = StepFailed { step: slot.step.clone(), position, failure };
     slot.owes_compensation().then(|| failed.into())
 }
 
@@ -196,11 +190,7 @@ pub fn forward(
             }
         }
         _ => {
-            let key = IdempotencyKey {
-                workflow,
-                position,
-                direction: Direction::Run,
-            };
+            let key = IdempotencyKey { workflow, position, direction: Direction::Run };
             let forward_only = history.past_pivot();
             let deadly = forward_only && is_deadly(history, &slot.run, around);
             let patience_over = deadly || forward_only && slot.run.failed >= conduct.retry.attempts_max;
@@ -212,9 +202,7 @@ pub fn forward(
             match due_after_failure(&slot.run, deadly, delay) {
                 Some(due) if due > around.now && patience_over => Forward::Attention(due),
                 Some(due) if due > around.now => Forward::WaitUntil(due),
-                _ => Forward::Run {
-                    attempt: slot.run.begun + 1,
-                },
+                _ => Forward::Run { attempt: slot.run.begun + 1 },
             }
         }
     }
@@ -281,17 +269,11 @@ pub fn unwind<'a>(
             // Behind a stuck step it only waits its own short while: the flag is raised, and this is tried before it.
             Some(Compensation::WaitUntil(until)) => until,
             Some(Compensation::Stuck(until)) => {
-                stuck.push(Stuck {
-                    position,
-                    failure: slot.compensate.failure.clone(),
-                });
+                stuck.push(Stuck { position, failure: slot.compensate.failure.clone() });
                 until
             }
             None => {
-                stuck.push(Stuck {
-                    position,
-                    failure: None,
-                });
+                stuck.push(Stuck { position, failure: None });
                 later(around.now, SLOW_RETRY)
             }
         };
@@ -326,34 +308,20 @@ fn compensation(
     if !slot.owes_compensation() {
         return Compensation::Settled;
     }
-    let key = IdempotencyKey {
-        workflow,
-        position,
-        direction: Direction::Compensate,
-    };
+    let key = IdempotencyKey { workflow, position, direction: Direction::Compensate };
     let side = &slot.compensate;
-    let time_over = side
-        .first_begun_at
-        .is_some_and(|first| later(first, conduct.patience.time) <= around.now);
+    let time_over =
+        side.first_begun_at.is_some_and(|first| later(first, conduct.patience.time) <= around.now);
     let deadly = is_deadly(history, side, around);
     let patience_over = deadly || side.failed > 0 && (side.failed >= conduct.patience.attempts || time_over);
-    let delay = if patience_over {
-        conduct.patience.slow_retry
-    } else {
-        conduct.retry.delay(&key, side.failed)
-    };
+    let delay =
+        if patience_over { conduct.patience.slow_retry } else { conduct.retry.delay(&key, side.failed) };
     // Once it has begun, late effects had been waited out.
-    let quiet = if side.begun == 0 {
-        late_effects_gone(&slot.run, conduct, around)
-    } else {
-        None
-    };
+    let quiet = if side.begun == 0 { late_effects_gone(&slot.run, conduct, around) } else { None };
     match due_after_failure(side, deadly, delay).max(quiet) {
         Some(due) if due > around.now && patience_over => Compensation::Stuck(due),
         Some(due) if due > around.now => Compensation::WaitUntil(due),
-        _ => Compensation::Attempt {
-            attempt: side.begun + 1,
-        },
+        _ => Compensation::Attempt { attempt: side.begun + 1 },
     }
 }
 
@@ -369,11 +337,7 @@ fn is_deadly(history: &History, side: &Side, around: &Circumstances) -> bool {
 
 /// When a side that failed, or died of its attempt, may be tried again. None: now.
 fn due_after_failure(side: &Side, deadly: bool, delay: Duration) -> Option<DateTime<Utc>> {
-    let since = if deadly {
-        side.failed_at.max(side.last_begun_at)
-    } else {
-        side.failed_at
-    };
+    let since = if deadly { side.failed_at.max(side.last_begun_at) } else { side.failed_at };
     since.map(|since| later(since, delay))
 }
 
@@ -381,9 +345,9 @@ fn due_after_failure(side: &Side, deadly: bool, delay: Duration) -> Option<DateT
 fn late_effects_gone(run: &Side, conduct: &Conduct, around: &Circumstances) -> Option<DateTime<Utc>> {
     match (conduct.late_effects, around.orphaned) {
         (LateEffects::Refused, _) | (LateEffects::Local, Some(Orphaned::Gone)) => None,
-        (LateEffects::Local | LateEffects::WaitOut, _) => run
-            .unknown_since
-            .map(|since| later(since, conduct.timeout.saturating_add(LATE_EFFECT_GRACE))),
+        (LateEffects::Local | LateEffects::WaitOut, _) => {
+            run.unknown_since.map(|since| later(since, conduct.timeout.saturating_add(LATE_EFFECT_GRACE)))
+        }
     }
 }
 
@@ -457,8 +421,5 @@ pub fn judge(
 }
 
 fn later(at: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
-    TimeDelta::from_std(by)
-        .ok()
-        .and_then(|by| at.checked_add_signed(by))
-        .unwrap_or(DateTime::<Utc>::MAX_UTC)
+    TimeDelta::from_std(by).ok().and_then(|by| at.checked_add_signed(by)).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }

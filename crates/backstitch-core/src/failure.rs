@@ -133,19 +133,13 @@ impl WorkflowError {
     /// The function gives up for a reason of its own.
     #[must_use]
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self {
-            failure: Failure::new(code, message),
-            step: None,
-        }
+        Self { failure: Failure::new(code, message), step: None }
     }
 }
 
 impl From<StepFailed> for WorkflowError {
     fn from(failed: StepFailed) -> Self {
-        Self {
-            failure: failed.failure,
-            step: Some(failed.step),
-        }
+        Self { failure: failed.failure, step: Some(failed.step) }
     }
 }
 

@@ -102,10 +102,7 @@ impl History {
 
     /// Every step begun, in the order of positions.
     pub fn slots(&self) -> impl DoubleEndedIterator<Item = (Position, &Slot)> {
-        self.slots
-            .iter()
-            .enumerate()
-            .map(|(index, slot)| (position(index), slot))
+        self.slots.iter().enumerate().map(|(index, slot)| (position(index), slot))
     }
 
     /// The step at this position, if it has begun.
@@ -142,9 +139,7 @@ impl History {
     #[must_use]
     pub fn past_pivot_before(&self, position: Position) -> bool {
         let before = &self.slots[..self.slots.len().min(position.0 as usize)];
-        before
-            .iter()
-            .any(|slot| slot.backward == Backward::Pivot && slot.may_have_happened())
+        before.iter().any(|slot| slot.backward == Backward::Pivot && slot.may_have_happened())
     }
 
     fn add(&mut self, seq: Seq, stitch: &Stitch, at: DateTime<Utc>) -> Result<(), &'static str> {
@@ -163,20 +158,12 @@ impl History {
     pub fn note(&mut self, part: &Stitch, at: DateTime<Utc>) -> Result<(), &'static str> {
         check(self.end.is_none(), "a row follows the end (I7)")?;
         match part {
-            Stitch {
-                outcome: Some(outcome),
-                intent: Some(intent),
-                turn,
-            } if part.is_transactional() => {
+            Stitch { outcome: Some(outcome), intent: Some(intent), turn } if part.is_transactional() => {
                 check(turn.is_none(), "a transactional row turns")?;
                 self.begin(intent, at, true)?;
                 self.settle(outcome, at)
             }
-            Stitch {
-                outcome,
-                turn,
-                intent,
-            } => {
+            Stitch { outcome, turn, intent } => {
                 if let Some(outcome) = outcome {
                     self.settle(outcome, at)?;
                 }
@@ -198,19 +185,13 @@ impl History {
     }
 
     fn begin(&mut self, intent: &Intent, at: DateTime<Utc>, transactional: bool) -> Result<(), &'static str> {
-        let AttemptId {
-            position,
-            direction,
-            attempt,
-        } = intent.attempt;
+        let AttemptId { position, direction, attempt } = intent.attempt;
         let index = position.0 as usize;
         match direction {
             Direction::Run => {
                 check(self.unwinding.is_none(), "a step runs after unwinding began (I4)")?;
                 check(
-                    self.slots[..index.min(self.slots.len())]
-                        .iter()
-                        .all(Slot::is_delivered),
+                    self.slots[..index.min(self.slots.len())].iter().all(Slot::is_delivered),
                     "an earlier step is open",
                 )?;
                 if index == self.slots.len() {
@@ -227,14 +208,9 @@ impl History {
                 }
             }
             Direction::Compensate => {
-                let later = self
-                    .slots
-                    .get(index + 1..)
-                    .ok_or("a step that never began is compensated")?;
-                let independent = self
-                    .slots
-                    .get(index)
-                    .is_some_and(|slot| slot.backward == Backward::Independent);
+                let later = self.slots.get(index + 1..).ok_or("a step that never began is compensated")?;
+                let independent =
+                    self.slots.get(index).is_some_and(|slot| slot.backward == Backward::Independent);
                 check(
                     independent && self.unwinding.is_some() || !later.iter().any(Slot::owes_compensation),
                     "a step is compensated before a later one (I6)",
@@ -243,15 +219,9 @@ impl History {
         }
         let unwinding = self.unwinding.is_some();
         let slot = self.slots.get_mut(index).ok_or("a position is left out")?;
-        check(
-            slot.step == intent.step,
-            "an attempt names another step than the first one did",
-        )?;
+        check(slot.step == intent.step, "an attempt names another step than the first one did")?;
         if direction == Direction::Compensate {
-            check(
-                slot.owes_compensation(),
-                "a step that owes nothing is compensated",
-            )?;
+            check(slot.owes_compensation(), "a step that owes nothing is compensated")?;
             check(
                 unwinding || slot.has_failed(),
                 "a step that did not fail is compensated before unwinding",
@@ -273,26 +243,13 @@ impl History {
     }
 
     fn settle(&mut self, outcome: &Outcome, at: DateTime<Utc>) -> Result<(), &'static str> {
-        let AttemptId {
-            position,
-            direction,
-            attempt,
-        } = outcome.attempt;
+        let AttemptId { position, direction, attempt } = outcome.attempt;
         let past_pivot_before = self.past_pivot_before(position);
-        let slot = self
-            .slots
-            .get_mut(position.0 as usize)
-            .ok_or("an outcome of a step that never began")?;
+        let slot = self.slots.get_mut(position.0 as usize).ok_or("an outcome of a step that never began")?;
         let side = slot.side(direction);
-        check(
-            side.open && attempt == side.begun,
-            "an outcome without its intent, or a second one (I3)",
-        )?;
+        check(side.open && attempt == side.begun, "an outcome without its intent, or a second one (I3)")?;
         if direction == Direction::Run {
-            check(
-                slot.compensate.begun == 0,
-                "a run ends after its compensation began",
-            )?;
+            check(slot.compensate.begun == 0, "a run ends after its compensation began")?;
         }
         let verdict = slot.believe(direction, &outcome.verdict);
         if matches!(verdict, Verdict::Failed(_) | Verdict::Rejected(_)) {
@@ -300,10 +257,7 @@ impl History {
             let pivot_in_doubt = slot.backward == Backward::Pivot
                 && !slot.transactional
                 && matches!(verdict, Verdict::Failed(_));
-            check(
-                !past_pivot_before && !pivot_in_doubt,
-                "a step fails for good past the pivot",
-            )?;
+            check(!past_pivot_before && !pivot_in_doubt, "a step fails for good past the pivot")?;
         }
         let side = slot.side_mut(direction);
         side.open = false;
@@ -345,14 +299,8 @@ impl History {
                 }
             }
             Turn::Completed => {
-                check(
-                    self.unwinding.is_none(),
-                    "a workflow completes after unwinding began (I4)",
-                )?;
-                check(
-                    self.slots.iter().all(Slot::is_delivered),
-                    "a workflow completes with an open step",
-                )?;
+                check(self.unwinding.is_none(), "a workflow completes after unwinding began (I4)")?;
+                check(self.slots.iter().all(Slot::is_delivered), "a workflow completes with an open step")?;
                 self.end = Some(turn.clone());
             }
             Turn::Compensated => {

@@ -65,10 +65,7 @@ impl Json {
     /// When it is no JSON or does not pass the door.
     pub fn parse(text: &str, bytes_max: usize) -> Result<Self, JsonError> {
         if text.len() > bytes_max {
-            return Err(JsonError::TooLong {
-                bytes: text.len(),
-                max: bytes_max,
-            });
+            return Err(JsonError::TooLong { bytes: text.len(), max: bytes_max });
         }
         // Depth before shape: the parser's own limit would speak of recursion, not of ours.
         check_text(text)?;
@@ -100,10 +97,7 @@ impl Json {
     #[must_use]
     pub fn same_value(&self, other: &Self) -> bool {
         self.0 == other.0
-            || match (
-                self.decode::<serde_json::Value>(),
-                other.decode::<serde_json::Value>(),
-            ) {
+            || match (self.decode::<serde_json::Value>(), other.decode::<serde_json::Value>()) {
                 (Ok(ours), Ok(theirs)) => ours == theirs,
                 _ => false,
             }
@@ -111,10 +105,7 @@ impl Json {
 
     fn checked(text: String, bytes_max: usize) -> Result<Self, JsonError> {
         if text.len() > bytes_max {
-            return Err(JsonError::TooLong {
-                bytes: text.len(),
-                max: bytes_max,
-            });
+            return Err(JsonError::TooLong { bytes: text.len(), max: bytes_max });
         }
         check_text(&text)?;
         Ok(Self(text.into()))
@@ -214,13 +205,7 @@ mod tests {
 
     #[test]
     fn what_looks_alike_but_is_harmless_passes() {
-        for text in [
-            r#""\\u0000""#,
-            r#""\ud83d\ude00""#,
-            r#"{"[[[":"{{{"}"#,
-            r#""a\"[""#,
-            "null",
-        ] {
+        for text in [r#""\\u0000""#, r#""\ud83d\ude00""#, r#"{"[[[":"{{{"}"#, r#""a\"[""#, "null"] {
             assert_eq!(Json::parse(text, 1000).expect(text).as_str(), text);
         }
         assert!(Json::parse(&("[".repeat(DEPTH_MAX) + &"]".repeat(DEPTH_MAX)), 1000).is_ok());

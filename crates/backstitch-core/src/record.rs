@@ -217,10 +217,9 @@ impl Cause {
     pub fn error(&self) -> WorkflowError {
         match self {
             Self::Failed(error) => error.clone(),
-            Self::Cancelled(operator) => WorkflowError::new(
-                "cancelled",
-                format!("cancelled by {}: {}", operator.by, operator.why),
-            ),
+            Self::Cancelled(operator) => {
+                WorkflowError::new("cancelled", format!("cancelled by {}: {}", operator.by, operator.why))
+            }
             Self::DeadlinePassed => WorkflowError::new("deadline_passed", "the workflow's deadline passed"),
             Self::Orphaned => WorkflowError::new("orphaned", "the worker died while a step was under way"),
             Self::CrashLoop { deaths } => WorkflowError::new(

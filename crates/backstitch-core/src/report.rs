@@ -60,37 +60,26 @@ impl RollbackReport {
         let cause = history.unwinding()?.clone();
         let steps = history
             .slots()
-            .map(|(position, slot)| StepReport {
-                position,
-                step: slot.step.clone(),
-                fate: fate(slot),
-            })
+            .map(|(position, slot)| StepReport { position, step: slot.step.clone(), fate: fate(slot) })
             .collect();
         Some(Self { cause, steps })
     }
 
     /// The steps that still stand outside, or may.
     pub fn owed(&self) -> impl Iterator<Item = &StepReport> {
-        self.steps
-            .iter()
-            .filter(|step| matches!(step.fate, Fate::Owed { .. }))
+        self.steps.iter().filter(|step| matches!(step.fate, Fate::Owed { .. }))
     }
 }
 
 fn fate(slot: &Slot) -> Fate {
     if slot.is_compensated() {
-        Fate::Compensated {
-            attempts: slot.compensate.begun,
-        }
+        Fate::Compensated { attempts: slot.compensate.begun }
     } else if !slot.may_have_happened() {
         Fate::DidNotHappen
     } else if slot.backward == Backward::Nothing {
         Fate::NothingToCompensate
     } else {
-        Fate::Owed {
-            attempts: slot.compensate.begun,
-            error: slot.compensate.failure.clone(),
-        }
+        Fate::Owed { attempts: slot.compensate.begun, error: slot.compensate.failure.clone() }
     }
 }
 
@@ -100,11 +89,7 @@ impl fmt::Display for RollbackReport {
             let separator = if index == 0 { "" } else { ", " };
             write!(f, "{separator}{} {}", step.step, step.fate)?;
         }
-        if self.steps.is_empty() {
-            f.write_str("no step had begun")
-        } else {
-            Ok(())
-        }
+        if self.steps.is_empty() { f.write_str("no step had begun") } else { Ok(()) }
     }
 }
 
@@ -115,14 +100,8 @@ impl fmt::Display for Fate {
             Self::Compensated { attempts } => write!(f, "compensated in {attempts} attempts"),
             Self::NothingToCompensate => f.write_str("had nothing to compensate"),
             Self::DidNotHappen => f.write_str("did not happen"),
-            Self::Owed {
-                attempts,
-                error: None,
-            } => write!(f, "still owed after {attempts} attempts"),
-            Self::Owed {
-                attempts,
-                error: Some(error),
-            } => {
+            Self::Owed { attempts, error: None } => write!(f, "still owed after {attempts} attempts"),
+            Self::Owed { attempts, error: Some(error) } => {
                 write!(f, "still owed after {attempts} attempts: {error}")
             }
         }

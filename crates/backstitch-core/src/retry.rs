@@ -18,17 +18,11 @@ pub struct RetryPolicy {
 
 impl RetryPolicy {
     /// Ten attempts over about seven minutes: 1 s, 2 s, 4 s … 60 s.
-    pub const DEFAULT: Self = Self {
-        attempts_max: 10,
-        delay_first: Duration::from_secs(1),
-        delay_max: Duration::from_secs(60),
-    };
+    pub const DEFAULT: Self =
+        Self { attempts_max: 10, delay_first: Duration::from_secs(1), delay_max: Duration::from_secs(60) };
 
     /// One attempt, no second.
-    pub const ONCE: Self = Self {
-        attempts_max: 1,
-        ..Self::DEFAULT
-    };
+    pub const ONCE: Self = Self { attempts_max: 1, ..Self::DEFAULT };
 
     /// This policy with another number of attempts.
     #[must_use]
@@ -39,11 +33,7 @@ impl RetryPolicy {
     /// This policy with other waits.
     #[must_use]
     pub const fn delays(self, delay_first: Duration, delay_max: Duration) -> Self {
-        Self {
-            delay_first,
-            delay_max,
-            ..self
-        }
+        Self { delay_first, delay_max, ..self }
     }
 
     /// How long to wait after the `failed`-th failed attempt (from 1): `delay_first · 2^(failed-1)`, at most
@@ -54,10 +44,7 @@ impl RetryPolicy {
     #[must_use]
     pub fn delay(&self, key: &IdempotencyKey, failed: u32) -> Duration {
         let doublings = failed.saturating_sub(1).min(31);
-        let full = self
-            .delay_first
-            .saturating_mul(1 << doublings)
-            .min(self.delay_max);
+        let full = self.delay_first.saturating_mul(1 << doublings).min(self.delay_max);
         full - full.mul_f64(0.2 * fraction(key.workflow, key.position, failed))
     }
 }
@@ -98,15 +85,7 @@ mod tests {
     #[test]
     fn delays_double_up_to_their_bound_less_a_fifth_at_most() {
         let policy = RetryPolicy::DEFAULT;
-        for (failed, full) in [
-            (1, 1),
-            (2, 2),
-            (3, 4),
-            (6, 32),
-            (7, 60),
-            (10, 60),
-            (4_000_000_000, 60),
-        ] {
+        for (failed, full) in [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (10, 60), (4_000_000_000, 60)] {
             let full = Duration::from_secs(full);
             let delay = policy.delay(&key(0), failed);
             assert!(delay <= full && delay >= full.mul_f64(0.8), "{failed}: {delay:?}");
@@ -115,9 +94,8 @@ mod tests {
 
     #[test]
     fn neighbours_do_not_wait_the_same_time() {
-        let delays: std::collections::BTreeSet<_> = (0..100)
-            .map(|position| RetryPolicy::DEFAULT.delay(&key(position), 5))
-            .collect();
+        let delays: std::collections::BTreeSet<_> =
+            (0..100).map(|position| RetryPolicy::DEFAULT.delay(&key(position), 5)).collect();
         assert!(delays.len() > 95);
     }
 }

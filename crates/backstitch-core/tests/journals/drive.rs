@@ -44,28 +44,15 @@ pub struct Plan {
 
 impl Plan {
     pub const fn new(backward: Backward) -> Self {
-        Self {
-            backward,
-            transactional: false,
-            conduct: BRIEF,
-        }
+        Self { backward, transactional: false, conduct: BRIEF }
     }
 
     pub const fn transactional(self) -> Self {
-        Self {
-            transactional: true,
-            ..self
-        }
+        Self { transactional: true, ..self }
     }
 
     pub const fn late_effects(self, late_effects: LateEffects) -> Self {
-        Self {
-            conduct: Conduct {
-                late_effects,
-                ..self.conduct
-            },
-            ..self
-        }
+        Self { conduct: Conduct { late_effects, ..self.conduct }, ..self }
     }
 }
 
@@ -73,10 +60,7 @@ impl Plan {
 pub const BRIEF: Conduct = Conduct {
     timeout: Duration::from_secs(20),
     retry: RetryPolicy::DEFAULT.attempts(2),
-    patience: Patience {
-        attempts: 1,
-        ..Patience::DEFAULT
-    },
+    patience: Patience { attempts: 1, ..Patience::DEFAULT },
     late_effects: LateEffects::WaitOut,
 };
 
@@ -188,24 +172,18 @@ impl<'a, S: Script> Drive<'a, S> {
         }
         drive.around.orphaned = orphaned;
         for row in rows {
-            drive
-                .ledger
-                .add(row, None)
-                .expect("a prefix of a valid journal keeps the invariants");
+            drive.ledger.add(row, None).expect("a prefix of a valid journal keeps the invariants");
         }
         drive
     }
 
     /// Drives on until the end, over every wait.
-    pub fn to_the_end(&mut self) -> Turn {
+    pub fn finish(&mut self) -> Turn {
         loop {
-            match self.to_rest() {
+            match self.go_on() {
                 Rest::Ended(end) => return end,
                 Rest::Waiting(due) | Rest::Attention(due) => {
-                    assert!(
-                        due > self.around.now,
-                        "a due time must lie ahead, or the workflow spins"
-                    );
+                    assert!(due > self.around.now, "a due time must lie ahead, or the workflow spins");
                     self.around.now = due;
                 }
             }
@@ -213,41 +191,23 @@ impl<'a, S: Script> Drive<'a, S> {
     }
 
     /// Drives on until it ends or has to wait.
-    pub fn to_rest(&mut self) -> Rest {
+    pub fn go_on(&mut self) -> Rest {
         let mut pending = None;
         loop {
             self.rounds += 1;
-            assert!(
-                self.rounds < ROUNDS_MAX,
-                "the workflow never ends: {:#?}",
-                self.rows
-            );
-            match self.next(&self.with(Stitch {
-                outcome: pending.clone(),
-                ..Stitch::default()
-            })) {
+            assert!(self.rounds < ROUNDS_MAX, "the workflow never ends: {:#?}", self.rows);
+            match self.next(&self.with(Stitch { outcome: pending.clone(), ..Stitch::default() })) {
                 Next::Rest(rest) if pending.is_none() => return rest,
                 Next::Rest(_) => {
-                    self.append(Stitch {
-                        outcome: pending.take(),
-                        ..Stitch::default()
-                    });
+                    self.append(Stitch { outcome: pending.take(), ..Stitch::default() });
                 }
                 Next::Turn(turn) => {
-                    self.append(Stitch {
-                        outcome: pending.take(),
-                        turn: Some(turn),
-                        intent: None,
-                    });
+                    self.append(Stitch { outcome: pending.take(), turn: Some(turn), intent: None });
                 }
                 // A transactional step has no intent of its own: what came before is written first.
                 Next::Begin { turn, attempt } if self.plan(attempt).transactional => {
                     if pending.is_some() || turn.is_some() {
-                        self.append(Stitch {
-                            outcome: pending.take(),
-                            turn,
-                            intent: None,
-                        });
+                        self.append(Stitch { outcome: pending.take(), turn, intent: None });
                         continue;
                     }
                     let outcome = self.attempt(attempt);
@@ -259,11 +219,7 @@ impl<'a, S: Script> Drive<'a, S> {
                 }
                 Next::Begin { turn, attempt } => {
                     let intent = Some(self.intent(attempt));
-                    if self.append(Stitch {
-                        outcome: pending.take(),
-                        turn,
-                        intent,
-                    }) {
+                    if self.append(Stitch { outcome: pending.take(), turn, intent }) {
                         pending = Some(self.attempt(attempt));
                     }
                 }
@@ -282,10 +238,9 @@ impl<'a, S: Script> Drive<'a, S> {
             };
         }
         match self.unwind(history) {
-            Unwind::Compensate { position, attempt } => Next::Begin {
-                turn: None,
-                attempt: back(position.0, attempt),
-            },
+            Unwind::Compensate { position, attempt } => {
+                Next::Begin { turn: None, attempt: back(position.0, attempt) }
+            }
             Unwind::WaitUntil(due) => Next::Rest(Rest::Waiting(due)),
             Unwind::Attention { stuck, due } => {
                 assert!(!stuck.is_empty(), "attention names what is stuck");
@@ -301,24 +256,14 @@ impl<'a, S: Script> Drive<'a, S> {
                 Forward::Deliver(_) => {}
                 Forward::DeliverFailure(_) if self.kind.tolerant => {}
                 Forward::DeliverFailure(failure) | Forward::Unwind(failure) => {
-                    let step = StepFailed {
-                        step: name(position),
-                        position: Position(position),
-                        failure,
-                    };
+                    let step = StepFailed { step: name(position), position: Position(position), failure };
                     return self.turn_back(history, Cause::Failed(step.into()));
                 }
                 Forward::Run { attempt } => {
-                    return Next::Begin {
-                        turn: None,
-                        attempt: run(position, attempt),
-                    };
+                    return Next::Begin { turn: None, attempt: run(position, attempt) };
                 }
                 Forward::Compensate { attempt } => {
-                    return Next::Begin {
-                        turn: None,
-                        attempt: back(position, attempt),
-                    };
+                    return Next::Begin { turn: None, attempt: back(position, attempt) };
                 }
                 Forward::WaitUntil(due) => return Next::Rest(Rest::Waiting(due)),
                 Forward::Attention(due) => return Next::Rest(Rest::Attention(due)),
@@ -334,18 +279,14 @@ impl<'a, S: Script> Drive<'a, S> {
         turned
             .apply(
                 turned.seq_next(),
-                &Stitch {
-                    turn: Some(turn.clone()),
-                    ..Stitch::default()
-                },
+                &Stitch { turn: Some(turn.clone()), ..Stitch::default() },
                 self.around.now,
             )
             .expect("who must unwind may unwind");
         match self.unwind(&turned) {
-            Unwind::Compensate { position, attempt } => Next::Begin {
-                turn: Some(turn),
-                attempt: back(position.0, attempt),
-            },
+            Unwind::Compensate { position, attempt } => {
+                Next::Begin { turn: Some(turn), attempt: back(position.0, attempt) }
+            }
             _ => Next::Turn(turn),
         }
     }
@@ -360,33 +301,16 @@ impl<'a, S: Script> Drive<'a, S> {
 
     /// Makes an attempt: time passes, and it ends as the script says.
     fn attempt(&mut self, attempt: AttemptId) -> Outcome {
-        let AttemptId {
-            position,
-            direction,
-            attempt: count,
-        } = attempt;
+        let AttemptId { position, direction, attempt: count } = attempt;
         let plan = *self.plan(attempt);
         if !plan.transactional {
-            let side = self
-                .history
-                .slot(position)
-                .expect("its intent is durable (I2)")
-                .side(direction);
+            let side = self.history.slot(position).expect("its intent is durable (I2)").side(direction);
             assert!(side.open && side.begun == count, "its intent is durable (I2)");
         }
         let ending = self.script.ending(attempt);
-        self.around.now += if ending == Ending::TimesOut {
-            plan.conduct.timeout
-        } else {
-            Duration::from_secs(1)
-        };
-        let verdict = judge(
-            ended(ending),
-            &self.history,
-            position,
-            direction,
-            &plan.conduct.retry,
-        );
+        self.around.now +=
+            if ending == Ending::TimesOut { plan.conduct.timeout } else { Duration::from_secs(1) };
+        let verdict = judge(ended(ending), &self.history, position, direction, &plan.conduct.retry);
         if ending == Ending::IsCutShort {
             self.around.orphaned = None;
         }
@@ -397,10 +321,7 @@ impl<'a, S: Script> Drive<'a, S> {
     fn append(&mut self, stitch: Stitch) -> bool {
         let row = (self.history.seq_next(), stitch, self.around.now);
         if let Err(corrupt) = self.history.apply(row.0, &row.1, row.2) {
-            panic!(
-                "the core refuses what it decided: {corrupt}\n{row:#?}\nafter {:#?}",
-                self.rows
-            );
+            panic!("the core refuses what it decided: {corrupt}\n{row:#?}\nafter {:#?}", self.rows);
         }
         if let Err(broken) = self.ledger.add(&row, Some((self.kind, &self.around))) {
             panic!("{broken}\n{row:#?}\nafter {:#?}", self.rows);
@@ -433,10 +354,9 @@ impl<'a, S: Script> Drive<'a, S> {
                 self.around.deadline_at = Some(self.around.now);
                 true
             }
-            Event::OperatorRetries => self.append(Stitch {
-                turn: Some(Turn::Retry(operator())),
-                ..Stitch::default()
-            }),
+            Event::OperatorRetries => {
+                self.append(Stitch { turn: Some(Turn::Retry(operator())), ..Stitch::default() })
+            }
         }
     }
 
@@ -468,19 +388,11 @@ pub fn fold(rows: &[Row]) -> Result<History, backstitch_core::history::Corrupt> 
 }
 
 pub fn run(position: u32, attempt: u32) -> AttemptId {
-    AttemptId {
-        position: Position(position),
-        direction: Direction::Run,
-        attempt,
-    }
+    AttemptId { position: Position(position), direction: Direction::Run, attempt }
 }
 
 pub fn back(position: u32, attempt: u32) -> AttemptId {
-    AttemptId {
-        position: Position(position),
-        direction: Direction::Compensate,
-        attempt,
-    }
+    AttemptId { position: Position(position), direction: Direction::Compensate, attempt }
 }
 
 pub fn intent(attempt: AttemptId, backward: Backward) -> Intent {
@@ -499,10 +411,7 @@ pub fn name(position: u32) -> String {
 }
 
 pub fn operator() -> Operator {
-    Operator {
-        by: "ada".into(),
-        why: "the test says so".into(),
-    }
+    Operator { by: "ada".into(), why: "the test says so".into() }
 }
 
 pub fn failure() -> Failure {

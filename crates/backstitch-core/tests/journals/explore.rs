@@ -7,14 +7,8 @@ use backstitch_core::record::{AttemptId, Backward};
 use crate::drive::{Drive, Ending, Event, Kind, Plan, Script};
 
 /// What may happen where; the first is what happens when nothing goes wrong.
-const ENDINGS: [Ending; 6] = [
-    Ending::Succeeds,
-    Ending::Retries,
-    Ending::Fails,
-    Ending::Rejects,
-    Ending::TimesOut,
-    Ending::IsCutShort,
-];
+const ENDINGS: [Ending; 6] =
+    [Ending::Succeeds, Ending::Retries, Ending::Fails, Ending::Rejects, Ending::TimesOut, Ending::IsCutShort];
 const EVENTS: [Event; 5] = [
     Event::Nothing,
     Event::Dies(Orphaned::Expired),
@@ -35,8 +29,7 @@ pub struct Trail {
 impl Trail {
     fn choose(&mut self, options: usize) -> usize {
         if self.at == self.choices.len() {
-            self.choices
-                .push((0, if self.faults < self.faults_max { options } else { 1 }));
+            self.choices.push((0, if self.faults < self.faults_max { options } else { 1 }));
         }
         let (chosen, _) = self.choices[self.at];
         self.at += 1;
@@ -69,14 +62,11 @@ impl Script for &mut Trail {
 
 /// Drives every path with at most `faults_max` things going wrong to its end, and shows it. Answers how many.
 pub fn explore(kind: &Kind, faults_max: usize, mut see: impl FnMut(&Drive<&mut Trail>)) -> usize {
-    let mut trail = Trail {
-        faults_max,
-        ..Trail::default()
-    };
+    let mut trail = Trail { faults_max, ..Trail::default() };
     let mut count = 0;
     loop {
         let mut drive = Drive::new(kind, &mut trail);
-        drive.to_the_end();
+        drive.finish();
         see(&drive);
         count += 1;
         if !trail.advance() {
@@ -85,12 +75,8 @@ pub fn explore(kind: &Kind, faults_max: usize, mut see: impl FnMut(&Drive<&mut T
     }
 }
 
-pub const BACKWARDS: [Backward; 4] = [
-    Backward::AfterAllLater,
-    Backward::Independent,
-    Backward::Nothing,
-    Backward::Pivot,
-];
+pub const BACKWARDS: [Backward; 4] =
+    [Backward::AfterAllLater, Backward::Independent, Backward::Nothing, Backward::Pivot];
 
 /// Every way a step can be declared.
 pub fn plans() -> Vec<Plan> {
@@ -107,21 +93,13 @@ pub fn kinds(steps: usize, plans: &[Plan]) -> Vec<Kind> {
         lists = lists
             .iter()
             .flat_map(|list: &Vec<Plan>| {
-                plans
-                    .iter()
-                    .map(move |&plan| list.iter().copied().chain([plan]).collect::<Vec<_>>())
+                plans.iter().map(move |&plan| list.iter().copied().chain([plan]).collect::<Vec<_>>())
             })
             .collect();
     }
     let recoveries = [Recovery::Compensate, Recovery::Resume];
     lists
         .into_iter()
-        .flat_map(|steps| {
-            recoveries.map(|recovery| Kind {
-                steps: steps.clone(),
-                recovery,
-                tolerant: false,
-            })
-        })
+        .flat_map(|steps| recoveries.map(|recovery| Kind { steps: steps.clone(), recovery, tolerant: false }))
         .collect()
 }

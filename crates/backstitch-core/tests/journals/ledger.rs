@@ -3,7 +3,7 @@
 use backstitch_core::decide::{Circumstances, LateEffects, Orphaned};
 use backstitch_core::history::History;
 use backstitch_core::id::{Direction, Position};
-use backstitch_core::limits::LATE_EFFECT_GRACE;
+use backstitch_core::limits::{CRASH_BUDGET, LATE_EFFECT_GRACE};
 use backstitch_core::record::{Backward, Intent, Outcome, Turn, Verdict};
 use chrono::{DateTime, Utc};
 
@@ -47,9 +47,7 @@ impl Try {
     }
 
     fn failed(&self) -> bool {
-        self.ended
-            .as_ref()
-            .is_some_and(|verdict| verdict.failure().is_some())
+        self.ended.as_ref().is_some_and(|verdict| verdict.failure().is_some())
     }
 }
 
@@ -60,20 +58,15 @@ impl Told {
 
     fn owes(&self) -> bool {
         let compensates = matches!(self.backward, Backward::AfterAllLater | Backward::Independent);
-        let compensated = self
-            .compensations
-            .iter()
-            .any(|attempt| matches!(attempt.ended, Some(Verdict::Succeeded(_))));
+        let compensated =
+            self.compensations.iter().any(|attempt| matches!(attempt.ended, Some(Verdict::Succeeded(_))));
         compensates && self.may_have_happened() && !compensated
     }
 
     fn settled(&self) -> Option<&Verdict> {
         let verdicts = self.runs.iter().filter_map(|attempt| attempt.ended.as_ref());
         verdicts.into_iter().find(|verdict| {
-            matches!(
-                verdict,
-                Verdict::Succeeded(_) | Verdict::Failed(_) | Verdict::Rejected(_)
-            )
+            matches!(verdict, Verdict::Succeeded(_) | Verdict::Failed(_) | Verdict::Rejected(_))
         })
     }
 
@@ -121,11 +114,7 @@ impl Ledger {
         around: Option<(&Kind, &Circumstances)>,
     ) -> Result<(), String> {
         let index = intent.attempt.position.0 as usize;
-        let began = Try {
-            began_at: at,
-            in_one_row,
-            ended: None,
-        };
+        let began = Try { began_at: at, in_one_row, ended: None };
         match intent.attempt.direction {
             Direction::Run => {
                 demand(!self.unwinding, "I4: nothing runs forward after unwinding")?;
@@ -136,27 +125,16 @@ impl Ledger {
                 )?;
                 if index == self.steps.len() {
                     let (name, backward) = (intent.step.clone(), intent.backward);
-                    self.steps.push(Told {
-                        name,
-                        backward,
-                        runs: Vec::new(),
-                        compensations: Vec::new(),
-                    });
+                    self.steps.push(Told { name, backward, runs: Vec::new(), compensations: Vec::new() });
                 }
                 let told = &mut self.steps[index];
                 demand(told.settled().is_none(), "I3: at most one final outcome")?;
                 demand(told.name == intent.step, "one step per position")?;
                 told.runs.push(began);
-                demand(
-                    told.runs.len() == intent.attempt.attempt as usize,
-                    "attempts are counted",
-                )
+                demand(told.runs.len() == intent.attempt.attempt as usize, "attempts are counted")
             }
             Direction::Compensate => {
-                let told = self
-                    .steps
-                    .get(index)
-                    .ok_or("a step that never began is compensated")?;
+                let told = self.steps.get(index).ok_or("a step that never began is compensated")?;
                 demand(told.owes(), "I3: only what is owed is compensated")?;
                 demand(
                     self.unwinding || told.has_failed(),
@@ -169,10 +147,7 @@ impl Ledger {
                 }
                 let told = &mut self.steps[index];
                 told.compensations.push(began);
-                demand(
-                    told.compensations.len() == intent.attempt.attempt as usize,
-                    "attempts are counted",
-                )
+                demand(told.compensations.len() == intent.attempt.attempt as usize, "attempts are counted")
             }
         }
     }
@@ -184,23 +159,24 @@ impl Ledger {
         at: DateTime<Utc>,
         around: Option<(&Kind, &Circumstances)>,
     ) -> Result<(), String> {
-        let owing: Vec<usize> = (index + 1..self.steps.len())
-            .filter(|&later| self.steps[later].owes())
-            .collect();
+        let owing: Vec<usize> =
+            (index + 1..self.steps.len()).filter(|&later| self.steps[later].owes()).collect();
         let Some(&last) = owing.last() else { return Ok(()) };
         demand(
             self.unwinding && self.steps[index].backward == Backward::Independent,
             "I6: every later step is settled before",
         )?;
-        let Some((kind, _)) = around else { return Ok(()) };
+        let Some((kind, around)) = around else {
+            return Ok(());
+        };
         let patience = kind.steps[last].conduct.patience;
         let tries = &self.steps[last].compensations;
         let failed = tries.iter().filter(|attempt| attempt.failed()).count();
         let first = tries.first().map_or(at, |attempt| attempt.began_at);
-        demand(
-            failed >= patience.attempts as usize || failed > 0 && first + patience.time <= at,
-            "I6: an independent step passes only a stuck one",
-        )
+        let impatient = failed >= patience.attempts as usize || failed > 0 && first + patience.time <= at;
+        let deadly = tries.last().is_some_and(|attempt| attempt.ended.is_none())
+            && around.crash_charges >= CRASH_BUDGET;
+        demand(impatient || deadly, "I6: an independent step passes only a stuck one")
     }
 
     fn waited_out(
@@ -219,13 +195,8 @@ impl Ledger {
             return Ok(());
         }
         let late = told.runs.iter().filter(|attempt| attempt.may_arrive_late());
-        let gone_at = late
-            .map(|attempt| attempt.began_at + conduct.timeout + LATE_EFFECT_GRACE)
-            .max();
-        demand(
-            gone_at.is_none_or(|gone_at| gone_at <= at),
-            "late effects are waited out",
-        )?;
+        let gone_at = late.map(|attempt| attempt.began_at + conduct.timeout + LATE_EFFECT_GRACE).max();
+        demand(gone_at.is_none_or(|gone_at| gone_at <= at), "late effects are waited out")?;
         Ok(())
     }
 
@@ -235,21 +206,11 @@ impl Ledger {
             .get_mut(outcome.attempt.position.0 as usize)
             .ok_or("I2: no effect before its intent")?;
         let back = outcome.attempt.direction == Direction::Compensate;
-        demand(
-            back || told.compensations.is_empty(),
-            "no run ends after its compensation began",
-        )?;
-        let attempts = if back {
-            &mut told.compensations
-        } else {
-            &mut told.runs
-        };
+        demand(back || told.compensations.is_empty(), "no run ends after its compensation began")?;
+        let attempts = if back { &mut told.compensations } else { &mut told.runs };
         let count = attempts.len();
         let attempt = attempts.last_mut().ok_or("I2: no effect before its intent")?;
-        demand(
-            count == outcome.attempt.attempt as usize,
-            "I2: no effect before its intent",
-        )?;
+        demand(count == outcome.attempt.attempt as usize, "I2: no effect before its intent")?;
         demand(attempt.ended.is_none(), "I3: at most one outcome")?;
         demand(
             !back || !matches!(outcome.verdict, Verdict::Failed(_) | Verdict::Rejected(_)),
@@ -274,18 +235,12 @@ impl Ledger {
             }
             Turn::Completed => {
                 demand(!self.unwinding, "I4: nothing completes after unwinding")?;
-                demand(
-                    self.steps.iter().all(Told::is_delivered),
-                    "completed means every step is done",
-                )?;
+                demand(self.steps.iter().all(Told::is_delivered), "completed means every step is done")?;
                 self.ended = true;
             }
             Turn::Compensated => {
                 demand(self.unwinding, "compensated follows unwinding")?;
-                demand(
-                    !self.steps.iter().any(Told::owes),
-                    "I5: compensated means nothing is owed",
-                )?;
+                demand(!self.steps.iter().any(Told::owes), "I5: compensated means nothing is owed")?;
                 self.ended = true;
             }
             Turn::Retry(_) => {}
@@ -307,11 +262,7 @@ impl Ledger {
         for (position, told) in (0..).zip(&self.steps) {
             let slot = history.slot(Position(position)).expect("a slot per step");
             assert_eq!(slot.owes_compensation(), told.owes(), "owed at {position}");
-            assert_eq!(
-                slot.may_have_happened(),
-                told.may_have_happened(),
-                "happened at {position}"
-            );
+            assert_eq!(slot.may_have_happened(), told.may_have_happened(), "happened at {position}");
             assert_eq!(slot.has_failed(), told.has_failed(), "failed at {position}");
         }
     }
@@ -324,9 +275,5 @@ impl Told {
 }
 
 fn demand(holds: bool, rule: &str) -> Result<(), String> {
-    if holds {
-        Ok(())
-    } else {
-        Err(format!("broken: {rule}"))
-    }
+    if holds { Ok(()) } else { Err(format!("broken: {rule}")) }
 }

@@ -102,9 +102,7 @@ fn is_sound(rows: &[Row]) -> bool {
         if history.apply(row.0, &row.1, row.2).is_err() {
             return false;
         }
-        ledger
-            .add(row, None)
-            .unwrap_or_else(|broken| panic!("{broken}: {row:#?}\nof {rows:#?}"));
+        ledger.add(row, None).unwrap_or_else(|broken| panic!("{broken}: {row:#?}\nof {rows:#?}"));
         ledger.agrees_with(&history);
         answers(&history);
     }
@@ -162,52 +160,20 @@ fn alterations(row: &Stitch) -> Vec<Stitch> {
         Verdict::Rejected(failure()),
     ];
     for verdict in verdicts {
-        add(&|row| {
-            row.outcome
-                .iter_mut()
-                .for_each(|outcome| outcome.verdict = verdict.clone())
-        });
+        add(&|row| row.outcome.iter_mut().for_each(|outcome| outcome.verdict = verdict.clone()));
     }
     for other in [0, 1, 2, 3, u32::MAX] {
-        add(&|row| {
-            row.outcome
-                .iter_mut()
-                .for_each(|outcome| outcome.attempt.position = Position(other))
-        });
-        add(&|row| {
-            row.outcome
-                .iter_mut()
-                .for_each(|outcome| outcome.attempt.attempt = other)
-        });
-        add(&|row| {
-            row.intent
-                .iter_mut()
-                .for_each(|intent| intent.attempt.position = Position(other))
-        });
-        add(&|row| {
-            row.intent
-                .iter_mut()
-                .for_each(|intent| intent.attempt.attempt = other)
-        });
+        add(&|row| row.outcome.iter_mut().for_each(|outcome| outcome.attempt.position = Position(other)));
+        add(&|row| row.outcome.iter_mut().for_each(|outcome| outcome.attempt.attempt = other));
+        add(&|row| row.intent.iter_mut().for_each(|intent| intent.attempt.position = Position(other)));
+        add(&|row| row.intent.iter_mut().for_each(|intent| intent.attempt.attempt = other));
     }
     for direction in [Direction::Run, Direction::Compensate] {
-        add(&|row| {
-            row.outcome
-                .iter_mut()
-                .for_each(|outcome| outcome.attempt.direction = direction)
-        });
-        add(&|row| {
-            row.intent
-                .iter_mut()
-                .for_each(|intent| intent.attempt.direction = direction)
-        });
+        add(&|row| row.outcome.iter_mut().for_each(|outcome| outcome.attempt.direction = direction));
+        add(&|row| row.intent.iter_mut().for_each(|intent| intent.attempt.direction = direction));
     }
     for backward in BACKWARDS {
-        add(&|row| {
-            row.intent
-                .iter_mut()
-                .for_each(|intent| intent.backward = backward)
-        });
+        add(&|row| row.intent.iter_mut().for_each(|intent| intent.backward = backward));
     }
     add(&|row| row.intent.iter_mut().for_each(|intent| intent.input = None));
     add(&|row| row.intent.iter_mut().for_each(|intent| intent.step.push('x')));
@@ -221,23 +187,14 @@ fn alterations(row: &Stitch) -> Vec<Stitch> {
 }
 
 fn renumbered(rows: Vec<Row>) -> Vec<Row> {
-    (0..)
-        .zip(rows)
-        .map(|(seq, (_, stitch, at))| (Seq(seq), stitch, at))
-        .collect()
+    (0..).zip(rows).map(|(seq, (_, stitch, at))| (Seq(seq), stitch, at)).collect()
 }
 
 fn every_journal(faults_max: usize, mut see: impl FnMut(&[Row])) {
     for kind in kinds(1, &plans()).iter().chain(&kinds(2, &plans())) {
         explore(kind, faults_max, |drive| see(&drive.rows));
     }
-    for kind in &kinds(
-        3,
-        &[
-            Plan::new(Backward::AfterAllLater),
-            Plan::new(Backward::Independent),
-        ],
-    ) {
+    for kind in &kinds(3, &[Plan::new(Backward::AfterAllLater), Plan::new(Backward::Independent)]) {
         explore(kind, faults_max, |drive| see(&drive.rows));
     }
 }

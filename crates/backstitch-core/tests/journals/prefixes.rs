@@ -12,11 +12,7 @@ use crate::explore::{BACKWARDS, explore, kinds, plans};
 
 #[test]
 fn every_prefix_of_every_journal_recovers() {
-    let kinds = [
-        (kinds(1, &plans()), 2),
-        (kinds(2, &plans()), 2),
-        (kinds(3, &BACKWARDS.map(Plan::new)), 1),
-    ];
+    let kinds = [(kinds(1, &plans()), 2), (kinds(2, &plans()), 2), (kinds(3, &BACKWARDS.map(Plan::new)), 1)];
     let mut prefixes = 0;
     for (kinds, faults_max) in kinds {
         for kind in kinds {
@@ -38,18 +34,12 @@ fn every_prefix_of_every_journal_recovers() {
 
 fn recovers(kind: &Kind, prefix: &[Row]) {
     for recovery in [Recovery::Compensate, Recovery::Resume] {
-        let kind = Kind {
-            recovery,
-            ..kind.clone()
-        };
+        let kind = Kind { recovery, ..kind.clone() };
         for orphaned in [None, Some(Orphaned::Expired), Some(Orphaned::Gone)] {
             let mut drive = Drive::recover(&kind, Smooth, prefix, orphaned);
             let unwinding = drive.history.unwinding().is_some();
-            let end = drive.to_the_end();
-            assert!(
-                !unwinding || end == Turn::Compensated,
-                "who has turned back is compensated"
-            );
+            let end = drive.finish();
+            assert!(!unwinding || end == Turn::Compensated, "who has turned back is compensated");
             comes_to_rest(&mut Drive::recover(&kind, Hopeless, prefix, orphaned));
         }
     }
@@ -58,16 +48,13 @@ fn recovers(kind: &Kind, prefix: &[Row]) {
 /// Nothing works: it ends, or somebody is told and it is tried again at a time that is known.
 fn comes_to_rest(drive: &mut Drive<Hopeless>) {
     loop {
-        match drive.to_rest() {
+        match drive.go_on() {
             Rest::Ended(_) => return,
             Rest::Waiting(due) => drive.around.now = due,
             Rest::Attention(due) => {
                 let wait = due - drive.around.now;
                 assert!(wait > chrono::TimeDelta::zero(), "a due time lies ahead");
-                assert!(
-                    wait.to_std().expect("ahead") <= SLOW_RETRY,
-                    "and not out of sight"
-                );
+                assert!(wait.to_std().expect("ahead") <= SLOW_RETRY, "and not out of sight");
                 return;
             }
         }

@@ -17,22 +17,14 @@ const CASES: u32 = 4_000;
 
 #[test]
 fn any_workflow_ends_well_whatever_goes_wrong() {
-    let config = Config {
-        cases: CASES,
-        failure_persistence: None,
-        ..Config::default()
-    };
+    let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
     let script = (vec(ending(), 0..40), vec(event(), 0..40));
     TestRunner::new(config)
         .run(&(kind(), script), |(kind, (endings, events))| {
             let mut drive = Drive::new(&kind, Listed { endings, events });
-            let end = drive.to_the_end();
+            let end = drive.finish();
             if drive.around.cancel.is_some() {
-                assert_eq!(
-                    end,
-                    Turn::Compensated,
-                    "an accepted cancel always ends compensated"
-                );
+                assert_eq!(end, Turn::Compensated, "an accepted cancel always ends compensated");
             }
             assert_eq!(drive.report().map_or(0, |report| report.owed().count()), 0);
             Ok(())
@@ -53,35 +45,17 @@ fn plan() -> impl Strategy<Value = Plan> {
     use Backward::{AfterAllLater, Independent, Nothing, Pivot};
     use LateEffects::{Local, Refused, WaitOut};
     // Few pivots, or hardly any workflow would ever turn back.
-    let backward = select(vec![
-        AfterAllLater,
-        AfterAllLater,
-        Independent,
-        Independent,
-        Nothing,
-        Pivot,
-    ]);
+    let backward = select(vec![AfterAllLater, AfterAllLater, Independent, Independent, Nothing, Pivot]);
     let late_effects = select(vec![Refused, Local, WaitOut]);
-    (
-        backward,
-        any::<bool>(),
-        late_effects,
-        1..4_u32,
-        1..4_u32,
-        0..900_u64,
+    (backward, any::<bool>(), late_effects, 1..4_u32, 1..4_u32, 0..900_u64).prop_map(
+        |(backward, transactional, late_effects, attempts_max, patience, seconds)| {
+            let mut plan = Plan { transactional, ..Plan::new(backward).late_effects(late_effects) };
+            plan.conduct.retry = BRIEF.retry.attempts(attempts_max);
+            plan.conduct.patience.attempts = patience;
+            plan.conduct.patience.time = Duration::from_secs(seconds);
+            plan
+        },
     )
-        .prop_map(
-            |(backward, transactional, late_effects, attempts_max, patience, seconds)| {
-                let mut plan = Plan {
-                    transactional,
-                    ..Plan::new(backward).late_effects(late_effects)
-                };
-                plan.conduct.retry = BRIEF.retry.attempts(attempts_max);
-                plan.conduct.patience.attempts = patience;
-                plan.conduct.patience.time = Duration::from_secs(seconds);
-                plan
-            },
-        )
 }
 
 fn ending() -> impl Strategy<Value = Ending> {

@@ -17,59 +17,23 @@ fn broken() -> Vec<(&'static str, Vec<Stitch>)> {
     let done = |position| commits(run(position, 1), LATER, succeeded());
     let completed = || turns(Turn::Completed);
     vec![
-        (
-            "a row follows the end (I7)",
-            vec![done(0), completed(), turns(Turn::Retry(operator()))],
-        ),
-        (
-            "a row follows the end (I7)",
-            vec![done(0), completed(), completed()],
-        ),
+        ("a row follows the end (I7)", vec![done(0), completed(), turns(Turn::Retry(operator()))]),
+        ("a row follows the end (I7)", vec![done(0), completed(), completed()]),
         ("the row says nothing", vec![Stitch::default()]),
-        (
-            "a transactional row turns",
-            vec![Stitch {
-                turn: Some(Turn::Retry(operator())),
-                ..done(0)
-            }],
-        ),
-        (
-            "an intent follows the end (I7)",
-            vec![
-                done(0),
-                Stitch {
-                    turn: Some(Turn::Completed),
-                    ..begin(1)
-                },
-            ],
-        ),
-        (
-            "a step runs after unwinding began (I4)",
-            vec![unwinds(), begin(0)],
-        ),
-        (
-            "a step runs after unwinding began (I4)",
-            vec![begin(0), unwinds(), begins(run(0, 2), LATER)],
-        ),
+        ("a transactional row turns", vec![Stitch { turn: Some(Turn::Retry(operator())), ..done(0) }]),
+        ("an intent follows the end (I7)", vec![done(0), Stitch { turn: Some(Turn::Completed), ..begin(1) }]),
+        ("a step runs after unwinding began (I4)", vec![unwinds(), begin(0)]),
+        ("a step runs after unwinding began (I4)", vec![begin(0), unwinds(), begins(run(0, 2), LATER)]),
         ("an earlier step is open", vec![begin(0), begin(1)]),
-        (
-            "an earlier step is open",
-            vec![begin(0), ends(run(0, 1), failed()), begin(1)],
-        ),
+        ("an earlier step is open", vec![begin(0), ends(run(0, 1), failed()), begin(1)]),
         (
             "the first attempt carries no input",
             vec![Stitch {
-                intent: Some(Intent {
-                    input: None,
-                    ..intent(run(0, 1), LATER)
-                }),
+                intent: Some(Intent { input: None, ..intent(run(0, 1), LATER) }),
                 ..Stitch::default()
             }],
         ),
-        (
-            "a step that never began is compensated",
-            vec![unwinds(), begins(back(0, 1), LATER)],
-        ),
+        ("a step that never began is compensated", vec![unwinds(), begins(back(0, 1), LATER)]),
         (
             "a step is compensated before a later one (I6)",
             vec![done(0), done(1), unwinds(), begins(back(0, 1), LATER)],
@@ -80,101 +44,49 @@ fn broken() -> Vec<(&'static str, Vec<Stitch>)> {
             vec![
                 begin(0),
                 Stitch {
-                    intent: Some(Intent {
-                        step: "other".into(),
-                        ..intent(run(0, 2), LATER)
-                    }),
+                    intent: Some(Intent { step: "other".into(), ..intent(run(0, 2), LATER) }),
                     ..Stitch::default()
                 },
             ],
         ),
         (
             "a step that owes nothing is compensated",
-            vec![
-                begins(run(0, 1), Backward::Nothing),
-                unwinds(),
-                begins(back(0, 1), LATER),
-            ],
+            vec![begins(run(0, 1), Backward::Nothing), unwinds(), begins(back(0, 1), LATER)],
         ),
         (
             "a step that owes nothing is compensated",
-            vec![
-                begin(0),
-                ends(run(0, 1), rejected()),
-                unwinds(),
-                begins(back(0, 1), LATER),
-            ],
+            vec![begin(0), ends(run(0, 1), rejected()), unwinds(), begins(back(0, 1), LATER)],
         ),
         (
             "a step that owes nothing is compensated",
-            vec![
-                done(0),
-                unwinds(),
-                commits(back(0, 1), LATER, succeeded()),
-                begins(back(0, 2), LATER),
-            ],
+            vec![done(0), unwinds(), commits(back(0, 1), LATER, succeeded()), begins(back(0, 2), LATER)],
         ),
         (
             "a step that did not fail is compensated before unwinding",
             vec![begin(0), begins(back(0, 1), LATER)],
         ),
-        (
-            "a settled step is tried again (I3)",
-            vec![done(0), begins(run(0, 2), LATER)],
-        ),
-        (
-            "attempts are not counted one by one",
-            vec![begin(0), begins(run(0, 3), LATER)],
-        ),
-        (
-            "attempts are not counted one by one",
-            vec![begin(0), begins(run(0, 1), LATER)],
-        ),
-        (
-            "an outcome of a step that never began",
-            vec![ends(run(0, 1), succeeded())],
-        ),
-        (
-            "an outcome without its intent, or a second one (I3)",
-            vec![done(0), ends(run(0, 1), succeeded())],
-        ),
-        (
-            "an outcome without its intent, or a second one (I3)",
-            vec![begin(0), ends(run(0, 2), succeeded())],
-        ),
+        ("a settled step is tried again (I3)", vec![done(0), begins(run(0, 2), LATER)]),
+        ("attempts are not counted one by one", vec![begin(0), begins(run(0, 3), LATER)]),
+        ("attempts are not counted one by one", vec![begin(0), begins(run(0, 1), LATER)]),
+        ("an outcome of a step that never began", vec![ends(run(0, 1), succeeded())]),
+        ("an outcome without its intent, or a second one (I3)", vec![done(0), ends(run(0, 1), succeeded())]),
+        ("an outcome without its intent, or a second one (I3)", vec![begin(0), ends(run(0, 2), succeeded())]),
         (
             "an outcome without its intent, or a second one (I3)",
             vec![begin(0), ends(back(0, 1), succeeded())],
         ),
         (
             "a run ends after its compensation began",
-            vec![
-                begin(0),
-                unwinds(),
-                begins(back(0, 1), LATER),
-                ends(run(0, 1), succeeded()),
-            ],
+            vec![begin(0), unwinds(), begins(back(0, 1), LATER), ends(run(0, 1), succeeded())],
         ),
         (
             "a compensation gives up (I12)",
-            vec![
-                done(0),
-                unwinds(),
-                begins(back(0, 1), LATER),
-                ends(back(0, 1), failed()),
-            ],
+            vec![done(0), unwinds(), begins(back(0, 1), LATER), ends(back(0, 1), failed())],
         ),
-        (
-            "a compensation gives up (I12)",
-            vec![done(0), unwinds(), commits(back(0, 1), LATER, rejected())],
-        ),
+        ("a compensation gives up (I12)", vec![done(0), unwinds(), commits(back(0, 1), LATER, rejected())]),
         (
             "a step fails for good past the pivot",
-            vec![
-                commits(run(0, 1), Backward::Pivot, succeeded()),
-                begin(1),
-                ends(run(1, 1), failed()),
-            ],
+            vec![commits(run(0, 1), Backward::Pivot, succeeded()), begin(1), ends(run(1, 1), failed())],
         ),
         (
             "a step fails for good past the pivot",
@@ -189,27 +101,12 @@ fn broken() -> Vec<(&'static str, Vec<Stitch>)> {
             ],
         ),
         ("unwinding began twice", vec![unwinds(), unwinds()]),
-        (
-            "unwinding began past the pivot",
-            vec![begins(run(0, 1), Backward::Pivot), unwinds()],
-        ),
-        (
-            "a workflow completes after unwinding began (I4)",
-            vec![unwinds(), completed()],
-        ),
-        (
-            "a workflow completes with an open step",
-            vec![begin(0), completed()],
-        ),
-        (
-            "a workflow completes with an open step",
-            vec![begin(0), ends(run(0, 1), failed()), completed()],
-        ),
+        ("unwinding began past the pivot", vec![begins(run(0, 1), Backward::Pivot), unwinds()]),
+        ("a workflow completes after unwinding began (I4)", vec![unwinds(), completed()]),
+        ("a workflow completes with an open step", vec![begin(0), completed()]),
+        ("a workflow completes with an open step", vec![begin(0), ends(run(0, 1), failed()), completed()]),
         ("compensated without unwinding", vec![turns(Turn::Compensated)]),
-        (
-            "compensated with a step still owed (I5)",
-            vec![begin(0), unwinds(), turns(Turn::Compensated)],
-        ),
+        ("compensated with a step still owed (I5)", vec![begin(0), unwinds(), turns(Turn::Compensated)]),
     ]
 }
 

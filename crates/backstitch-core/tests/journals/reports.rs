@@ -15,19 +15,10 @@ fn fates() -> Vec<(&'static str, Vec<Stitch>, Fate)> {
     let compensated = |attempt| commits(back(0, attempt), LATER, succeeded());
     let owed = |attempts, error| Fate::Owed { attempts, error };
     vec![
-        (
-            "compensated",
-            vec![done(LATER), unwinds(), compensated(1)],
-            Fate::Compensated { attempts: 1 },
-        ),
+        ("compensated", vec![done(LATER), unwinds(), compensated(1)], Fate::Compensated { attempts: 1 }),
         (
             "compensated in 2 attempts",
-            vec![
-                done(LATER),
-                unwinds(),
-                commits(back(0, 1), LATER, retry()),
-                compensated(2),
-            ],
+            vec![done(LATER), unwinds(), commits(back(0, 1), LATER, retry()), compensated(2)],
             Fate::Compensated { attempts: 2 },
         ),
         (
@@ -35,16 +26,8 @@ fn fates() -> Vec<(&'static str, Vec<Stitch>, Fate)> {
             vec![begin(LATER), ends(run(0, 1), failed()), compensated(1), unwinds()],
             Fate::Compensated { attempts: 1 },
         ),
-        (
-            "had nothing to compensate",
-            vec![begin(Backward::Nothing), unwinds()],
-            Fate::NothingToCompensate,
-        ),
-        (
-            "did not happen",
-            vec![begin(LATER), ends(run(0, 1), rejected()), unwinds()],
-            Fate::DidNotHappen,
-        ),
+        ("had nothing to compensate", vec![begin(Backward::Nothing), unwinds()], Fate::NothingToCompensate),
+        ("did not happen", vec![begin(LATER), ends(run(0, 1), rejected()), unwinds()], Fate::DidNotHappen),
         (
             "did not happen",
             vec![begin(Backward::Nothing), ends(run(0, 1), rejected()), unwinds()],
@@ -55,16 +38,8 @@ fn fates() -> Vec<(&'static str, Vec<Stitch>, Fate)> {
             vec![begin(Backward::Pivot), ends(run(0, 1), rejected()), unwinds()],
             Fate::DidNotHappen,
         ),
-        (
-            "did not happen",
-            vec![commits(run(0, 1), LATER, failed()), unwinds()],
-            Fate::DidNotHappen,
-        ),
-        (
-            "still owed after 0 attempts",
-            vec![begin(LATER), unwinds()],
-            owed(0, None),
-        ),
+        ("did not happen", vec![commits(run(0, 1), LATER, failed()), unwinds()], Fate::DidNotHappen),
+        ("still owed after 0 attempts", vec![begin(LATER), unwinds()], owed(0, None)),
         (
             "still owed after 1 attempts",
             vec![done(LATER), unwinds(), begins(back(0, 1), LATER)],
@@ -83,11 +58,7 @@ fn every_step_that_began_has_its_fate() {
     for (text, rows, fate) in fates() {
         let report = RollbackReport::of(&history(&rows)).expect("it unwinds");
         assert_eq!(report.to_string(), format!("step-0 {text}"));
-        assert_eq!(
-            report.owed().count(),
-            usize::from(matches!(fate, Fate::Owed { .. })),
-            "{text}"
-        );
+        assert_eq!(report.owed().count(), usize::from(matches!(fate, Fate::Owed { .. })), "{text}");
         assert_eq!(report.steps[0].fate, fate, "{text}");
     }
 }
@@ -108,10 +79,6 @@ fn a_report_comes_back_from_its_json_unchanged() {
     for (_, rows, _) in fates() {
         let report = RollbackReport::of(&history(&rows)).expect("it unwinds");
         let json = serde_json::to_string(&report).expect("serializes");
-        assert_eq!(
-            serde_json::from_str::<RollbackReport>(&json).expect("deserializes"),
-            report,
-            "{json}"
-        );
+        assert_eq!(serde_json::from_str::<RollbackReport>(&json).expect("deserializes"), report, "{json}");
     }
 }

@@ -11,32 +11,20 @@ use chrono::{DateTime, Utc};
 use crate::drive::{failure, intent, operator};
 
 pub fn begins(attempt: AttemptId, backward: Backward) -> Stitch {
-    Stitch {
-        intent: Some(intent(attempt, backward)),
-        ..Stitch::default()
-    }
+    Stitch { intent: Some(intent(attempt, backward)), ..Stitch::default() }
 }
 
 pub fn ends(attempt: AttemptId, verdict: Verdict) -> Stitch {
-    Stitch {
-        outcome: Some(Outcome { attempt, verdict }),
-        ..Stitch::default()
-    }
+    Stitch { outcome: Some(Outcome { attempt, verdict }), ..Stitch::default() }
 }
 
 /// Begins and ends in one row: a transactional attempt.
 pub fn commits(attempt: AttemptId, backward: Backward, verdict: Verdict) -> Stitch {
-    Stitch {
-        intent: Some(intent(attempt, backward)),
-        ..ends(attempt, verdict)
-    }
+    Stitch { intent: Some(intent(attempt, backward)), ..ends(attempt, verdict) }
 }
 
 pub fn turns(turn: Turn) -> Stitch {
-    Stitch {
-        turn: Some(turn),
-        ..Stitch::default()
-    }
+    Stitch { turn: Some(turn), ..Stitch::default() }
 }
 
 pub fn unwinds() -> Stitch {
@@ -61,11 +49,7 @@ pub fn at(seconds: u64) -> DateTime<Utc> {
 }
 
 pub fn fold(rows: &[Stitch]) -> Result<History, Corrupt> {
-    History::fold(
-        (0..)
-            .zip(rows)
-            .map(|(seq, row)| (Seq(seq), row, at(u64::from(seq)))),
-    )
+    History::fold((0..).zip(rows).map(|(seq, row)| (Seq(seq), row, at(u64::from(seq)))))
 }
 
 pub fn history(rows: &[Stitch]) -> History {
