@@ -88,6 +88,15 @@ begin
         return v_allocation;
     end if;
 
+    -- Before the pool is asked: with the pool exhausted this is still the better answer.
+    select * into v_allocation
+    from gateway.allocation
+    where organization_id = p_organization_id and status <> 'ended';
+    if found then
+        raise exception 'organisation % has a gateway already', p_organization_id
+            using errcode = 'BGA02', detail = 'allocated by workflow ' || v_allocation.workflow_id;
+    end if;
+
     select gateway_id into v_gateway_id
     from gateway.gateway
     where status = 'ready' and free_since is not null
@@ -114,12 +123,8 @@ begin
     on conflict (organization_id) where status <> 'ended' do nothing
     returning * into v_allocation;
     if not found then
-        raise exception 'organisation % has a gateway already', p_organization_id
-            using errcode = 'BGA02', detail = (
-                select 'allocated by workflow ' || workflow_id
-                from gateway.allocation
-                where organization_id = p_organization_id and status <> 'ended'
-            );
+        -- Another start was faster since we looked; the index made us wait for it.
+        raise exception 'organisation % has a gateway already', p_organization_id using errcode = 'BGA02';
     end if;
     return v_allocation;
 end

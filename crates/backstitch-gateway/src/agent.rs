@@ -211,11 +211,7 @@ impl Agent {
                 Err(_) => "no answer".to_owned(),
             };
             if Instant::now() + PING_PAUSE >= deadline {
-                return Err(AgentError::NeverAnswered {
-                    upstream: self.upstream,
-                    waited: patience,
-                    last,
-                });
+                return Err(AgentError::NeverAnswered { upstream: self.upstream, waited: patience, last });
             }
             tokio::time::sleep(PING_PAUSE).await;
         }
@@ -223,9 +219,7 @@ impl Agent {
 
     /// Tells the gateway whom to serve. The same caller may ask again.
     pub async fn start(&self, request: &StartRequest, caller: &Caller) -> Result<GatewayState, AgentError> {
-        let state = self
-            .call(self.http.post(self.url("start")).json(request), caller)
-            .await?;
+        let state = self.call(self.http.post(self.url("start")).json(request), caller).await?;
         if state.organization_id != Some(request.organization_id) {
             return Err(self.failed(200, "it says that it serves someone else".to_owned()));
         }
@@ -234,9 +228,7 @@ impl Agent {
 
     /// Tells the gateway to forget an organisation, and to refuse the start with this caller's key from now on.
     pub async fn reset(&self, request: &ResetRequest, caller: &Caller) -> Result<GatewayState, AgentError> {
-        let state = self
-            .call(self.http.post(self.url("reset")).json(request), caller)
-            .await?;
+        let state = self.call(self.http.post(self.url("reset")).json(request), caller).await?;
         if state.organization_id == Some(request.organization_id) {
             return Err(self.failed(200, "it says that it still serves the organisation".to_owned()));
         }
@@ -249,12 +241,7 @@ impl Agent {
     }
 
     async fn call(&self, request: RequestBuilder, caller: &Caller) -> Result<GatewayState, AgentError> {
-        self.read(
-            request
-                .header(KEY_HEADER, &caller.key)
-                .header(EPOCH_HEADER, caller.epoch),
-        )
-        .await
+        self.read(request.header(KEY_HEADER, &caller.key).header(EPOCH_HEADER, caller.epoch)).await
     }
 
     async fn read(&self, request: RequestBuilder) -> Result<GatewayState, AgentError> {
@@ -276,21 +263,15 @@ impl Agent {
             refusals::STALE_EPOCH => AgentError::Stale { upstream, details },
             refusals::ALREADY_RESET => AgentError::AlreadyReset { upstream, details },
             refusals::SERVES_ANOTHER => AgentError::ServesAnother { upstream, details },
-            _ if status.is_client_error() => AgentError::Refused {
-                upstream,
-                status: status.as_u16(),
-                details,
-            },
+            _ if status.is_client_error() => {
+                AgentError::Refused { upstream, status: status.as_u16(), details }
+            }
             _ => self.failed(status.as_u16(), details),
         })
     }
 
     fn failed(&self, status: u16, details: String) -> AgentError {
-        AgentError::Failed {
-            upstream: self.upstream,
-            status,
-            details,
-        }
+        AgentError::Failed { upstream: self.upstream, status, details }
     }
 
     /// Built from parsed parts; there is nothing in it that could be refused.
@@ -303,10 +284,7 @@ impl Agent {
 
 async fn refusal(answer: Response) -> Refusal {
     let text = answer.text().await.unwrap_or_default();
-    let mut refusal = serde_json::from_str(&text).unwrap_or(Refusal {
-        error: String::new(),
-        details: text,
-    });
+    let mut refusal = serde_json::from_str(&text).unwrap_or(Refusal { error: String::new(), details: text });
     refusal.details = refusal.details.chars().take(DETAIL_LENGTH_MAX).collect();
     refusal
 }

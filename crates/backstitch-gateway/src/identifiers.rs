@@ -36,11 +36,7 @@ impl InvalidIdentifier {
         if shown.len() < value.len() {
             shown.push('…');
         }
-        Self {
-            what,
-            value: format!("{shown:?}"),
-            problem: problem.into(),
-        }
+        Self { what, value: format!("{shown:?}"), problem: problem.into() }
     }
 }
 
@@ -123,10 +119,7 @@ impl FromStr for Domain {
                 return refuse("a label neither begins nor ends with a hyphen");
             }
         }
-        if labels
-            .last()
-            .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()))
-        {
+        if labels.last().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
             return refuse("it looks like an address; give a name");
         }
         Ok(Self(name.to_ascii_lowercase()))
@@ -174,12 +167,8 @@ impl FromStr for Hostname {
             .and_then(|rest| rest.split_once('.'))
             .ok_or_else(|| refuse("it has the form org-{uuid}.{domain}".to_owned()))?;
         Ok(Self {
-            organization: organization
-                .parse()
-                .map_err(|e: InvalidIdentifier| refuse(e.to_string()))?,
-            domain: domain
-                .parse()
-                .map_err(|e: InvalidIdentifier| refuse(e.to_string()))?,
+            organization: organization.parse().map_err(|e: InvalidIdentifier| refuse(e.to_string()))?,
+            domain: domain.parse().map_err(|e: InvalidIdentifier| refuse(e.to_string()))?,
         })
     }
 }
@@ -242,9 +231,7 @@ impl fmt::Display for GatewayId {
 
 impl<'de> Deserialize<'de> for GatewayId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        i64::deserialize(deserializer)?
-            .try_into()
-            .map_err(serde::de::Error::custom)
+        i64::deserialize(deserializer)?.try_into().map_err(serde::de::Error::custom)
     }
 }
 

@@ -13,14 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::identifiers::InvalidIdentifier;
 
 /// Private and unique-local ranges and loopback. Link-local is absent on purpose: cloud metadata lives there.
-const PRIVATE_NETWORKS: [&str; 6] = [
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "127.0.0.0/8",
-    "::1/128",
-    "fc00::/7",
-];
+const PRIVATE_NETWORKS: [&str; 6] =
+    ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "::1/128", "fc00::/7"];
 
 /// The networks in which gateways may live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,18 +26,10 @@ impl AllowedNetworks {
     pub fn parse<'a>(networks: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidIdentifier> {
         let parse = |text: &'a str| {
             text.parse::<IpNet>().map_err(|_| {
-                InvalidIdentifier::new(
-                    "a network",
-                    text,
-                    "give an address and a prefix such as 10.0.0.0/8",
-                )
+                InvalidIdentifier::new("a network", text, "give an address and a prefix such as 10.0.0.0/8")
             })
         };
-        networks
-            .into_iter()
-            .map(parse)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        networks.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
     }
 
     /// Reads an upstream and admits it if it lies within these networks.
@@ -58,11 +44,7 @@ impl AllowedNetworks {
         }
         let allowed: Vec<String> = self.0.iter().map(ToString::to_string).collect();
         let problem = format!("it is outside the allowed networks ({})", allowed.join(", "));
-        Err(InvalidIdentifier::new(
-            "an upstream",
-            &upstream.to_string(),
-            problem,
-        ))
+        Err(InvalidIdentifier::new("an upstream", &upstream.to_string(), problem))
     }
 }
 
@@ -93,9 +75,7 @@ impl FromStr for Upstream {
             .parse()
             .map_err(|_| refuse("give an address and a port such as 10.0.0.7:8080 or [fd00::7]:8080"))?;
         if matches!(given, SocketAddr::V6(v6) if v6.scope_id() != 0 || v6.flowinfo() != 0) {
-            return Err(refuse(
-                "an address with a zone means something else on every host",
-            ));
+            return Err(refuse("an address with a zone means something else on every host"));
         }
         // ::ffff:8.8.8.8 is 8.8.8.8 to the kernel, so it must be for the rules too.
         let address = SocketAddr::new(given.ip().to_canonical(), given.port());
@@ -124,8 +104,6 @@ impl Serialize for Upstream {
 
 impl<'de> Deserialize<'de> for Upstream {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }

@@ -111,39 +111,25 @@ impl Nginx {
     ///
     /// Nothing is written over a file that is not this owner's, and a vhost that breaks the configuration is withdrawn.
     pub async fn write_vhost(&self, vhost: &Vhost) -> Result<(), NginxError> {
-        self.config
-            .allowed_networks
-            .admit(vhost.upstream)
-            .map_err(NginxError::UpstreamRefused)?;
+        self.config.allowed_networks.admit(vhost.upstream).map_err(NginxError::UpstreamRefused)?;
         let organization = vhost.hostname.organization();
         let lock = Arc::new(self.writing.acquire(LOCK_TIMEOUT).await?);
         let before = self.sites.standing(organization, vhost.owner)?;
         if let Standing::SomeoneElses { holder } = before {
-            return Err(NginxError::SomeoneElsesFile {
-                path: self.sites.path(organization),
-                holder,
-            });
+            return Err(NginxError::SomeoneElsesFile { path: self.sites.path(organization), holder });
         }
         if let (Standing::Absent, TestResult::Broken { detail }) = (before, self.binary.test().await?) {
             return Err(NginxError::SomeoneElsesConfig { detail });
         }
-        self.sites
-            .write(organization, vhost.render(self.config.listen), &lock)
-            .await?;
+        self.sites.write(organization, vhost.render(self.config.listen), &lock).await?;
         let broken = match self.binary.test().await.map_err(NginxError::after_change)? {
             TestResult::Whole => return Ok(()),
             TestResult::Broken { detail } => detail,
         };
         // Whose fault is it? Without ours the configuration is whole again, or it is not.
-        self.sites
-            .remove(organization, &lock)
-            .await
-            .map_err(NginxError::after_change)?;
+        self.sites.remove(organization, &lock).await.map_err(NginxError::after_change)?;
         match self.binary.test().await? {
-            TestResult::Whole => Err(NginxError::OurVhostRefused {
-                organization,
-                detail: broken,
-            }),
+            TestResult::Whole => Err(NginxError::OurVhostRefused { organization, detail: broken }),
             TestResult::Broken { detail } => Err(NginxError::SomeoneElsesConfig { detail }),
         }
     }
@@ -161,11 +147,7 @@ impl Nginx {
             standing => {
                 // Also when absent: the remains of an interrupted write go too.
                 self.sites.remove(organization, &lock).await?;
-                Ok(if standing == Standing::Ours {
-                    Removal::Removed
-                } else {
-                    Removal::Absent
-                })
+                Ok(if standing == Standing::Ours { Removal::Removed } else { Removal::Absent })
             }
         }
     }
@@ -190,10 +172,7 @@ impl Nginx {
         self.reload().await?;
         match self.route(hostname).await.map_err(NginxError::after_change)? {
             Some(live) if live == owner => Ok(()),
-            found => Err(NginxError::RouteNotLive {
-                hostname: hostname.clone(),
-                found,
-            }),
+            found => Err(NginxError::RouteNotLive { hostname: hostname.clone(), found }),
         }
     }
 
@@ -202,9 +181,7 @@ impl Nginx {
     pub async fn reload_until_gone(&self, hostname: &Hostname, owner: Owner) -> Result<(), NginxError> {
         self.reload().await?;
         match self.route(hostname).await.map_err(NginxError::after_change)? {
-            Some(live) if live == owner => Err(NginxError::RouteStillStands {
-                hostname: hostname.clone(),
-            }),
+            Some(live) if live == owner => Err(NginxError::RouteStillStands { hostname: hostname.clone() }),
             _ => Ok(()),
         }
     }

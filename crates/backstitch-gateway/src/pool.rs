@@ -204,10 +204,7 @@ pub async fn active(
         "#,
         organization.uuid(),
     );
-    row.fetch_optional(connection)
-        .await?
-        .map(TryInto::try_into)
-        .transpose()
+    row.fetch_optional(connection).await?.map(TryInto::try_into).transpose()
 }
 
 /// Keeps a gateway from being handed out again; the first reason stays.
@@ -216,21 +213,15 @@ pub async fn quarantine(
     gateway: GatewayId,
     reason: &str,
 ) -> Result<(), PoolError> {
-    sqlx::query!(
-        "select gateway.proc_gateway_quarantine($1, $2)",
-        gateway.number(),
-        reason
-    )
-    .fetch_one(connection)
-    .await?;
+    sqlx::query!("select gateway.proc_gateway_quarantine($1, $2)", gateway.number(), reason)
+        .fetch_one(connection)
+        .await?;
     Ok(())
 }
 
 /// Takes a gateway out of quarantine; refused while it is allocated.
 pub async fn release_quarantine(connection: &mut PgConnection, gateway: GatewayId) -> Result<(), PoolError> {
-    sqlx::query!("select gateway.proc_gateway_release($1)", gateway.number())
-        .fetch_one(connection)
-        .await?;
+    sqlx::query!("select gateway.proc_gateway_release($1)", gateway.number()).fetch_one(connection).await?;
     Ok(())
 }
 

@@ -68,11 +68,7 @@ pub struct PowerDns {
 impl PowerDns {
     /// A client for the zone of this configuration; connects only when asked something.
     pub fn new(config: PowerDnsConfig) -> Result<Self, PowerDnsError> {
-        Ok(Self {
-            zone: config.zone.clone(),
-            api: Api::new(config)?,
-            writing: Mutex::new(()),
-        })
+        Ok(Self { zone: config.zone.clone(), api: Api::new(config)?, writing: Mutex::new(()) })
     }
 
     /// Points the name to the address and marks it as this owner's, in one change; reads it back.
@@ -89,26 +85,15 @@ impl PowerDns {
         let before = self.api.records(hostname).await?;
         match records::standing(&before, owner) {
             Standing::SomeoneElses { holder } => {
-                return Err(PowerDnsError::SomeoneElses {
-                    hostname: hostname.clone(),
-                    holder,
-                });
+                return Err(PowerDnsError::SomeoneElses { hostname: hostname.clone(), holder });
             }
             Standing::Ours if records::points_to(&before, address) => return Ok(()),
             Standing::Ours | Standing::Absent => {}
         }
-        self.api
-            .change(&records::registration(hostname, address, owner))
-            .await?;
-        let after = self
-            .api
-            .records(hostname)
-            .await
-            .map_err(PowerDnsError::after_change)?;
+        self.api.change(&records::registration(hostname, address, owner)).await?;
+        let after = self.api.records(hostname).await.map_err(PowerDnsError::after_change)?;
         if records::standing(&after, owner) != Standing::Ours || !records::points_to(&after, address) {
-            return Err(PowerDnsError::ReadBackDiffers {
-                hostname: hostname.clone(),
-            });
+            return Err(PowerDnsError::ReadBackDiffers { hostname: hostname.clone() });
         }
         Ok(())
     }
@@ -123,15 +108,9 @@ impl PowerDns {
             Standing::Ours => {}
         }
         self.api.change(&records::deletion(hostname)).await?;
-        let after = self
-            .api
-            .records(hostname)
-            .await
-            .map_err(PowerDnsError::after_change)?;
+        let after = self.api.records(hostname).await.map_err(PowerDnsError::after_change)?;
         if records::standing(&after, owner) == Standing::Ours {
-            return Err(PowerDnsError::ReadBackDiffers {
-                hostname: hostname.clone(),
-            });
+            return Err(PowerDnsError::ReadBackDiffers { hostname: hostname.clone() });
         }
         Ok(Removal::Removed)
     }
@@ -151,9 +130,7 @@ impl PowerDns {
                 Removal::Absent | Removal::NotOurs { .. } => return Ok(removal),
             }
         }
-        Err(PowerDnsError::ComesBack {
-            hostname: hostname.clone(),
-        })
+        Err(PowerDnsError::ComesBack { hostname: hostname.clone() })
     }
 
     /// The records that stand under this name, now.
@@ -167,9 +144,6 @@ impl PowerDns {
         if hostname.domain() == &self.zone {
             return Ok(());
         }
-        Err(PowerDnsError::OtherZone {
-            hostname: hostname.clone(),
-            zone: self.zone.clone(),
-        })
+        Err(PowerDnsError::OtherZone { hostname: hostname.clone(), zone: self.zone.clone() })
     }
 }

@@ -84,17 +84,8 @@ impl Sandbox {
             let name = format!("gateway-{number}");
             gateways.push(GatewayProcess::start(&directory, &name, &options.gateway_binary).await?);
         }
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .build()?;
-        Ok(Self {
-            domain: options.domain,
-            gateways,
-            powerdns,
-            nginx,
-            http,
-        })
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
+        Ok(Self { domain: options.domain, gateways, powerdns, nginx, http })
     }
 
     /// How a client or a daemon is told of this PowerDNS.
@@ -136,33 +127,19 @@ impl Sandbox {
     pub async fn resolve(&self, hostname: &Hostname) -> Result<Vec<Ipv4Addr>, SandboxError> {
         dns::addresses(self.powerdns.dns, hostname)
             .await
-            .map_err(|source| SandboxError::Dns {
-                hostname: hostname.clone(),
-                source,
-            })
+            .map_err(|source| SandboxError::Dns { hostname: hostname.clone(), source })
     }
 
     /// Fetches a page through nginx, as a member of the organisation would.
     pub async fn fetch(&self, hostname: &Hostname, path: &str) -> Result<Fetched, SandboxError> {
         let url = format!("http://{}/{}", self.edge(), path.trim_start_matches('/'));
-        let answer = self
-            .http
-            .get(url)
-            .header("Host", hostname.to_string())
-            .send()
-            .await?;
-        Ok(Fetched {
-            status: answer.status().as_u16(),
-            body: answer.text().await?,
-        })
+        let answer = self.http.get(url).header("Host", hostname.to_string()).send().await?;
+        Ok(Fetched { status: answer.status().as_u16(), body: answer.text().await? })
     }
 }
 
 fn absolute(directory: &Path) -> Result<PathBuf, SandboxError> {
     std::fs::create_dir_all(directory)
         .and_then(|()| directory.canonicalize())
-        .map_err(|source| SandboxError::Directory {
-            directory: directory.to_owned(),
-            source,
-        })
+        .map_err(|source| SandboxError::Directory { directory: directory.to_owned(), source })
 }

@@ -65,28 +65,16 @@ const HOSTILE: &[&str] = &[
 #[test]
 fn hostile_identifiers_are_refused() {
     for hostile in HOSTILE {
-        assert!(
-            hostile.parse::<OrganizationId>().is_err(),
-            "as an organisation: {hostile:?}"
-        );
+        assert!(hostile.parse::<OrganizationId>().is_err(), "as an organisation: {hostile:?}");
         assert!(hostile.parse::<Owner>().is_err(), "as a workflow: {hostile:?}");
         assert!(hostile.parse::<Domain>().is_err(), "as a domain: {hostile:?}");
         assert!(hostile.parse::<Hostname>().is_err(), "as a hostname: {hostile:?}");
-        assert!(
-            hostile.parse::<Upstream>().is_err(),
-            "as an upstream: {hostile:?}"
-        );
+        assert!(hostile.parse::<Upstream>().is_err(), "as an upstream: {hostile:?}");
         assert!(hostile.parse::<GatewayId>().is_err(), "as a gateway: {hostile:?}");
         let hostname = format!("org-{ORGANIZATION}.{hostile}");
-        assert!(
-            hostname.parse::<Hostname>().is_err(),
-            "as the domain of a hostname: {hostile:?}"
-        );
+        assert!(hostname.parse::<Hostname>().is_err(), "as the domain of a hostname: {hostile:?}");
         let hostname = format!("org-{hostile}.example.com");
-        assert!(
-            hostname.parse::<Hostname>().is_err(),
-            "as the organisation of a hostname: {hostile:?}"
-        );
+        assert!(hostname.parse::<Hostname>().is_err(), "as the organisation of a hostname: {hostile:?}");
         let upstream = format!("{hostile}:8080");
         let loopback = ["127.0.0.1", "[::1]"].contains(hostile);
         assert_eq!(
@@ -101,10 +89,7 @@ fn hostile_identifiers_are_refused() {
 fn hostile_identifiers_are_refused_when_they_arrive_as_json() {
     for hostile in HOSTILE {
         let json = serde_json::to_string(hostile).unwrap();
-        assert!(
-            serde_json::from_str::<OrganizationId>(&json).is_err(),
-            "{hostile:?}"
-        );
+        assert!(serde_json::from_str::<OrganizationId>(&json).is_err(), "{hostile:?}");
         assert!(serde_json::from_str::<Owner>(&json).is_err(), "{hostile:?}");
         assert!(serde_json::from_str::<Domain>(&json).is_err(), "{hostile:?}");
         assert!(serde_json::from_str::<Hostname>(&json).is_err(), "{hostile:?}");
@@ -145,27 +130,14 @@ fn upstreams_outside_the_allowed_networks_are_refused() {
     ] {
         assert!(allowed.upstream(outside).is_err(), "{outside}");
     }
-    for inside in [
-        "10.1.2.3:80",
-        "172.31.0.1:8080",
-        "192.168.0.1:1",
-        "127.0.0.1:65535",
-        "[::1]:80",
-        "[fd00::1]:80",
-    ] {
+    for inside in
+        ["10.1.2.3:80", "172.31.0.1:8080", "192.168.0.1:1", "127.0.0.1:65535", "[::1]:80", "[fd00::1]:80"]
+    {
         assert_eq!(allowed.upstream(inside).unwrap().to_string(), inside);
     }
-    assert_eq!(
-        allowed.upstream("[::ffff:10.0.0.1]:80").unwrap().to_string(),
-        "10.0.0.1:80"
-    );
+    assert_eq!(allowed.upstream("[::ffff:10.0.0.1]:80").unwrap().to_string(), "10.0.0.1:80");
     assert!(AllowedNetworks::parse(["10.0.0.0/33"]).is_err());
-    assert!(
-        AllowedNetworks::parse(["10.9.0.0/16"])
-            .unwrap()
-            .upstream("10.8.0.1:80")
-            .is_err()
-    );
+    assert!(AllowedNetworks::parse(["10.9.0.0/16"]).unwrap().upstream("10.8.0.1:80").is_err());
 }
 
 #[test]
@@ -175,10 +147,7 @@ fn what_is_accepted_is_printed_in_one_canonical_form() {
     let domain: Domain = "Collab.EXAMPLE.com.".parse().unwrap();
     assert_eq!(domain.to_string(), "collab.example.com");
     let hostname = Hostname::new(organization, domain);
-    assert_eq!(
-        hostname.to_string(),
-        format!("org-{ORGANIZATION}.collab.example.com")
-    );
+    assert_eq!(hostname.to_string(), format!("org-{ORGANIZATION}.collab.example.com"));
     assert_eq!(hostname.to_string().parse::<Hostname>().unwrap(), hostname);
     let json = serde_json::to_string(&hostname).unwrap();
     assert_eq!(serde_json::from_str::<Hostname>(&json).unwrap(), hostname);
@@ -187,40 +156,20 @@ fn what_is_accepted_is_printed_in_one_canonical_form() {
 
 #[test]
 fn every_hostname_of_a_domain_fits_into_dns() {
-    let labels = [
-        &*"a".repeat(63),
-        &*"b".repeat(63),
-        &*"c".repeat(63),
-        &*"d".repeat(20),
-    ];
+    let labels = [&*"a".repeat(63), &*"b".repeat(63), &*"c".repeat(63), &*"d".repeat(20)];
     let longest = labels.join(".");
     assert_eq!(longest.len(), 212);
     let domain: Domain = longest.parse().unwrap();
-    assert_eq!(
-        Hostname::new(ORGANIZATION.parse().unwrap(), domain)
-            .to_string()
-            .len(),
-        253
-    );
+    assert_eq!(Hostname::new(ORGANIZATION.parse().unwrap(), domain).to_string().len(), 253);
     assert!(format!("{longest}d").parse::<Domain>().is_err());
     assert!(format!("{}.com", "a".repeat(64)).parse::<Domain>().is_err());
 }
 
 #[test]
 fn a_refusal_says_what_was_wrong_and_cannot_forge_a_log_line() {
-    let error = "x\nERROR all is lost"
-        .parse::<OrganizationId>()
-        .unwrap_err()
-        .to_string();
+    let error = "x\nERROR all is lost".parse::<OrganizationId>().unwrap_err().to_string();
     assert!(!error.contains('\n'), "{error}");
     assert!(error.contains("is not an organisation id"), "{error}");
     assert!(error.contains("give a UUID such as"), "{error}");
-    assert!(
-        "x".repeat(10_000)
-            .parse::<Domain>()
-            .unwrap_err()
-            .to_string()
-            .len()
-            < 300
-    );
+    assert!("x".repeat(10_000).parse::<Domain>().unwrap_err().to_string().len() < 300);
 }

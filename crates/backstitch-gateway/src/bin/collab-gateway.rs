@@ -68,18 +68,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let listener = tokio::net::TcpListener::bind(listen).await?;
     println!("listening on {}", listener.local_addr()?);
-    let gateway = Gateway {
-        memory: Arc::default(),
-        faults,
-    };
+    let gateway = Gateway { memory: Arc::default(), faults };
     let router = Router::new()
         .route("/collab/ping", get(async || "pong"))
         .route("/collab/start", post(start))
         .route("/collab/reset", post(reset))
-        .route(
-            "/collab/state",
-            get(async |State(gateway): State<Gateway>| Json(gateway.remember().state())),
-        )
+        .route("/collab/state", get(async |State(gateway): State<Gateway>| Json(gateway.remember().state())))
         .fallback(any(page))
         .with_state(gateway);
     axum::serve(listener, router).await?;
@@ -113,11 +107,7 @@ async fn start(
     Json(request): Json<StartRequest>,
 ) -> Response {
     if gateway.faults.refuse_start {
-        return refuse(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "fault",
-            "told to refuse each start",
-        );
+        return refuse(StatusCode::UNPROCESSABLE_ENTITY, "fault", "told to refuse each start");
     }
     let state = match gateway.remember().start(&headers, request) {
         Ok(state) => state,
@@ -127,11 +117,7 @@ async fn start(
         tokio::time::sleep(hang).await;
     }
     if gateway.faults.fail_start {
-        return refuse(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "fault",
-            "told to fail each start",
-        );
+        return refuse(StatusCode::INTERNAL_SERVER_ERROR, "fault", "told to fail each start");
     }
     Json(state).into_response()
 }
@@ -142,11 +128,7 @@ async fn reset(
     Json(request): Json<ResetRequest>,
 ) -> Response {
     if gateway.faults.refuse_reset {
-        return refuse(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "fault",
-            "told to refuse each reset",
-        );
+        return refuse(StatusCode::UNPROCESSABLE_ENTITY, "fault", "told to refuse each reset");
     }
     match gateway.remember().reset(&headers, &request) {
         Ok(state) => Json(state).into_response(),
@@ -156,12 +138,7 @@ async fn reset(
 
 /// Anything else: whom this gateway serves, and what of the request reached it through the proxy.
 async fn page(State(gateway): State<Gateway>, headers: HeaderMap) -> Json<serde_json::Value> {
-    let header = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned)
-    };
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let organization = gateway.remember().state().organization_id;
     Json(serde_json::json!({
         "organization_id": organization,
@@ -221,9 +198,7 @@ impl Memory {
             return bad("the header backstitch-epoch must hold a number");
         };
         let key = text(KEY_HEADER).unwrap_or_default();
-        let Some(workflow) = key
-            .split_once('/')
-            .and_then(|(workflow, _)| workflow.parse::<Uuid>().ok())
+        let Some(workflow) = key.split_once('/').and_then(|(workflow, _)| workflow.parse::<Uuid>().ok())
         else {
             return bad("the header idempotency-key must hold {workflow}/{position}/run or …/compensate");
         };
@@ -254,12 +229,5 @@ impl Memory {
 }
 
 fn refuse(status: StatusCode, error: &str, details: &str) -> Response {
-    (
-        status,
-        Json(Refusal {
-            error: error.to_owned(),
-            details: details.to_owned(),
-        }),
-    )
-        .into_response()
+    (status, Json(Refusal { error: error.to_owned(), details: details.to_owned() })).into_response()
 }

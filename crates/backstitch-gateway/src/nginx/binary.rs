@@ -31,60 +31,29 @@ impl Binary {
     pub(super) fn new(config: &NginxConfig) -> Self {
         Self {
             binary: config.binary.clone(),
-            arguments: [
-                config.prefix.clone(),
-                config.conf.clone(),
-                config.error_log.clone(),
-            ],
+            arguments: [config.prefix.clone(), config.conf.clone(), config.error_log.clone()],
         }
     }
 
     pub(super) async fn test(&self) -> Result<TestResult, NginxError> {
-        let not_runnable = |source| NginxError::NotRunnable {
-            binary: self.binary.clone(),
-            source,
-        };
+        let not_runnable = |source| NginxError::NotRunnable { binary: self.binary.clone(), source };
         let [prefix, conf, error_log] = &self.arguments;
         let mut command = Command::new(&self.binary);
-        command
-            .arg("-t")
-            .arg("-q")
-            .arg("-p")
-            .arg(prefix)
-            .arg("-c")
-            .arg(conf)
-            .arg("-e")
-            .arg(error_log);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let tested = tokio::time::timeout(
-            TEST_TIMEOUT,
-            command.spawn().map_err(not_runnable)?.wait_with_output(),
-        );
-        let output = tested
-            .await
-            .map_err(|_| NginxError::TestTimedOut { changed: false })?
-            .map_err(not_runnable)?;
+        command.arg("-t").arg("-q").arg("-p").arg(prefix).arg("-c").arg(conf).arg("-e").arg(error_log);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        let tested =
+            tokio::time::timeout(TEST_TIMEOUT, command.spawn().map_err(not_runnable)?.wait_with_output());
+        let output =
+            tested.await.map_err(|_| NginxError::TestTimedOut { changed: false })?.map_err(not_runnable)?;
         if output.status.success() {
             return Ok(TestResult::Whole);
         }
-        Ok(TestResult::Broken {
-            detail: complaint(&String::from_utf8_lossy(&output.stderr)),
-        })
+        Ok(TestResult::Broken { detail: complaint(&String::from_utf8_lossy(&output.stderr)) })
     }
 }
 
 /// The fatal line if there is one; warnings come before it.
 fn complaint(stderr: &str) -> String {
     let fatal = stderr.lines().find(|line| line.contains("[emerg]"));
-    fatal
-        .unwrap_or(stderr)
-        .trim()
-        .trim_start_matches("nginx: ")
-        .chars()
-        .take(DETAIL_LENGTH_MAX)
-        .collect()
+    fatal.unwrap_or(stderr).trim().trim_start_matches("nginx: ").chars().take(DETAIL_LENGTH_MAX).collect()
 }

@@ -113,11 +113,7 @@ pub enum NginxError {
 
 impl NginxError {
     pub(super) fn disk(path: &Path, source: io::Error) -> Self {
-        Self::Disk {
-            path: path.to_owned(),
-            changed: false,
-            source,
-        }
+        Self::Disk { path: path.to_owned(), changed: false, source }
     }
 
     /// The same error, when it came after something had been changed.

@@ -35,9 +35,7 @@ pub(super) enum Failure {
 
 impl Ledger {
     pub(super) fn new(state: &Path) -> Self {
-        Self {
-            path: state.join("reloads.json"),
-        }
+        Self { path: state.join("reloads.json") }
     }
 
     /// Readable without a lock: the file is only ever replaced. One that can't be understood counts as none: numbers that

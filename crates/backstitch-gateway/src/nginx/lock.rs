@@ -29,33 +29,20 @@ pub(super) struct HostLockGuard {
 
 impl HostLock {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            here: std::sync::Arc::default(),
-        }
+        Self { path, here: std::sync::Arc::default() }
     }
 
     pub(super) async fn acquire(&self, timeout: Duration) -> Result<HostLockGuard, NginxError> {
-        let busy = || NginxError::Busy {
-            path: self.path.clone(),
-        };
+        let busy = || NginxError::Busy { path: self.path.clone() };
         let deadline = Instant::now() + timeout;
-        let here = tokio::time::timeout_at(deadline, self.here.clone().lock_owned())
-            .await
-            .map_err(|_| busy())?;
+        let here =
+            tokio::time::timeout_at(deadline, self.here.clone().lock_owned()).await.map_err(|_| busy())?;
         let disk = |e| NginxError::disk(&self.path, e);
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.path)
-            .map_err(disk)?;
+        let file = OpenOptions::new().create(true).append(true).open(&self.path).map_err(disk)?;
         loop {
             match file.try_lock() {
                 Ok(()) => {
-                    return Ok(HostLockGuard {
-                        _file: file,
-                        _here: here,
-                    });
+                    return Ok(HostLockGuard { _file: file, _here: here });
                 }
                 Err(TryLockError::Error(e)) => return Err(disk(e)),
                 Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return Err(busy()),

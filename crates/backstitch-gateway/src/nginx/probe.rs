@@ -23,11 +23,7 @@ pub(super) async fn marker(edge: SocketAddr, hostname: &Hostname) -> Result<Opti
     let answer = tokio::time::timeout(PROBE_TIMEOUT, ask(edge, hostname))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .map_err(|source| NginxError::EdgeSilent {
-            edge,
-            changed: false,
-            source,
-        })?;
+        .map_err(|source| NginxError::EdgeSilent { edge, changed: false, source })?;
     Ok(owner_in(&answer))
 }
 

@@ -38,9 +38,7 @@ impl Master {
 
     /// Tells it to read its configuration again. That it was told says nothing of what it did.
     pub(super) fn hang_up(self) -> Result<(), NginxError> {
-        let gone = || NginxError::NotRunning {
-            detail: format!("its master, process {}, is gone", self.0),
-        };
+        let gone = || NginxError::NotRunning { detail: format!("its master, process {}, is gone", self.0) };
         let pid = Pid::from_raw(self.0).ok_or_else(gone)?;
         kill_process(pid, Signal::HUP).map_err(|e| match e {
             Errno::PERM => NginxError::NotAllowed { pid: self.0 },

@@ -42,9 +42,7 @@ pub(super) async fn coalesced(
     let _lock = reloading.acquire(LOCK_TIMEOUT).await?;
     let mut entry = ledger.read()?;
     if entry.answered > asked_after {
-        return entry
-            .failure
-            .map_or(Ok(Reload::Shared), |failure| Err(failure.into()));
+        return entry.failure.map_or(Ok(Reload::Shared), |failure| Err(failure.into()));
     }
     entry.began += 1;
     // Told before it begins. If it can't be told (a full disk) nobody may be answered by it, but it is done.
@@ -53,12 +51,10 @@ pub(super) async fn coalesced(
     entry.answered = entry.began;
     entry.failure = match &done {
         Ok(()) => None,
-        Err(NginxError::SomeoneElsesConfig { detail }) => Some(Failure::SomeoneElsesConfig {
-            detail: detail.clone(),
-        }),
-        Err(NginxError::ReloadFailed { detail }) => Some(Failure::ReloadFailed {
-            detail: detail.clone(),
-        }),
+        Err(NginxError::SomeoneElsesConfig { detail }) => {
+            Some(Failure::SomeoneElsesConfig { detail: detail.clone() })
+        }
+        Err(NginxError::ReloadFailed { detail }) => Some(Failure::ReloadFailed { detail: detail.clone() }),
         // What went wrong with this call alone is no answer to the others.
         Err(_) => return done.map(|()| Reload::Done),
     };
@@ -125,7 +121,6 @@ impl Log {
         let by_master = format!("[emerg] {0}#{0}: ", master.pid());
         let text = String::from_utf8_lossy(&bytes);
         // The last line of several: "still could not bind()" comes after the tries that explain it, so take the first.
-        text.lines()
-            .find_map(|line| Some(line.split_once(&by_master)?.1.to_owned()))
+        text.lines().find_map(|line| Some(line.split_once(&by_master)?.1.to_owned()))
     }
 }

@@ -35,9 +35,7 @@ pub(super) enum Standing {
 
 impl Sites {
     pub(super) fn new(directory: &Path) -> Self {
-        Self {
-            directory: directory.to_owned(),
-        }
+        Self { directory: directory.to_owned() }
     }
 
     pub(super) fn path(&self, organization: OrganizationId) -> PathBuf {
@@ -68,12 +66,8 @@ impl Sites {
             .map_err(disk)?;
         Ok(match vhost::owner_of(&String::from_utf8_lossy(&bytes)) {
             Some(found) if found == owner => Standing::Ours,
-            Some(other) => Standing::SomeoneElses {
-                holder: format!("workflow {other}"),
-            },
-            None => Standing::SomeoneElses {
-                holder: "someone who does not use backstitch".to_owned(),
-            },
+            Some(other) => Standing::SomeoneElses { holder: format!("workflow {other}") },
+            None => Standing::SomeoneElses { holder: "someone who does not use backstitch".to_owned() },
         })
     }
 
@@ -122,11 +116,7 @@ impl Sites {
 
     /// Hidden, and not ending in `.conf`: neither `*.conf` nor `*` matches it.
     fn temporary(&self, organization: OrganizationId) -> PathBuf {
-        self.directory.join(format!(
-            "{}{}.tmp",
-            temporary_prefix(organization),
-            Uuid::new_v4().simple()
-        ))
+        self.directory.join(format!("{}{}.tmp", temporary_prefix(organization), Uuid::new_v4().simple()))
     }
 
     async fn to_its_end(
@@ -150,11 +140,7 @@ fn temporary_prefix(organization: OrganizationId) -> String {
 }
 
 fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
@@ -167,5 +153,23 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temporary_name_never_matches_the_glob() {
+        let sites = Sites::new(Path::new("/etc/nginx/sites"));
+        let organization = "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10".parse().unwrap();
+        let (path, temporary) = (sites.path(organization), sites.temporary(organization));
+        assert_eq!(path, Path::new("/etc/nginx/sites/org-0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10.conf"));
+        let name = temporary.file_name().and_then(|name| name.to_str()).unwrap();
+        assert!(name.starts_with('.'), "not matched by *: {name}");
+        assert!(!name.ends_with(".conf"), "not matched by .*.conf: {name}");
+        assert_eq!(temporary.parent(), path.parent(), "a rename must stay within one file system");
+        assert_ne!(temporary, sites.temporary(organization));
     }
 }

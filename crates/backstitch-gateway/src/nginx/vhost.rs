@@ -36,11 +36,7 @@ impl Vhost {
     /// Upstream and server in one file. `set` and `if` rather than a `map`: a map lives outside the server, and would be
     /// declared again by every file.
     pub(super) fn render(&self, listen: SocketAddr) -> String {
-        let Self {
-            hostname,
-            upstream,
-            owner,
-        } = self;
+        let Self { hostname, upstream, owner } = self;
         let organization = hostname.organization();
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -104,9 +100,7 @@ mod tests {
     fn a_rendered_vhost_names_its_owner() {
         let owner: Owner = "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10".parse().unwrap();
         let vhost = Vhost {
-            hostname: "org-0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b11.collab.test"
-                .parse()
-                .unwrap(),
+            hostname: "org-0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b11.collab.test".parse().unwrap(),
             upstream: "[fd00::7]:8080".parse().unwrap(),
             owner,
         };

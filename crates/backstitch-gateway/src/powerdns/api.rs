@@ -32,25 +32,19 @@ struct ApiError {
 
 impl Api {
     pub(super) fn new(config: PowerDnsConfig) -> Result<Self, PowerDnsError> {
-        let bad_url = || PowerDnsError::BadUrl {
-            url: without_password(&config.url),
-        };
+        let bad_url = || PowerDnsError::BadUrl { url: without_password(&config.url) };
         if config.url.scheme() != "http" {
             return Err(bad_url());
         }
         let mut zone_url = config.url.clone();
-        zone_url
-            .path_segments_mut()
-            .map_err(|()| bad_url())?
-            .pop_if_empty()
-            .extend([
-                "api",
-                "v1",
-                "servers",
-                "localhost",
-                "zones",
-                &format!("{}.", config.zone),
-            ]);
+        zone_url.path_segments_mut().map_err(|()| bad_url())?.pop_if_empty().extend([
+            "api",
+            "v1",
+            "servers",
+            "localhost",
+            "zones",
+            &format!("{}.", config.zone),
+        ]);
         let http = reqwest::Client::builder()
             .timeout(config.request_timeout)
             .connect_timeout(config.request_timeout)
@@ -59,12 +53,7 @@ impl Api {
             .no_proxy()
             .build()
             .map_err(|_| bad_url())?;
-        Ok(Self {
-            http,
-            zone_url,
-            zone: config.zone,
-            key: config.api_key,
-        })
+        Ok(Self { http, zone_url, zone: config.zone, key: config.api_key })
     }
 
     /// The record sets of one name. `rrset_name` narrows the answer since 4.6; older servers send the whole zone.
@@ -77,11 +66,7 @@ impl Api {
             detail: e.without_url().to_string(),
             change_sent: false,
         })?;
-        Ok(zone
-            .rrsets
-            .into_iter()
-            .filter(|set| set.name.eq_ignore_ascii_case(&name))
-            .collect())
+        Ok(zone.rrsets.into_iter().filter(|set| set.name.eq_ignore_ascii_case(&name)).collect())
     }
 
     /// One change, all of it or nothing.
@@ -91,37 +76,26 @@ impl Api {
     }
 
     fn request(&self, method: Method, url: Url) -> RequestBuilder {
-        self.http
-            .request(method, url)
-            .header("X-API-Key", self.key.expose())
+        self.http.request(method, url).header("X-API-Key", self.key.expose())
     }
 
     async fn send(&self, request: RequestBuilder, changes: bool) -> Result<Response, PowerDnsError> {
         let answer = request.send().await.map_err(|e| {
             let source = e.without_url();
             if source.is_connect() {
-                PowerDnsError::Unreachable {
-                    change_sent: false,
-                    source,
-                }
+                PowerDnsError::Unreachable { change_sent: false, source }
             } else {
-                PowerDnsError::NoAnswer {
-                    change_sent: changes,
-                    source,
-                }
+                PowerDnsError::NoAnswer { change_sent: changes, source }
             }
         })?;
         let status = answer.status();
         match status {
             _ if status.is_success() => Ok(answer),
             StatusCode::UNAUTHORIZED => Err(PowerDnsError::KeyRefused),
-            StatusCode::NOT_FOUND => Err(PowerDnsError::ZoneMissing {
-                zone: self.zone.clone(),
-            }),
-            _ if status.is_client_error() => Err(PowerDnsError::Refused {
-                status: status.as_u16(),
-                detail: detail(answer).await,
-            }),
+            StatusCode::NOT_FOUND => Err(PowerDnsError::ZoneMissing { zone: self.zone.clone() }),
+            _ if status.is_client_error() => {
+                Err(PowerDnsError::Refused { status: status.as_u16(), detail: detail(answer).await })
+            }
             _ => Err(PowerDnsError::Failed {
                 status: status.as_u16(),
                 detail: detail(answer).await,

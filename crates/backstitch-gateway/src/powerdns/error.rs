@@ -104,10 +104,7 @@ impl PowerDnsError {
                 *change_sent = true;
                 self
             }
-            other => Self::Unexpected {
-                detail: format!("reading back: {other}"),
-                change_sent: true,
-            },
+            other => Self::Unexpected { detail: format!("reading back: {other}"), change_sent: true },
         }
     }
 }

@@ -71,15 +71,11 @@ pub(super) fn standing(sets: &[RrSet], owner: Owner) -> Standing {
             "TXT" => match set.records.as_slice() {
                 [only] if only.content == ownership(owner) => ours = true,
                 several => {
-                    return Standing::SomeoneElses {
-                        holder: holder(several),
-                    };
+                    return Standing::SomeoneElses { holder: holder(several) };
                 }
             },
             kind => {
-                return Standing::SomeoneElses {
-                    holder: format!("whoever wrote its {kind} record"),
-                };
+                return Standing::SomeoneElses { holder: format!("whoever wrote its {kind} record") };
             }
         }
     }
@@ -87,9 +83,9 @@ pub(super) fn standing(sets: &[RrSet], owner: Owner) -> Standing {
     match (ours, addresses) {
         (true, _) => Standing::Ours,
         (false, 0) => Standing::Absent,
-        (false, _) => Standing::SomeoneElses {
-            holder: "nobody who signed it (no ownership record)".to_owned(),
-        },
+        (false, _) => {
+            Standing::SomeoneElses { holder: "nobody who signed it (no ownership record)".to_owned() }
+        }
     }
 }
 
@@ -97,19 +93,12 @@ pub(super) fn standing(sets: &[RrSet], owner: Owner) -> Standing {
 fn holder(texts: &[Content]) -> String {
     let signed = texts.iter().find_map(|text| {
         let fields = text.content.trim_matches('"').strip_prefix(HERITAGE)?;
-        fields
-            .split(',')
-            .find_map(|field| field.strip_prefix("workflow="))?
-            .parse::<Owner>()
-            .ok()
+        fields.split(',').find_map(|field| field.strip_prefix("workflow="))?.parse::<Owner>().ok()
     });
     match signed {
         Some(owner) => format!("workflow {owner}"),
         None => {
-            let first = texts
-                .first()
-                .map(|text| text.content.as_str())
-                .unwrap_or_default();
+            let first = texts.first().map(|text| text.content.as_str()).unwrap_or_default();
             format!("whoever wrote its TXT record {first:.80}")
         }
     }
@@ -127,11 +116,7 @@ pub(super) fn points_to(sets: &[RrSet], address: IpAddr) -> bool {
 
 /// Address and ownership in one change; an address of the other family, if ours had one, goes with it.
 pub(super) fn registration(hostname: &Hostname, address: IpAddr, owner: Owner) -> Change {
-    let (kind, other) = if address.is_ipv4() {
-        ("A", "AAAA")
-    } else {
-        ("AAAA", "A")
-    };
+    let (kind, other) = if address.is_ipv4() { ("A", "AAAA") } else { ("AAAA", "A") };
     Change {
         rrsets: vec![
             replace(hostname, kind, address.to_string()),
@@ -143,18 +128,13 @@ pub(super) fn registration(hostname: &Hostname, address: IpAddr, owner: Owner) -
 
 /// Everything a registration may have written.
 pub(super) fn deletion(hostname: &Hostname) -> Change {
-    Change {
-        rrsets: ["A", "AAAA", "TXT"].map(|kind| delete(hostname, kind)).into(),
-    }
+    Change { rrsets: ["A", "AAAA", "TXT"].map(|kind| delete(hostname, kind)).into() }
 }
 
 pub(super) fn flatten(sets: Vec<RrSet>) -> Vec<Record> {
     let records = |set: RrSet| {
         let kind = set.kind;
-        set.records.into_iter().map(move |record| Record {
-            kind: kind.clone(),
-            content: record.content,
-        })
+        set.records.into_iter().map(move |record| Record { kind: kind.clone(), content: record.content })
     };
     sets.into_iter().flat_map(records).collect()
 }
@@ -170,19 +150,10 @@ fn replace(hostname: &Hostname, kind: &'static str, content: String) -> ChangedR
         kind,
         changetype: "REPLACE",
         ttl: Some(TTL_SECONDS),
-        records: vec![Content {
-            content,
-            disabled: false,
-        }],
+        records: vec![Content { content, disabled: false }],
     }
 }
 
 fn delete(hostname: &Hostname, kind: &'static str) -> ChangedRrSet {
-    ChangedRrSet {
-        name: format!("{hostname}."),
-        kind,
-        changetype: "DELETE",
-        ttl: None,
-        records: vec![],
-    }
+    ChangedRrSet { name: format!("{hostname}."), kind, changetype: "DELETE", ttl: None, records: vec![] }
 }

@@ -54,9 +54,7 @@ fn read(message: &[u8]) -> Option<io::Result<Vec<Ipv4Addr>>> {
         RCODE_OK => {}
         RCODE_NO_SUCH_NAME => return Some(Ok(Vec::new())),
         code => {
-            return Some(Err(io::Error::other(format!(
-                "the server answered with code {code}"
-            ))));
+            return Some(Err(io::Error::other(format!("the server answered with code {code}"))));
         }
     }
     let answers = u16::from_be_bytes([header[6], header[7]]);

@@ -29,13 +29,7 @@ impl GatewayProcess {
     pub(super) async fn start(sandbox: &Path, name: &str, binary: &Path) -> Result<Self, SandboxError> {
         let (server, upstream) = spawn(sandbox, name, binary, "127.0.0.1:0", &[]).await?;
         let (sandbox, binary) = (sandbox.to_owned(), binary.to_owned());
-        Ok(Self {
-            name: name.to_owned(),
-            upstream,
-            server: Some(server),
-            sandbox,
-            binary,
-        })
+        Ok(Self { name: name.to_owned(), upstream, server: Some(server), sandbox, binary })
     }
 
     /// Kills it and starts it again at the same address, with these faults (see `collab-gateway`) or none.
@@ -72,10 +66,8 @@ async fn spawn(
     faults: &[&str],
 ) -> Result<(Server, Upstream), SandboxError> {
     let directory = sandbox.join("gateways");
-    fs::create_dir_all(&directory).map_err(|source| SandboxError::Directory {
-        directory: directory.clone(),
-        source,
-    })?;
+    fs::create_dir_all(&directory)
+        .map_err(|source| SandboxError::Directory { directory: directory.clone(), source })?;
     let log = directory.join(format!("{name}.log"));
     let mut command = Command::new(binary);
     command.args(["--listen", listen]).args(faults);
@@ -88,10 +80,7 @@ async fn spawn(
         })
         .await?;
     let log = server.log_text();
-    let upstream = upstream.ok_or(SandboxError::DidNotStart {
-        server: name.to_owned(),
-        log,
-    })?;
+    let upstream = upstream.ok_or(SandboxError::DidNotStart { server: name.to_owned(), log })?;
     Ok((server, upstream))
 }
 
@@ -105,11 +94,7 @@ fn listening_at(log: &Path) -> Option<Upstream> {
 /// Beside the running program; a test's program lies one directory deeper.
 pub(super) fn beside_this_program() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
-    let candidates = program
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|directory| directory.join("collab-gateway"));
+    let candidates = program.ancestors().skip(1).take(2).map(|directory| directory.join("collab-gateway"));
     let found = candidates.into_iter().find(|path| path.exists());
     found.unwrap_or_else(|| PathBuf::from("collab-gateway"))
 }

@@ -42,10 +42,7 @@ impl NginxServer {
 
     async fn try_start(sandbox: &Path) -> Result<Self, SandboxError> {
         let prefix = sandbox.join("nginx");
-        let io = |source| SandboxError::Directory {
-            directory: prefix.clone(),
-            source,
-        };
+        let io = |source| SandboxError::Directory { directory: prefix.clone(), source };
         for directory in ["conf", "logs", "sites", "temp", "state"] {
             fs::create_dir_all(prefix.join(directory)).map_err(io)?;
         }
@@ -60,21 +57,12 @@ impl NginxServer {
             "-g",
             "daemon off;",
         ]);
-        let server = Server::spawn(
-            sandbox,
-            "nginx",
-            prefix.join("logs/output.log"),
-            &mut command,
-            PACKAGES,
-        )?;
+        let server = Server::spawn(sandbox, "nginx", prefix.join("logs/output.log"), &mut command, PACKAGES)?;
         let pid = server.pid().to_string();
         let mut started = Self { server, edge, prefix };
         let pid_file = started.config().pid_file;
         let is_ours = || fs::read_to_string(&pid_file).is_ok_and(|text| text.trim() == pid);
-        started
-            .server
-            .wait_until(async || is_ours() && TcpStream::connect(edge).await.is_ok())
-            .await?;
+        started.server.wait_until(async || is_ours() && TcpStream::connect(edge).await.is_ok()).await?;
         Ok(started)
     }
 
@@ -102,11 +90,7 @@ fn binary() -> PathBuf {
 /// Paths are relative to the prefix, so that none is written into the file.
 fn configuration(edge: SocketAddr) -> String {
     // As root the workers would become `nobody`, who may not enter a private directory; as anyone else it is a warning.
-    let user = if rustix::process::geteuid().is_root() {
-        "user root;"
-    } else {
-        ""
-    };
+    let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
     format!(
         "{user}
 worker_processes 2;

@@ -50,40 +50,22 @@ impl PowerDnsServer {
     }
 
     async fn try_start(sandbox: &Path, directory: &Path, zone: &Domain) -> Result<Self, SandboxError> {
-        let io = |source| SandboxError::Directory {
-            directory: directory.to_owned(),
-            source,
-        };
+        let io = |source| SandboxError::Directory { directory: directory.to_owned(), source };
         let (dns, api) = (free_port().map_err(io)?, free_port().map_err(io)?);
         let key = Uuid::new_v4().simple().to_string();
-        fs::write(
-            directory.join("pdns.conf"),
-            configuration(directory, dns, api, &key),
-        )
-        .map_err(io)?;
+        fs::write(directory.join("pdns.conf"), configuration(directory, dns, api, &key)).map_err(io)?;
         let mut command = Command::new("pdns_server");
         command.arg(format!("--config-dir={}", directory.display()));
         let server = Server::spawn(sandbox, "powerdns", directory.join("log"), &mut command, PACKAGES)?;
-        let mut started = Self {
-            server,
-            dns,
-            api,
-            key: Secret::new(key),
-            zone: zone.clone(),
-        };
-        started
-            .server
-            .wait_until(async || TcpStream::connect(api).await.is_ok())
-            .await?;
+        let mut started = Self { server, dns, api, key: Secret::new(key), zone: zone.clone() };
+        started.server.wait_until(async || TcpStream::connect(api).await.is_ok()).await?;
         started.make_zone().await?;
         Ok(started)
     }
 
     pub(super) fn config(&self) -> PowerDnsConfig {
         PowerDnsConfig {
-            url: format!("http://{}", self.api)
-                .parse()
-                .expect("a socket address makes a url"),
+            url: format!("http://{}", self.api).parse().expect("a socket address makes a url"),
             api_key: self.key.clone(),
             zone: self.zone.clone(),
             request_timeout: REQUEST_TIMEOUT,
@@ -105,18 +87,12 @@ impl PowerDnsServer {
 }
 
 fn make_database(directory: &Path) -> Result<(), SandboxError> {
-    let io = |source| SandboxError::Directory {
-        directory: directory.to_owned(),
-        source,
-    };
+    let io = |source| SandboxError::Directory { directory: directory.to_owned(), source };
     match fs::remove_dir_all(directory) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(e)),
         _ => fs::create_dir_all(directory).map_err(io)?,
     }
-    let missing = |program: &str| SandboxError::Missing {
-        program: program.to_owned(),
-        package: PACKAGES,
-    };
+    let missing = |program: &str| SandboxError::Missing { program: program.to_owned(), package: PACKAGES };
     let schema = SCHEMAS.iter().map(PathBuf::from).find(|path| path.exists());
     let schema = fs::File::open(schema.ok_or_else(|| missing(SCHEMAS[0]))?).map_err(io)?;
     let made = Command::new("sqlite3")
@@ -127,10 +103,7 @@ fn make_database(directory: &Path) -> Result<(), SandboxError> {
         .map_err(|_| missing("sqlite3"))?;
     if !made.status.success() {
         let log = String::from_utf8_lossy(&made.stderr).into_owned();
-        return Err(SandboxError::DidNotStart {
-            server: "sqlite3".to_owned(),
-            log,
-        });
+        return Err(SandboxError::DidNotStart { server: "sqlite3".to_owned(), log });
     }
     Ok(())
 }

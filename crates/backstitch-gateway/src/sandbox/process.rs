@@ -44,17 +44,10 @@ impl Server {
         command: &mut Command,
         package: &'static str,
     ) -> Result<Self, SandboxError> {
-        let io = |source| SandboxError::Directory {
-            directory: sandbox.to_owned(),
-            source,
-        };
+        let io = |source| SandboxError::Directory { directory: sandbox.to_owned(), source };
         let output = File::create(&log).map_err(io)?;
         let errors = output.try_clone().map_err(io)?;
-        command
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors);
+        command.process_group(0).stdin(Stdio::null()).stdout(output).stderr(errors);
         let child = command.spawn().map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => SandboxError::Missing {
                 program: command.get_program().to_string_lossy().into_owned(),
@@ -64,17 +57,10 @@ impl Server {
         })?;
         let processes = sandbox.join(PROCESSES);
         let pid_file = processes.join(name);
-        let server = Self {
-            name: name.to_owned(),
-            child,
-            log,
-            pid_file,
-        };
+        let server = Self { name: name.to_owned(), child, log, pid_file };
         let pid = server.pid();
         let line = format!("{pid} {}", began(pid).unwrap_or_default());
-        fs::create_dir_all(&processes)
-            .and_then(|()| fs::write(&server.pid_file, line))
-            .map_err(io)?;
+        fs::create_dir_all(&processes).and_then(|()| fs::write(&server.pid_file, line)).map_err(io)?;
         Ok(server)
     }
 
@@ -92,10 +78,7 @@ impl Server {
         loop {
             let ended = !matches!(self.child.try_wait(), Ok(None));
             if ended || Instant::now() >= deadline {
-                return Err(SandboxError::DidNotStart {
-                    server: self.name.clone(),
-                    log: self.log_end(),
-                });
+                return Err(SandboxError::DidNotStart { server: self.name.clone(), log: self.log_end() });
             }
             if ready().await {
                 return Ok(());
@@ -130,18 +113,13 @@ impl Server {
         let group = Pid::from_raw(self.pid()).ok_or(io::Error::from(io::ErrorKind::NotFound));
         group
             .and_then(|group| Ok(kill_process_group(group, signal)?))
-            .map_err(|source| SandboxError::Signal {
-                server: self.name.clone(),
-                source,
-            })
+            .map_err(|source| SandboxError::Signal { server: self.name.clone(), source })
     }
 
     fn log_end(&self) -> String {
         let text = self.log_text();
         let characters: Vec<char> = text.chars().collect();
-        characters[characters.len().saturating_sub(LOG_LENGTH_MAX)..]
-            .iter()
-            .collect()
+        characters[characters.len().saturating_sub(LOG_LENGTH_MAX)..].iter().collect()
     }
 }
 
@@ -156,10 +134,7 @@ impl Drop for Server {
 
 /// Kills what an earlier sandbox in this directory left running, and removes its files.
 pub(super) fn clear_away(sandbox: &Path) -> Result<(), SandboxError> {
-    let io = |source| SandboxError::Directory {
-        directory: sandbox.to_owned(),
-        source,
-    };
+    let io = |source| SandboxError::Directory { directory: sandbox.to_owned(), source };
     let processes = sandbox.join(PROCESSES);
     for entry in fs::read_dir(&processes).into_iter().flatten() {
         let file = entry.map_err(io)?.path();

@@ -1,0 +1,52 @@
+//! What does each test of the edge begin with?
+#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+use backstitch_gateway::identifiers::{Hostname, Owner};
+use backstitch_gateway::nginx::Vhost;
+use backstitch_gateway::sandbox::{Sandbox, SandboxOptions};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// A sandbox with as many gateways as the test needs; in a directory that goes with it.
+pub async fn sandbox(gateways: usize) -> Edge {
+    let directory = tempfile::tempdir().unwrap();
+    let options = SandboxOptions { gateways, ..options(&directory) };
+    let sandbox = Sandbox::start(options).await.unwrap_or_else(|e| panic!("{e}"));
+    Edge { sandbox, directory }
+}
+
+pub fn options(directory: &TempDir) -> SandboxOptions {
+    SandboxOptions {
+        gateway_binary: env!("CARGO_BIN_EXE_collab-gateway").into(),
+        ..SandboxOptions::new(directory.path())
+    }
+}
+
+/// The servers end before their directory is removed: fields are dropped in this order.
+pub struct Edge {
+    pub sandbox: Sandbox,
+    pub directory: TempDir,
+}
+
+impl Edge {
+    pub fn hostname(&self) -> Hostname {
+        Hostname::new(Uuid::new_v4().into(), self.sandbox.domain.clone())
+    }
+
+    /// A route of a new organisation to an address nobody needs to listen on.
+    pub fn vhost(&self) -> Vhost {
+        Vhost { hostname: self.hostname(), upstream: "127.0.0.1:9".parse().unwrap(), owner: owner() }
+    }
+
+    pub fn sites(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.sandbox.nginx_config().sites).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+pub fn owner() -> Owner {
+    Uuid::new_v4().into()
+}

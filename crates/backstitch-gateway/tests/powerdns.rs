@@ -1,0 +1,249 @@
+//! Does the client of PowerDNS keep its promises against a real PowerDNS?
+#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
+
+mod edge;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use backstitch_gateway::identifiers::Hostname;
+use backstitch_gateway::powerdns::{PowerDns, PowerDnsConfig, PowerDnsError, Record, Removal};
+use backstitch_gateway::secret::Secret;
+use backstitch_gateway::verdict::{Classified, Verdict};
+use edge::{Edge, owner, sandbox};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77));
+
+/// Writes a record set as somebody would who knows nothing of us.
+async fn somebody_writes(edge: &Edge, hostname: &Hostname, kind: &str, content: &str) {
+    let url = format!(
+        "{}api/v1/servers/localhost/zones/{}.",
+        edge.sandbox.powerdns_config().url,
+        edge.sandbox.domain
+    );
+    let change = serde_json::json!({ "rrsets": [{
+        "name": format!("{hostname}."), "type": kind, "ttl": 60, "changetype": "REPLACE",
+        "records": [{ "content": content, "disabled": false }],
+    }]});
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let key = std::fs::read_to_string(edge.directory.path().join("powerdns/pdns.conf")).unwrap();
+    let key = key.lines().find_map(|line| line.strip_prefix("api-key=")).unwrap();
+    let answer = http.patch(url).header("X-API-Key", key).json(&change).send().await.unwrap();
+    assert_eq!(answer.status(), 204);
+}
+
+fn record(kind: &str, content: &str) -> Record {
+    Record { kind: kind.to_owned(), content: content.to_owned() }
+}
+
+#[tokio::test]
+async fn a_registered_name_resolves_and_a_removed_one_does_not() {
+    let edge = sandbox(0).await;
+    let (powerdns, hostname, owner) = (edge.sandbox.powerdns().unwrap(), edge.hostname(), owner());
+
+    powerdns.register(&hostname, ADDRESS, owner).await.unwrap();
+    assert_eq!(edge.sandbox.resolve(&hostname).await.unwrap(), [ADDRESS]);
+    let mut records = powerdns.lookup(&hostname).await.unwrap();
+    records.sort_by(|a, b| a.kind.cmp(&b.kind));
+    let ownership = format!("\"heritage=backstitch,workflow={owner}\"");
+    assert_eq!(records, [record("A", "127.0.0.77"), record("TXT", &ownership)]);
+
+    assert_eq!(powerdns.remove(&hostname, owner).await.unwrap(), Removal::Removed);
+    assert_eq!(edge.sandbox.resolve(&hostname).await.unwrap(), [] as [Ipv4Addr; 0]);
+    assert_eq!(powerdns.lookup(&hostname).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn registering_and_removing_twice_leaves_what_once_leaves() {
+    let edge = sandbox(0).await;
+    let (powerdns, hostname, owner) = (edge.sandbox.powerdns().unwrap(), edge.hostname(), owner());
+    for _ in 0..2 {
+        powerdns.register(&hostname, ADDRESS, owner).await.unwrap();
+        assert_eq!(powerdns.lookup(&hostname).await.unwrap().len(), 2);
+    }
+    // The same owner may move it, to the other family too.
+    powerdns.register(&hostname, "fd00::7".parse().unwrap(), owner).await.unwrap();
+    assert!(powerdns.lookup(&hostname).await.unwrap().contains(&record("AAAA", "fd00::7")));
+    assert_eq!(powerdns.lookup(&hostname).await.unwrap().len(), 2);
+
+    assert_eq!(powerdns.remove(&hostname, owner).await.unwrap(), Removal::Removed);
+    assert_eq!(powerdns.remove(&hostname, owner).await.unwrap(), Removal::Absent);
+}
+
+#[tokio::test]
+async fn someone_elses_dns_record_is_not_deleted() {
+    let edge = sandbox(0).await;
+    let powerdns = edge.sandbox.powerdns().unwrap();
+    let another = owner();
+    let texts = [
+        ("A", "10.1.1.1".to_owned()),
+        ("CNAME", "elsewhere.test.".to_owned()),
+        ("TXT", "\"v=spf1 -all\"".to_owned()),
+        ("TXT", format!("\"heritage=backstitch,workflow={another}\"")),
+        ("MX", "10 mail.test.".to_owned()),
+    ];
+    for (kind, content) in texts {
+        let (hostname, owner) = (edge.hostname(), owner());
+        somebody_writes(&edge, &hostname, kind, &content).await;
+
+        let removal = powerdns.remove(&hostname, owner).await.unwrap();
+        assert!(matches!(removal, Removal::NotOurs { .. }), "{kind} {content}: {removal:?}");
+        let removal = powerdns.remove_and_confirm(&hostname, owner).await.unwrap();
+        assert!(matches!(removal, Removal::NotOurs { .. }), "{kind} {content}: {removal:?}");
+        assert_eq!(powerdns.lookup(&hostname).await.unwrap(), [record(kind, &content)]);
+    }
+}
+
+#[tokio::test]
+async fn registering_someone_elses_name_is_refused() {
+    let edge = sandbox(0).await;
+    let powerdns = edge.sandbox.powerdns().unwrap();
+    let hostname = edge.hostname();
+    somebody_writes(&edge, &hostname, "A", "10.1.1.1").await;
+    let error = powerdns.register(&hostname, ADDRESS, owner()).await.unwrap_err();
+    assert!(matches!(error, PowerDnsError::SomeoneElses { .. }), "{error:?}");
+    assert_eq!(error.verdict(), Verdict::Rejected);
+    assert_eq!(powerdns.lookup(&hostname).await.unwrap(), [record("A", "10.1.1.1")]);
+
+    let (first, hostname) = (owner(), edge.hostname());
+    powerdns.register(&hostname, ADDRESS, first).await.unwrap();
+    let error = powerdns.register(&hostname, ADDRESS, owner()).await.unwrap_err();
+    assert!(error.to_string().contains(&first.to_string()), "it names the holder: {error}");
+    assert_eq!(powerdns.remove(&hostname, first).await.unwrap(), Removal::Removed);
+
+    // A record beside ours that someone else added would be lost to a change of ours.
+    let (first, hostname) = (owner(), edge.hostname());
+    powerdns.register(&hostname, ADDRESS, first).await.unwrap();
+    somebody_writes(&edge, &hostname, "MX", "10 mail.test.").await;
+    assert!(matches!(powerdns.remove(&hostname, first).await.unwrap(), Removal::NotOurs { .. }));
+}
+
+#[tokio::test]
+async fn a_refused_key_a_missing_zone_and_a_foreign_name_are_told_apart() {
+    let edge = sandbox(0).await;
+    let right = edge.sandbox.powerdns_config();
+
+    let key = Secret::new("open-sesame");
+    let wrong_key = PowerDns::new(PowerDnsConfig { api_key: key, ..right.clone() }).unwrap();
+    let error = wrong_key.register(&edge.hostname(), ADDRESS, owner()).await.unwrap_err();
+    assert!(matches!(error, PowerDnsError::KeyRefused), "{error:?}");
+    assert_eq!(error.verdict(), Verdict::Rejected);
+    assert!(!format!("{error} {error:?} {wrong_key:?}").contains("open-sesame"));
+
+    let zone: backstitch_gateway::identifiers::Domain = "nowhere.test".parse().unwrap();
+    let wrong_zone = PowerDns::new(PowerDnsConfig { zone: zone.clone(), ..right.clone() }).unwrap();
+    let hostname = Hostname::new(edge.hostname().organization(), zone);
+    let error = wrong_zone.register(&hostname, ADDRESS, owner()).await.unwrap_err();
+    assert!(matches!(error, PowerDnsError::ZoneMissing { .. }), "{error:?}");
+    assert_eq!(error.verdict(), Verdict::Rejected);
+
+    let error =
+        PowerDns::new(right.clone()).unwrap().register(&hostname, ADDRESS, owner()).await.unwrap_err();
+    assert!(matches!(error, PowerDnsError::OtherZone { .. }), "{error:?}");
+
+    let url = "https://127.0.0.1:8081".parse().unwrap();
+    let error = PowerDns::new(PowerDnsConfig { url, ..right }).unwrap_err();
+    assert!(matches!(error, PowerDnsError::BadUrl { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_frozen_powerdns_is_a_timeout_and_a_dead_one_is_unreachable() {
+    let mut edge = sandbox(0).await;
+    let (powerdns, hostname, owner) = (edge.sandbox.powerdns().unwrap(), edge.hostname(), owner());
+
+    edge.sandbox.powerdns_server().freeze().unwrap();
+    let began = Instant::now();
+    let error = powerdns.register(&hostname, ADDRESS, owner).await.unwrap_err();
+    assert!(matches!(error, PowerDnsError::NoAnswer { .. }), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(3), "bounded: {:?}", began.elapsed());
+    assert_eq!(error.verdict(), Verdict::Retry);
+    assert!(!error.may_have_happened(), "it was only reading");
+
+    edge.sandbox.powerdns_server().thaw().unwrap();
+    powerdns.register(&hostname, ADDRESS, owner).await.unwrap();
+
+    edge.sandbox.powerdns_server().kill().unwrap();
+    let error = powerdns.register(&hostname, ADDRESS, owner).await.unwrap_err();
+    assert!(matches!(error, PowerDnsError::Unreachable { .. }), "{error:?}");
+    assert_eq!(error.verdict(), Verdict::Retry);
+}
+
+/// A way to PowerDNS on which each change is held up for so long, and its answer lost.
+async fn slow_way(to: SocketAddr, hold_up: Duration) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(carry(client, to, hold_up));
+        }
+    });
+    address
+}
+
+async fn carry(client: TcpStream, to: SocketAddr, hold_up: Duration) -> std::io::Result<()> {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = TcpStream::connect(to).await?.into_split();
+    let lost = std::sync::Arc::new(tokio::sync::Notify::new());
+    let answer_is_lost = lost.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
+            // Lost in silence: the client must wait for its timeout.
+            () = answer_is_lost.notified() => std::future::pending().await,
+        }
+    });
+    let mut bytes = vec![0; 64 * 1024];
+    loop {
+        let length = from_client.read(&mut bytes).await?;
+        if length == 0 {
+            // A connection that was cut would take the change with it; this one is only slow.
+            std::future::pending::<()>().await;
+        }
+        if bytes.starts_with(b"PATCH ") {
+            lost.notify_one();
+            tokio::time::sleep(hold_up).await;
+        }
+        to_server.write_all(&bytes[..length]).await?;
+    }
+}
+
+#[tokio::test]
+async fn dns_timeout_with_unknown_outcome_leaves_no_record() {
+    let edge = sandbox(0).await;
+    let config = edge.sandbox.powerdns_config();
+    let to: SocketAddr = config.url.socket_addrs(|| None).unwrap()[0];
+    // At once, its answer lost; and so late that it lands between the two looks of a removal.
+    for hold_up in [Duration::ZERO, Duration::from_millis(2000)] {
+        let url = format!("http://{}", slow_way(to, hold_up).await).parse().unwrap();
+        let slow = PowerDns::new(PowerDnsConfig { url, ..config.clone() }).unwrap();
+        let (powerdns, hostname, owner) = (edge.sandbox.powerdns().unwrap(), edge.hostname(), owner());
+
+        let error = slow.register(&hostname, ADDRESS, owner).await.unwrap_err();
+        assert_eq!(error.verdict(), Verdict::Retry, "{error:?}");
+        assert!(error.may_have_happened(), "{error:?}");
+
+        let removal = powerdns.remove_and_confirm(&hostname, owner).await.unwrap();
+        assert_eq!(removal, Removal::Removed, "held up for {hold_up:?}");
+        assert_eq!(powerdns.lookup(&hostname).await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn many_registrations_at_once_wait_for_each_other() {
+    let edge = sandbox(0).await;
+    let powerdns = std::sync::Arc::new(edge.sandbox.powerdns().unwrap());
+    let hostnames: Vec<Hostname> = (0..16).map(|_| edge.hostname()).collect();
+    let mut registrations = tokio::task::JoinSet::new();
+    for hostname in hostnames.clone() {
+        let powerdns = powerdns.clone();
+        registrations.spawn(async move { powerdns.register(&hostname, ADDRESS, owner()).await });
+    }
+    for registration in registrations.join_all().await {
+        registration.unwrap();
+    }
+    for hostname in &hostnames {
+        assert_eq!(edge.sandbox.resolve(hostname).await.unwrap(), [ADDRESS]);
+    }
+}
