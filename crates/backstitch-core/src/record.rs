@@ -111,7 +111,7 @@ pub enum Verdict {
     HandedBack,
     /// For good, and something may have happened.
     Failed(Failure),
-    /// For good, and nothing happened.
+    /// For good, and nothing happened. Counts as `Failed` where an earlier attempt may have happened.
     Rejected(Failure),
 }
 
