@@ -1,1 +1,65 @@
 //! Durable workflows on Postgres whose steps can be taken back.
+//!
+//! A workflow is an async function over steps. Each step is journaled before and after its effect, and says how it is
+//! taken back. When a step fails, a deadline passes, somebody cancels, or a worker dies, the journal alone is enough to
+//! drive the compensations to completion. See `docs/ARCHITECTURE.md` for how.
+//!
+//! - [`Step`], [`Compensate`], [`TransactionalStep`] and [`Workflow`] are what a user writes.
+//! - [`Worker`] runs them, and recovers what dead workers left.
+//! - [`Client`] asks for workflows, waits for them, and shows them.
+
+mod appender;
+mod attempt;
+mod claim;
+mod claims;
+mod client;
+mod database;
+mod drive;
+mod effect;
+mod error;
+mod flow;
+mod future;
+mod heartbeat;
+mod incarnation;
+mod journal;
+mod lease;
+mod life;
+mod listen;
+mod lives;
+mod lock_file;
+mod migrate;
+mod park;
+mod recovery;
+mod session;
+mod settle;
+mod step;
+mod timing;
+mod transaction;
+mod view;
+mod watchdog;
+mod worker;
+mod workflow;
+
+pub use backstitch_core::decide::{Conduct, LateEffects, Patience, Recovery};
+pub use backstitch_core::failure::{Failure, StepError, StepFailed, WorkflowError};
+pub use backstitch_core::id::{Direction, Epoch, IdempotencyKey, IncarnationId, Position, WorkflowId};
+pub use backstitch_core::json::{Json, JsonError};
+pub use backstitch_core::limits;
+pub use backstitch_core::record::{Cause, Operator};
+pub use backstitch_core::report::{Fate, RollbackReport, StepReport};
+pub use backstitch_core::retry::RetryPolicy;
+
+pub use crate::attempt::Attempt;
+pub use crate::client::{Answered, Client, Ending, Enqueue, Handle, Unfinished};
+pub use crate::database::Database;
+pub use crate::error::Error;
+pub use crate::flow::Flow;
+pub use crate::migrate::{check_migrated, migrate};
+pub use crate::settle::Unsettled;
+pub use crate::step::{
+    Backward, Compensate, CompensateTransactionally, Outcome, Step, TransactionalBackward, TransactionalStep,
+};
+pub use crate::timing::Timing;
+pub use crate::view::{AlertView, AttemptView, Filter, Status, StepView, WorkflowView};
+pub use crate::worker::{Running, Worker};
+pub use crate::workflow::{OnMismatch, Steps, Workflow};

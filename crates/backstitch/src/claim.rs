@@ -1,0 +1,112 @@
+//! How due workflows are taken, with the journals of those that have one.
+
+use std::collections::HashMap;
+
+use backstitch_core::decide::Orphaned;
+use backstitch_core::history::History;
+use backstitch_core::id::{Epoch, IncarnationId, WorkflowId};
+use backstitch_core::json::Json;
+use sqlx::PgConnection;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::database::Database;
+use crate::drive::Claimed;
+use crate::error::Error;
+use crate::journal::{self, Row, operator};
+
+/// Which workflows to take.
+#[derive(Debug, Clone)]
+pub(crate) struct Want {
+    pub(crate) queues: Vec<String>,
+    pub(crate) kinds: Vec<String>,
+    pub(crate) limit: u32,
+    /// Whether one that may kill its process may be among them.
+    pub(crate) suspect: bool,
+}
+
+/// Takes due workflows. One that was never claimed costs no further round trip; the journals of the others come in one.
+pub(crate) async fn claim(
+    database: &Database,
+    incarnation: IncarnationId,
+    want: Want,
+) -> Result<Vec<Claimed>, Error> {
+    let mut claimed = database
+        .run("claiming workflows", move |connection| {
+            Box::pin(async move { take(connection, incarnation, &want).await })
+        })
+        .await?;
+    let journaled: Vec<Uuid> =
+        claimed.iter().filter(|claimed| claimed.epoch > Epoch(1)).map(|claimed| claimed.workflow.0).collect();
+    if !journaled.is_empty() {
+        let rows = database
+            .run("reading journals", move |connection| {
+                Box::pin(async move { journal::read(connection, &journaled).await })
+            })
+            .await?;
+        let mut histories = fold(rows);
+        for claimed in &mut claimed {
+            claimed.history = histories.remove(&claimed.workflow).unwrap_or_else(|| Ok(History::default()));
+        }
+    }
+    Ok(claimed)
+}
+
+async fn take(
+    connection: &mut PgConnection,
+    incarnation: IncarnationId,
+    want: &Want,
+) -> sqlx::Result<Vec<Claimed>> {
+    let rows = sqlx::query!(
+        r#"
+        select workflow_id as "workflow_id!", kind as "kind!", input as "input!", epoch as "epoch!",
+            attention as "attention!", orphaned, cancel, crash_charges as "crash_charges!", deadline_at, now as "now!"
+        from backstitch.claim($1, $2, $3, $4, $5)
+        "#,
+        incarnation.0,
+        &want.queues,
+        &want.kinds,
+        i32::try_from(want.limit).unwrap_or(i32::MAX),
+        want.suspect
+    )
+    .fetch_all(connection)
+    .await?;
+    let answered = Instant::now();
+    Ok(rows
+        .into_iter()
+        .map(|row| Claimed {
+            workflow: WorkflowId(row.workflow_id),
+            kind: row.kind,
+            input: Json::from_journal(row.input),
+            epoch: Epoch(row.epoch),
+            attention: row.attention,
+            orphaned: match row.orphaned.as_deref() {
+                Some("gone") => Some(Orphaned::Gone),
+                Some(_) => Some(Orphaned::Expired),
+                None => None,
+            },
+            cancel: row.cancel.and_then(operator),
+            crash_charges: row.crash_charges.unsigned_abs(),
+            deadline_at: row.deadline_at,
+            now: (row.now, answered),
+            history: Ok(History::default()),
+        })
+        .collect())
+}
+
+fn fold(rows: Vec<Row>) -> HashMap<WorkflowId, Result<History, String>> {
+    let mut histories: HashMap<WorkflowId, Result<History, String>> = HashMap::new();
+    for Row { workflow, seq, at, stitch } in rows {
+        let history = histories.entry(workflow).or_insert_with(|| Ok(History::default()));
+        // One corrupt row parks one workflow, and its later rows don't matter any more.
+        if let Ok(folded) = history {
+            let applied = stitch
+                .map_err(|what| format!("the journal is corrupt at seq {seq}: {what}"))
+                .and_then(|stitch| folded.apply(seq, &stitch, at).map_err(|corrupt| corrupt.to_string()));
+            if let Err(message) = applied {
+                *history = Err(message);
+            }
+        }
+    }
+    histories
+}

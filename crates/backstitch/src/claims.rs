@@ -1,0 +1,180 @@
+//! When a worker looks for due workflows, how many it takes, and which one it drives alone.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstitch_core::id::WorkflowId;
+use backstitch_core::limits::SUSPECT_CHARGES;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::claim::{Want, claim};
+use crate::drive::{Claimed, Departure, drive};
+use crate::journal::After;
+use crate::life::{Life, Shop};
+use crate::lives::Plan;
+use crate::park;
+
+/// When a woken worker looks again: what was announced may not be committed yet.
+const LOOKS_AFTER_A_WAKE: [Duration; 3] =
+    [Duration::from_millis(2), Duration::from_millis(8), Duration::from_millis(32)];
+
+/// How long after an error of the database the next look comes.
+const LOOK_AFTER_AN_ERROR: Duration = Duration::from_millis(250);
+
+/// The workflows that this worker drives, and what it knows of its next look.
+struct Work<'a, S> {
+    shop: &'a Arc<Shop<S>>,
+    life: &'a Arc<Life>,
+    plan: &'a Plan,
+    driving: JoinSet<(WorkflowId, Departure)>,
+    /// One that may kill its process: claimed, and waiting to be alone.
+    suspect: Option<Claimed>,
+    /// One is being driven alone.
+    alone: bool,
+    next_look: Instant,
+    looks_soon: VecDeque<Duration>,
+}
+
+/// Claims and drives until `stop` or until this incarnation is dead; then hands everything back.
+pub(crate) async fn work<S: Send + Sync + 'static>(
+    shop: &Arc<Shop<S>>,
+    life: &Arc<Life>,
+    plan: &Plan,
+    wake: &Notify,
+    stop: &CancellationToken,
+) {
+    let mut work = Work {
+        shop,
+        life,
+        plan,
+        driving: JoinSet::new(),
+        suspect: None,
+        alone: false,
+        next_look: Instant::now(),
+        looks_soon: VecDeque::new(),
+    };
+    loop {
+        if work.may_look() && Instant::now() >= work.next_look {
+            work.look().await;
+        }
+        work.drive_suspect_alone();
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = life.lease.died() => break,
+            Some(left) = work.driving.join_next() => work.left(left),
+            () = wake.notified() => {
+                work.next_look = Instant::now();
+                work.looks_soon = LOOKS_AFTER_A_WAKE.into();
+            }
+            () = sleep_until(work.next_look), if work.may_look() => {}
+        }
+    }
+    work.finish().await;
+}
+
+impl<S: Send + Sync + 'static> Work<'_, S> {
+    fn free(&self) -> usize {
+        self.plan.concurrency.saturating_sub(self.driving.len())
+    }
+
+    /// A suspect is driven alone: until it has had its turn nothing else is begun.
+    fn may_look(&self) -> bool {
+        self.free() > 0 && self.suspect.is_none() && !self.alone
+    }
+
+    async fn look(&mut self) {
+        let free = self.free();
+        let want = Want {
+            queues: self.plan.queues.clone(),
+            kinds: self.shop.kinds.keys().map(|kind| (*kind).to_owned()).collect(),
+            limit: u32::try_from(free).unwrap_or(u32::MAX),
+            suspect: true,
+        };
+        let claimed = match claim(&self.shop.database, self.life.lease.incarnation, want).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                tracing::warn!(%error, "claiming failed");
+                self.next_look = Instant::now() + LOOK_AFTER_AN_ERROR;
+                return;
+            }
+        };
+        // As many as asked for: there is more, and it is not made to wait.
+        self.next_look = Instant::now()
+            + match claimed.len() >= free {
+                true => Duration::ZERO,
+                false => self.looks_soon.pop_front().unwrap_or_else(|| jittered(self.shop.timing.poll)),
+            };
+        for claimed in claimed {
+            if claimed.crash_charges >= SUSPECT_CHARGES {
+                self.suspect = Some(claimed);
+            } else {
+                self.drive(claimed);
+            }
+        }
+    }
+
+    fn drive_suspect_alone(&mut self) {
+        if self.driving.is_empty() {
+            self.alone = self.suspect.is_some();
+            if let Some(suspect) = self.suspect.take() {
+                tracing::warn!(
+                    workflow.id = %suspect.workflow, workflow.kind = suspect.kind, deaths = suspect.crash_charges,
+                    "driving a workflow alone: its process died with it"
+                );
+                self.drive(suspect);
+            }
+        }
+    }
+
+    fn drive(&mut self, claimed: Claimed) {
+        let workflow = claimed.workflow;
+        let cancelled = self.life.in_flight.enter(workflow);
+        let (shop, life) = (Arc::clone(self.shop), Arc::clone(self.life));
+        self.driving.spawn(async move {
+            let departure = drive(shop, Arc::clone(&life), claimed, cancelled).await;
+            life.in_flight.leave(workflow);
+            (workflow, departure)
+        });
+    }
+
+    fn left(&mut self, left: Result<(WorkflowId, Departure), tokio::task::JoinError>) {
+        match left {
+            Ok((_, Departure::Parked(wait))) => self.next_look = self.next_look.min(Instant::now() + wait),
+            Ok((_, Departure::Ended | Departure::Fenced)) => {}
+            // It stays held by a process that does not drive it: only a new life sets it free.
+            Err(error) => {
+                tracing::error!(%error, "driving a workflow panicked: a defect of the engine, ending this process");
+                std::process::abort();
+            }
+        }
+    }
+
+    /// Gives running attempts their grace, then cuts them short; all is handed back.
+    async fn finish(&mut self) {
+        self.life.draining.cancel();
+        if let Some(suspect) = self.suspect.take() {
+            park::park(self.shop, self.life, &suspect, Duration::ZERO, After::default()).await;
+        }
+        let grace_ends = Instant::now() + self.shop.timing.shutdown_grace;
+        while !self.driving.is_empty() {
+            tokio::select! {
+                Some(left) = self.driving.join_next() => self.left(left),
+                () = sleep_until(grace_ends), if !self.life.abort.is_cancelled() => self.life.abort.cancel(),
+            }
+        }
+    }
+}
+
+/// Up to a quarter less, so that many workers do not look at the same moment.
+fn jittered(poll: Duration) -> Duration {
+    // A fresh RandomState is seeded by the system: the cheapest number that no two workers share.
+    let random = RandomState::new().hash_one(0_u8) % 256;
+    #[allow(clippy::cast_possible_truncation)]
+    let share = random as u32;
+    poll - poll / 4 * share / 256
+}

@@ -1,0 +1,144 @@
+//! How the engine reaches Postgres: a small pool, and a deadline on every call.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::types::PgInterval;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::error::Error;
+use crate::future::BoxFuture;
+
+/// How many connections a worker keeps for its journal, beside one for its heartbeat and one to listen: the appender and
+/// the claim take one each, recovery and transactional steps share the rest.
+const CONNECTIONS_MAX: u32 = 8;
+
+/// Postgres, with a deadline on every call.
+#[derive(Debug, Clone)]
+pub struct Database {
+    pool: PgPool,
+    deadline: Duration,
+}
+
+impl Database {
+    /// Connects to the database at `url` (`postgres://…`), within the deadline.
+    ///
+    /// # Errors
+    /// When it can't be reached.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|source| Error::Database { doing: "reading the database's url", source })?;
+        Self::connect_with(options).await
+    }
+
+    /// Connects with these options.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn connect_with(options: PgConnectOptions) -> Result<Self, Error> {
+        let database = Self::connect_lazily(options);
+        database.run("connecting to the database", |connection| Box::pin(connection.ping())).await?;
+        Ok(database)
+    }
+
+    /// Connects when the first call is made.
+    #[must_use]
+    pub fn connect_lazily(options: PgConnectOptions) -> Self {
+        let options = match options.get_application_name() {
+            Some(_) => options,
+            None => options.application_name("backstitch"),
+        };
+        // Slow statements are the caller's to see by their deadline, not ours to log twice.
+        let options = options.disable_statement_logging();
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .acquire_timeout(backstitch_core::limits::DATABASE_DEADLINE)
+            // A round trip per call; a broken connection shows itself in the call, which is repeated.
+            .test_before_acquire(false)
+            .connect_lazy_with(options);
+        Self { pool, deadline: backstitch_core::limits::DATABASE_DEADLINE }
+    }
+
+    /// Uses this pool.
+    #[must_use]
+    pub fn from_pool(pool: PgPool) -> Self {
+        Self { pool, deadline: backstitch_core::limits::DATABASE_DEADLINE }
+    }
+
+    /// The pool, for the caller's own statements.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    pub(crate) fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// A connection of its own, outside the pool, within the deadline.
+    pub(crate) async fn connection_of_its_own(&self, doing: &'static str) -> Result<PgConnection, Error> {
+        let options = self.pool.connect_options();
+        within(self.deadline, doing, PgConnection::connect_with(&options)).await
+    }
+
+    /// Makes one call, within the deadline. A connection whose call did not end in time, or was dropped, is closed: what
+    /// is still on its way on it must not meet the next borrower.
+    pub(crate) async fn run<T>(
+        &self,
+        doing: &'static str,
+        call: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<T>> + Send,
+    ) -> Result<T, Error> {
+        let deadline = Instant::now() + self.deadline;
+        let late = |_| Error::Deadline { doing, after: self.deadline };
+        let wrong = |source| Error::Database { doing, source };
+        let connection = timeout_at(deadline, self.pool.acquire()).await.map_err(late)?.map_err(wrong)?;
+        let mut lent = Lent(Some(connection));
+        let answer = timeout_at(deadline, call(lent.connection())).await.map_err(late)?;
+        lent.give_back();
+        answer.map_err(wrong)
+    }
+}
+
+/// A borrowed connection that is closed unless it is given back in order.
+pub(crate) struct Lent(Option<sqlx::pool::PoolConnection<sqlx::Postgres>>);
+
+impl Lent {
+    pub(crate) fn new(connection: sqlx::pool::PoolConnection<sqlx::Postgres>) -> Self {
+        Self(Some(connection))
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("a connection is given back only at its end")
+    }
+
+    pub(crate) fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+/// Awaits a call to the database, but not longer than `deadline`.
+pub(crate) async fn within<T>(
+    deadline: Duration,
+    doing: &'static str,
+    call: impl Future<Output = sqlx::Result<T>>,
+) -> Result<T, Error> {
+    timeout(deadline, call)
+        .await
+        .map_err(|_| Error::Deadline { doing, after: deadline })?
+        .map_err(|source| Error::Database { doing, source })
+}
+
+/// A span of time as Postgres takes it, in whole microseconds.
+pub(crate) fn interval(duration: Duration) -> PgInterval {
+    PgInterval { months: 0, days: 0, microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) }
+}

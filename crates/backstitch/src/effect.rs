@@ -1,0 +1,40 @@
+//! How one attempt of a step is made on the outside, and how it ends whatever the step does.
+
+use std::time::Duration;
+
+use backstitch_core::decide::Ended;
+use backstitch_core::failure::StepError;
+use backstitch_core::json::Json;
+use tokio::time::sleep_until;
+
+use crate::future::{BoxFuture, catch_panic};
+use crate::life::Life;
+use crate::step::Call;
+
+/// Makes the attempt: until it ends, panics or times out, the lease is lost, or the shutdown's grace is over.
+pub(crate) async fn perform<'a, S>(
+    life: &Life,
+    call: Call<'a, S>,
+    timeout: Duration,
+    effect: impl FnOnce(Call<'a, S>) -> BoxFuture<'a, Result<Json, StepError>>,
+) -> Ended {
+    let attempt = call.attempt;
+    let _watching = life.watchdog.watch(attempt.key().to_string(), timeout);
+    tokio::select! {
+        // The effect first: what has ended, has ended.
+        biased;
+        ended = catch_panic(async { effect(call).await }) => ended_as(ended),
+        () = sleep_until(attempt.deadline) => Ended::TimedOut(timeout),
+        () = life.lease.lost() => Ended::CutShort,
+        () = life.abort.cancelled() => Ended::CutShort,
+    }
+}
+
+/// What a step's own end amounts to.
+pub(crate) fn ended_as(ended: Result<Result<Json, StepError>, String>) -> Ended {
+    match ended {
+        Ok(Ok(output)) => Ended::Succeeded(output),
+        Ok(Err(error)) => Ended::Error(error),
+        Err(panic) => Ended::Panicked(panic),
+    }
+}

@@ -1,0 +1,138 @@
+//! What can go wrong for a user of the engine, by what they can do about it.
+
+use std::time::Duration;
+
+use backstitch_core::id::WorkflowId;
+use backstitch_core::json::JsonError;
+
+/// An error of the engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The database can't be reached, or said no.
+    #[error("{doing}: {source}")]
+    Database {
+        /// What was being done.
+        doing: &'static str,
+        /// What the database, or the way to it, said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The database did not answer in time.
+    #[error("{doing}: no answer from the database within {} s", after.as_secs_f64())]
+    Deadline {
+        /// What was being done.
+        doing: &'static str,
+        /// How long.
+        after: Duration,
+    },
+    /// The database lacks migrations of this version.
+    #[error(
+        "the database is at migration {found} of schema backstitch, this version needs {needed}: run `backstitch migrate`"
+    )]
+    NotMigrated {
+        /// Its newest migration; 0: none.
+        found: i64,
+        /// The newest that this version knows.
+        needed: i64,
+    },
+    /// The database was migrated by a newer version that says this one can't work with it.
+    #[error(
+        "the database is at migration {found} of schema backstitch, newer than the {known} this version knows: use a newer version"
+    )]
+    MigratedAhead {
+        /// Its newest migration.
+        found: i64,
+        /// The newest that this version knows.
+        known: i64,
+    },
+    /// A migration failed.
+    #[error("migrating: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The journal's sessions must be set otherwise.
+    #[error(
+        "the session shows {setting} = {found}, the journal needs {needed}: alter the role or the database"
+    )]
+    Session {
+        /// Which setting.
+        setting: &'static str,
+        /// What it is.
+        found: String,
+        /// What it must be.
+        needed: &'static str,
+    },
+    /// The input, or something given with it, can't be taken.
+    #[error("kind {kind}: the input {source}")]
+    InvalidInput {
+        /// The kind.
+        kind: String,
+        /// Why.
+        #[source]
+        source: JsonError,
+    },
+    /// The database refused what was enqueued.
+    #[error("{0}")]
+    Refused(String),
+    /// The key names a workflow with another input.
+    #[error("{message}")]
+    KeyTaken {
+        /// The workflow that the key names.
+        first: WorkflowId,
+        /// Which kind, key and workflow.
+        message: String,
+    },
+    /// There is no such workflow.
+    #[error("there is no workflow {0}")]
+    NotFound(WorkflowId),
+    /// What the database returned does not fit this version.
+    #[error("workflow {workflow}: {message}")]
+    Unreadable {
+        /// Which workflow.
+        workflow: WorkflowId,
+        /// What does not fit.
+        message: String,
+    },
+    /// The state directory can't be used.
+    #[error("state directory {directory}: {source}")]
+    StateDirectory {
+        /// Which.
+        directory: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The worker could not start its heartbeat.
+    #[error("starting a thread of the worker: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+impl Error {
+    /// Whether it may be gone by itself later: the database was not there.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Deadline { .. } => true,
+            Self::Database { source, .. } => is_transient(source),
+            _ => false,
+        }
+    }
+}
+
+/// Whether the same statement may succeed later: the connection, the server's state, or another transaction was at fault.
+pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error.code().is_none_or(|code| {
+            // Connection, transaction rollback (deadlock), resources, operator intervention, system error.
+            ["08", "40", "53", "55", "57", "58", "XX"].iter().any(|class| code.starts_with(class))
+                // Not authorised, no such database, too many connections while it starts: whoever restarts it mends it.
+                || code == "25006"
+        }),
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        _ => false,
+    }
+}

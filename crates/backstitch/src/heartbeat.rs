@@ -1,0 +1,89 @@
+//! How a lease is renewed, whatever the rest of the process does: from a thread of its own, on a connection of its own.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::database::{Database, within};
+use crate::error::Error;
+use crate::incarnation::{self, Beat};
+use crate::lease::Lease;
+use crate::life::InFlight;
+use crate::timing::Timing;
+
+/// How long to wait before a beat that failed is tried again.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// Beats until `end`, or until the database says that this incarnation is buried.
+pub(crate) fn start(
+    database: Database,
+    lease: Arc<Lease>,
+    in_flight: Arc<InFlight>,
+    timing: Timing,
+    end: CancellationToken,
+) -> Result<(), Error> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
+    thread::Builder::new()
+        .name("backstitch-heartbeat".to_owned())
+        .spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = beat_on(&database, &lease, &in_flight, timing) => {}
+                    () = end.cancelled() => {}
+                }
+            });
+        })
+        .map_err(Error::Thread)?;
+    Ok(())
+}
+
+async fn beat_on(database: &Database, lease: &Lease, in_flight: &InFlight, timing: Timing) {
+    let mut kept = None;
+    loop {
+        let asked_at = Instant::now();
+        match beat(database, &mut kept, lease, timing).await {
+            Ok(Beat { alive: false, .. }) => {
+                tracing::error!(incarnation = %lease.incarnation, "this worker was buried: it begins a new life");
+                lease.die();
+                return;
+            }
+            Ok(Beat { cancelled, .. }) => {
+                lease.renew(asked_at, timing.lease - timing.self_stop);
+                for workflow in cancelled {
+                    in_flight.cancel(workflow);
+                }
+                tokio::time::sleep_until(asked_at + timing.beat).await;
+            }
+            Err(error) => {
+                tracing::warn!(incarnation = %lease.incarnation, %error, "a heartbeat failed");
+                kept = None;
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn beat(
+    database: &Database,
+    kept: &mut Option<PgConnection>,
+    lease: &Lease,
+    timing: Timing,
+) -> Result<Beat, Error> {
+    let mut connection = match kept.take() {
+        Some(connection) => connection,
+        None => database.connection_of_its_own("connecting for the heartbeat").await?,
+    };
+    let beat = incarnation::beat(&mut connection, lease.incarnation, timing.lease);
+    let beat = within(timing.database_deadline, "renewing the lease", beat).await;
+    match &beat {
+        Ok(_) => *kept = Some(connection),
+        // Its call may still be under way: not to be used again.
+        Err(_) => drop(connection.close_hard()),
+    }
+    beat
+}

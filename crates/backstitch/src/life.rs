@@ -1,0 +1,61 @@
+//! What every workflow in flight shares: the worker's code and services, and the life of its process.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use backstitch_core::id::WorkflowId;
+use tokio_util::sync::CancellationToken;
+
+use crate::appender::Appender;
+use crate::database::Database;
+use crate::lease::Lease;
+use crate::timing::Timing;
+use crate::watchdog::Watchdog;
+use crate::workflow::Kind;
+
+/// What a worker was built with.
+pub(crate) struct Shop<S> {
+    pub(crate) services: S,
+    pub(crate) kinds: HashMap<&'static str, Kind<S>>,
+    pub(crate) database: Database,
+    pub(crate) timing: Timing,
+}
+
+/// One life: from registering an incarnation to its end.
+pub(crate) struct Life {
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) appender: Appender,
+    pub(crate) watchdog: Watchdog,
+    /// No attempt begins any more; what is held is handed back at its next boundary.
+    pub(crate) draining: CancellationToken,
+    /// The grace of a shutdown is over: running attempts are cut short.
+    pub(crate) abort: CancellationToken,
+    pub(crate) in_flight: Arc<InFlight>,
+}
+
+/// The workflows in flight, each with the token by which its running attempt hears of a cancel.
+#[derive(Default)]
+pub(crate) struct InFlight(Mutex<HashMap<WorkflowId, CancellationToken>>);
+
+impl InFlight {
+    pub(crate) fn enter(&self, workflow: WorkflowId) -> CancellationToken {
+        let token = CancellationToken::new();
+        self.lock().insert(workflow, token.clone());
+        token
+    }
+
+    pub(crate) fn leave(&self, workflow: WorkflowId) {
+        self.lock().remove(&workflow);
+    }
+
+    /// Tells the running attempt, if the workflow is here.
+    pub(crate) fn cancel(&self, workflow: WorkflowId) {
+        if let Some(token) = self.lock().get(&workflow) {
+            token.cancel();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WorkflowId, CancellationToken>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

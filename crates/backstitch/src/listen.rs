@@ -1,0 +1,43 @@
+//! How a worker hears that something changed. Only a hint: whoever misses one finds it with the next look.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::PgListener;
+use tokio::sync::Notify;
+
+use crate::database::Database;
+use crate::life::InFlight;
+
+const READY: &str = "backstitch_ready";
+const CANCEL: &str = "backstitch_cancel";
+
+/// How long to wait before listening is tried again. Behind a transaction pooler it never works, and need not.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Passes on what is announced, until it is dropped.
+pub(crate) async fn listen(database: Database, in_flight: Arc<InFlight>, wake: Arc<Notify>) {
+    loop {
+        if let Err(error) = pass_on(&database, &in_flight, &wake).await {
+            tracing::debug!(%error, "listening failed, polling goes on");
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn pass_on(database: &Database, in_flight: &InFlight, wake: &Notify) -> sqlx::Result<()> {
+    let mut listener = PgListener::connect_with(database.pool()).await?;
+    listener.listen_all([READY, CANCEL]).await?;
+    // What was announced before this may have been missed.
+    wake.notify_one();
+    loop {
+        let notification = listener.recv().await?;
+        if notification.channel() == CANCEL
+            && let Ok(workflow) = notification.payload().parse()
+        {
+            in_flight.cancel(workflow);
+        }
+        // A cancelled workflow that nobody holds is due now.
+        wake.notify_one();
+    }
+}

@@ -1,0 +1,128 @@
+//! How a worker lives: a life from its registration to its end, and after a burial the next one.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::appender::Appender;
+use crate::claims;
+use crate::error::Error;
+use crate::heartbeat;
+use crate::incarnation;
+use crate::lease::Lease;
+use crate::life::{InFlight, Life, Shop};
+use crate::listen;
+use crate::lock_file::LockFile;
+use crate::recovery;
+use crate::watchdog::Watchdog;
+
+/// How long to wait before a life that could not begin is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What a worker wants to do, life after life.
+pub(crate) struct Plan {
+    pub(crate) queues: Vec<String>,
+    pub(crate) concurrency: usize,
+    pub(crate) state_directory: Option<PathBuf>,
+}
+
+/// A life that has begun: registered, its heart beating.
+pub(crate) struct Birth {
+    life: Life,
+    in_flight: Arc<InFlight>,
+    lock_file: Option<LockFile>,
+    heart: CancellationToken,
+}
+
+/// Begins a life.
+pub(crate) async fn begin<S>(shop: &Shop<S>, plan: &Plan) -> Result<Birth, Error> {
+    let timing = shop.timing;
+    let token = Uuid::new_v4();
+    // Locked before it is registered: a look in between finds the file held.
+    let lock_file =
+        plan.state_directory.as_deref().map(|directory| LockFile::hold(directory, token)).transpose()?;
+    let mut kinds: Vec<String> = shop.kinds.values().map(|kind| kind.name.to_owned()).collect();
+    kinds.sort_unstable();
+    let asked_at = Instant::now();
+    let incarnation = incarnation::register(&shop.database, token, kinds, timing.lease).await?;
+    let lease = Arc::new(Lease::new(incarnation, asked_at, timing.lease - timing.self_stop));
+    let in_flight = Arc::new(InFlight::default());
+    let heart = CancellationToken::new();
+    let beating = (Arc::clone(&lease), Arc::clone(&in_flight), heart.clone());
+    heartbeat::start(shop.database.clone(), beating.0, beating.1, timing, beating.2)?;
+    tracing::info!(%incarnation, "the worker begins to work");
+    let life = Life {
+        appender: Appender::start(shop.database.clone(), Arc::clone(&lease)),
+        watchdog: Watchdog::start(timing.lease / 2)?,
+        lease,
+        draining: CancellationToken::new(),
+        abort: CancellationToken::new(),
+        in_flight: Arc::clone(&in_flight),
+    };
+    Ok(Birth { life, in_flight, lock_file, heart })
+}
+
+/// Lives until `stop`, with as many lives as it takes.
+pub(crate) async fn live<S: Send + Sync + 'static>(
+    shop: Arc<Shop<S>>,
+    plan: Plan,
+    birth: Birth,
+    stop: CancellationToken,
+) {
+    let mut birth = Some(birth);
+    while let Some(life) = birth.take() {
+        spend(&shop, &plan, life, &stop).await;
+        while !stop.is_cancelled() && birth.is_none() {
+            match begin(&shop, &plan).await {
+                Ok(next) => birth = Some(next),
+                Err(error) => {
+                    tracing::warn!(%error, "beginning a new life failed");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+}
+
+/// One life, to its end.
+async fn spend<S: Send + Sync + 'static>(
+    shop: &Arc<Shop<S>>,
+    plan: &Plan,
+    birth: Birth,
+    stop: &CancellationToken,
+) {
+    let Birth { life, in_flight, lock_file, heart } = birth;
+    let life = Arc::new(life);
+    let incarnation = life.lease.incarnation;
+    let wake = Arc::new(Notify::new());
+    let listening =
+        tokio::spawn(listen::listen(shop.database.clone(), Arc::clone(&in_flight), Arc::clone(&wake)));
+    let recovering = tokio::spawn(recovery::recover(
+        shop.database.clone(),
+        incarnation,
+        plan.state_directory.clone(),
+        shop.timing,
+        Arc::clone(&wake),
+    ));
+    claims::work(shop, &life, plan, &wake, stop).await;
+    listening.abort();
+    recovering.abort();
+    if !life.lease.is_dead() {
+        match incarnation::retire(&shop.database, incarnation).await {
+            Ok(true) => tracing::info!(%incarnation, "the worker has handed everything back and is gone"),
+            Ok(false) => {
+                tracing::warn!(%incarnation, "the worker still holds something, recovery will find it")
+            }
+            Err(error) => tracing::warn!(%incarnation, %error, "the worker could not say that it is gone"),
+        }
+    }
+    heart.cancel();
+    if let Some(lock_file) = lock_file {
+        lock_file.remove();
+    }
+}

@@ -1,0 +1,65 @@
+//! How a workflow is let go without a record, to be claimed again later.
+
+use std::time::Duration;
+
+use crate::database::interval;
+use crate::drive::{Claimed, Departure};
+use crate::journal::{After, AttentionChange};
+use crate::life::{Life, Shop};
+
+/// How long to wait before an unanswered park is repeated.
+const REPEAT: Duration = Duration::from_millis(250);
+
+/// Lets go of a workflow for at least `wait`. Where a person is called, that is one transaction with it.
+///
+/// Repeated until it is answered: a repetition finds the workflow gone, which is as good.
+pub(crate) async fn park<S>(
+    shop: &Shop<S>,
+    life: &Life,
+    claimed: &Claimed,
+    wait: Duration,
+    after: After,
+) -> Departure {
+    log_attention(claimed, &after, wait);
+    let after = serde_json::to_value(&after).expect("our own values serialize");
+    loop {
+        let (incarnation, workflow, epoch) = (life.lease.incarnation.0, claimed.workflow.0, claimed.epoch.0);
+        let (after, interval) = (after.clone(), interval(wait));
+        let parked = shop
+            .database
+            .run("parking a workflow", |connection| {
+                Box::pin(async move {
+                    sqlx::query_scalar!(
+                        r#"select backstitch.park($1, $2, $3, $4, $5) as "parked!""#,
+                        incarnation,
+                        workflow,
+                        epoch,
+                        interval,
+                        after
+                    )
+                    .fetch_one(connection)
+                    .await
+                })
+            })
+            .await;
+        match parked {
+            Ok(true) => return Departure::Parked(wait),
+            Ok(false) => return Departure::Fenced,
+            Err(error) => tracing::warn!(workflow.id = %claimed.workflow, %error, "parking again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(REPEAT) => {}
+            () = life.lease.died() => return Departure::Fenced,
+        }
+    }
+}
+
+/// Says that a person should look, where one should.
+pub(crate) fn log_attention(claimed: &Claimed, after: &After, wait: Duration) {
+    if let Some(AttentionChange::Raise(attention)) = &after.attention {
+        tracing::error!(
+            workflow.id = %claimed.workflow, workflow.kind = claimed.kind, reason = attention.reason,
+            "{}; trying again in {} s", attention.message, wait.as_secs()
+        );
+    }
+}

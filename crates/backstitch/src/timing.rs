@@ -1,0 +1,43 @@
+//! How long a worker waits for what.
+
+use std::time::Duration;
+
+use backstitch_core::limits;
+
+/// The times of a worker. The default is what every figure in the documentation is measured at; tests shorten them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// How long an incarnation may append after its last heartbeat was asked for.
+    pub lease: Duration,
+    /// How often the heartbeat renews the lease.
+    pub beat: Duration,
+    /// How long before the end of the lease the worker stops its own effects.
+    pub self_stop: Duration,
+    /// The deadline of every database call.
+    pub database_deadline: Duration,
+    /// How often recovery looks for the dead.
+    pub recovery_look: Duration,
+    /// The longest time between two looks for due workflows.
+    pub poll: Duration,
+    /// How long a shutdown lets running attempts finish.
+    pub shutdown_grace: Duration,
+}
+
+impl Timing {
+    /// The numbers of the design.
+    pub const DEFAULT: Self = Self {
+        lease: limits::LEASE,
+        beat: limits::BEAT,
+        self_stop: limits::SELF_STOP,
+        database_deadline: limits::DATABASE_DEADLINE,
+        recovery_look: limits::RECOVERY_LOOK,
+        poll: Duration::from_millis(250),
+        shutdown_grace: limits::SHUTDOWN_GRACE,
+    };
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}

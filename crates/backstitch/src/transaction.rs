@@ -1,0 +1,203 @@
+//! How a transactional step happens exactly once: its effect, its outcome and the fence commit together.
+//!
+//! One transaction: alone at its place (an advisory lock on workflow and position), a look whether the place is taken,
+//! the step's own SQL, the fenced record, COMMIT. An error of the COMMIT says nothing, so the place is looked at again
+//! before it is believed.
+
+use std::time::Duration;
+
+use backstitch_core::decide::Ended;
+use backstitch_core::failure::StepError;
+use backstitch_core::id::{IncarnationId, Seq};
+use backstitch_core::json::Json;
+use backstitch_core::record::{Intent, Outcome, Stitch, Verdict};
+use sqlx::{Connection, PgConnection};
+use tokio::time::timeout_at;
+
+use crate::attempt::Attempt;
+use crate::database::{Database, Lent};
+use crate::effect::ended_as;
+use crate::future::{BoxFuture, catch_panic};
+use crate::journal::{self, After, Answer, Record, Written};
+use crate::life::Life;
+use crate::step::Call;
+
+/// How often a COMMIT without an answer is looked after before the attempt is given up for now.
+const LOOKS_AFTER_COMMIT: u32 = 3;
+
+/// What became of a transactional attempt.
+pub(crate) enum Transacted {
+    /// Effect and outcome stand.
+    Committed { stitch: Stitch, answer: Answer },
+    /// Nothing happened, and this is why.
+    RolledBack(Ended),
+    /// Nothing happened: the record was refused.
+    Refused(Answer),
+}
+
+/// A step's own part of the transaction. Its last argument: what it handed over, once it succeeded.
+pub(crate) trait InTransaction<S>:
+    for<'a> Fn(Call<'a, S>, &'a mut PgConnection, Option<&'a Json>) -> BoxFuture<'a, Result<Json, StepError>>
+{
+}
+
+impl<S, F> InTransaction<S> for F where
+    F: for<'a> Fn(
+        Call<'a, S>,
+        &'a mut PgConnection,
+        Option<&'a Json>,
+    ) -> BoxFuture<'a, Result<Json, StepError>>
+{
+}
+
+/// One transactional attempt: what it is given, where its record will stand, and what that says beside its outcome.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) incarnation: IncarnationId,
+    pub(crate) seq: Seq,
+    pub(crate) intent: Intent,
+    pub(crate) input: Json,
+    /// What the step handed over, for its compensation. None: it has not succeeded.
+    pub(crate) output: Option<Json>,
+    pub(crate) after: After,
+    pub(crate) attempt: Attempt,
+    pub(crate) timeout: Duration,
+}
+
+/// Makes the attempt. `effect` is called once per transaction that is tried.
+///
+/// The caller may be dropped meanwhile, this must not be: run it in a task of its own.
+pub(crate) async fn perform<S>(
+    database: &Database,
+    life: &Life,
+    services: &S,
+    place: Place,
+    effect: impl InTransaction<S>,
+) -> Transacted {
+    let _watching = life.watchdog.watch(place.attempt.key().to_string(), place.timeout);
+    for _ in 0..LOOKS_AFTER_COMMIT {
+        let transaction = transact(database, services, &place, &effect);
+        let tried = tokio::select! {
+            biased;
+            tried = timeout_at(place.attempt.deadline, transaction) => tried,
+            () = life.lease.lost() => return Transacted::RolledBack(Ended::CutShort),
+            () = life.abort.cancelled() => return Transacted::RolledBack(Ended::CutShort),
+        };
+        match tried {
+            Ok(Tried::Ended(transacted)) => return transacted,
+            Ok(Tried::CommitUnanswered(error)) => {
+                tracing::warn!(key = %place.attempt.key(), %error, "the commit got no answer, looking whether it stands");
+            }
+            Err(_) => return Transacted::RolledBack(Ended::TimedOut(place.timeout)),
+        }
+    }
+    Transacted::RolledBack(Ended::Error(StepError::retry("commit_unanswered", "the commit got no answer")))
+}
+
+enum Tried {
+    Ended(Transacted),
+    CommitUnanswered(sqlx::Error),
+}
+
+async fn transact<S>(
+    database: &Database,
+    services: &S,
+    place: &Place,
+    effect: &impl InTransaction<S>,
+) -> Tried {
+    let unreachable = |error: sqlx::Error| {
+        Tried::Ended(Transacted::RolledBack(Ended::Error(StepError::retry("database_unreachable", error))))
+    };
+    let connection = match database.pool().acquire().await {
+        Ok(connection) => connection,
+        Err(error) => return unreachable(error),
+    };
+    // Dropped on any way out but the good ones, it takes its connection with it: and so the transaction.
+    let mut lent = Lent::new(connection);
+    let mut transaction = match lent.connection().begin().await {
+        Ok(transaction) => transaction,
+        Err(error) => return unreachable(error),
+    };
+    match enter(&mut transaction, place).await {
+        Ok(None) => {}
+        Ok(Some(transacted)) => return Tried::Ended(transacted),
+        Err(error) => return unreachable(error),
+    }
+    let call = Call { services, input: &place.input, attempt: &place.attempt };
+    let made = catch_panic(async { effect(call, &mut transaction, place.output.as_ref()).await }).await;
+    let output = match ended_as(made) {
+        Ended::Succeeded(output) => output,
+        other => return Tried::Ended(Transacted::RolledBack(other)),
+    };
+    let record = place.record(output);
+    let answer =
+        match journal::append(&mut transaction, place.incarnation, std::slice::from_ref(&record)).await {
+            Ok(mut answers) => answers.remove(0),
+            Err(error) => return unreachable(error),
+        };
+    if answer.verdict != Written::Whole {
+        return Tried::Ended(Transacted::Refused(answer));
+    }
+    match transaction.commit().await {
+        Ok(()) => {
+            lent.give_back();
+            Tried::Ended(Transacted::Committed { stitch: record.stitch, answer })
+        }
+        Err(error) => Tried::CommitUnanswered(error),
+    }
+}
+
+/// Waits to be alone at the place, and looks whether it is taken. Some: it is, by this very attempt or by another claim.
+async fn enter(transaction: &mut PgConnection, place: &Place) -> sqlx::Result<Option<Transacted>> {
+    let milliseconds = i32::try_from(place.timeout.as_millis()).unwrap_or(i32::MAX);
+    let taken = sqlx::query!(
+        r#"
+        select epoch as "epoch!", incarnation, outcome_value, backstitch.clock() as "now!"
+        from backstitch.enter_slot($1, $2, $3, $4, $5)
+        "#,
+        place.incarnation.0,
+        place.attempt.workflow().0,
+        i32::try_from(place.attempt.key().position.0).expect("a position is below POSITIONS_MAX"),
+        i32::try_from(place.seq.0).expect("a journal counts below 2^31"),
+        milliseconds,
+    )
+    .fetch_optional(transaction)
+    .await?;
+    Ok(taken.map(|row| {
+        let ours = row.epoch == place.attempt.epoch().0 && row.incarnation == Some(place.incarnation.0);
+        match row.outcome_value {
+            Some(output) if ours => Transacted::Committed {
+                stitch: place.record(Json::from_journal(output)).stitch,
+                answer: Answer { verdict: Written::Whole, leased: true, cancel: None, at: row.now },
+            },
+            _ => Transacted::Refused(Answer {
+                verdict: Written::Fenced,
+                leased: false,
+                cancel: None,
+                at: row.now,
+            }),
+        }
+    }))
+}
+
+impl Place {
+    /// Intent and outcome of one attempt in one row.
+    fn record(&self, output: Json) -> Record {
+        Record {
+            workflow: self.attempt.workflow(),
+            seq: self.seq,
+            epoch: self.attempt.epoch(),
+            stitch: self.stitch(Verdict::Succeeded(output)),
+            after: self.after.clone(),
+        }
+    }
+
+    /// The row that tells of this attempt with this end.
+    pub(crate) fn stitch(&self, verdict: Verdict) -> Stitch {
+        Stitch {
+            outcome: Some(Outcome { attempt: self.intent.attempt, verdict }),
+            turn: None,
+            intent: Some(self.intent.clone()),
+        }
+    }
+}

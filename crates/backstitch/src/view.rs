@@ -1,0 +1,486 @@
+//! How workflows, their steps and attempts look from outside.
+
+use backstitch_core::failure::{Failure, WorkflowError};
+use backstitch_core::id::WorkflowId;
+use backstitch_core::json::Json;
+use backstitch_core::record::Cause;
+use backstitch_core::report::RollbackReport;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::client::Client;
+use crate::database::Database;
+use crate::error::Error;
+
+/// Where a workflow is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Asked for, and never claimed.
+    Pending,
+    /// On its way.
+    Running,
+    /// On its way back.
+    Compensating,
+    /// Waiting for a person, and tried slowly.
+    NeedsAttention,
+    /// Everything done.
+    Completed,
+    /// Everything taken back.
+    Compensated,
+}
+
+impl Status {
+    /// Every status, in the order of a life.
+    pub const ALL: [Self; 6] = [
+        Self::Pending,
+        Self::Running,
+        Self::Compensating,
+        Self::NeedsAttention,
+        Self::Completed,
+        Self::Compensated,
+    ];
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Compensating => "compensating",
+            Self::NeedsAttention => "needs_attention",
+            Self::Completed => "completed",
+            Self::Compensated => "compensated",
+        }
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Status {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let known = || Self::ALL.map(Self::as_str).join(", ");
+        Self::ALL
+            .into_iter()
+            .find(|status| status.as_str() == word)
+            .ok_or_else(|| format!("{word:?} is no status; there are {}", known()))
+    }
+}
+
+/// One workflow as it stands.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct WorkflowView {
+    /// Its id.
+    pub workflow: WorkflowId,
+    /// Its kind.
+    pub kind: String,
+    /// The version of the kind that was asked for.
+    pub version: u32,
+    /// The key it was asked for with. None: without.
+    pub key: Option<String>,
+    /// Its queue.
+    pub queue: String,
+    /// Where it is.
+    pub status: Status,
+    /// What was asked.
+    pub input: Json,
+    /// What it ended with. None unless completed.
+    pub output: Option<Json>,
+    /// Why it is, or was, taken back. None unless that is known.
+    pub cause: Option<Cause>,
+    /// The original error. None unless it failed.
+    pub error: Option<WorkflowError>,
+    /// What became of each step on the way back. None unless it ended that way, or is stuck on it.
+    pub report: Option<RollbackReport>,
+    /// What a person should look at. None: nothing.
+    pub attention: Option<String>,
+    /// When it was asked for.
+    pub enqueued_at: DateTime<Utc>,
+    /// When it ended. None: it has not.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// When it must have ended. None: whenever.
+    pub deadline_at: Option<DateTime<Utc>>,
+    /// When it may be claimed. None: it is held, or has ended.
+    pub due_at: Option<DateTime<Utc>>,
+    /// The incarnation that holds it. None: none.
+    pub holder: Option<i32>,
+    /// No living worker serves its kind.
+    pub unserved: bool,
+}
+
+impl WorkflowView {
+    /// For a workflow that waits for a person without having turned back: what is known.
+    pub(crate) fn unexplained(&self) -> (WorkflowError, RollbackReport) {
+        let message = self.attention.clone().unwrap_or_else(|| "a person should look".to_owned());
+        let error = WorkflowError::new("needs_attention", message);
+        (error.clone(), RollbackReport { cause: Cause::Failed(error), steps: Vec::new() })
+    }
+}
+
+/// Which workflows to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only of this kind.
+    pub kind: Option<String>,
+    /// Only with this status.
+    pub status: Option<Status>,
+    /// Only with this key.
+    pub key: Option<String>,
+    /// At most so many, the newest first.
+    pub limit: u32,
+}
+
+/// One try of a step.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct AttemptView {
+    /// The step's place.
+    pub position: u32,
+    /// The step's name.
+    pub step: String,
+    /// `run` or `compensate`.
+    pub direction: String,
+    /// Which try, from 1.
+    pub attempt: u32,
+    /// Its idempotency key.
+    pub key: String,
+    /// The incarnation that made it.
+    pub incarnation: Option<i32>,
+    /// When its intent was written.
+    pub began_at: DateTime<Utc>,
+    /// When its outcome was written. None: it is under way, or in doubt.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// How it ended, in the journal's words. None: as above.
+    pub outcome: Option<String>,
+    /// What went wrong. None: nothing, or it is not known.
+    pub failure: Option<Failure>,
+}
+
+/// One step.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct StepView {
+    /// Its place.
+    pub position: u32,
+    /// Its name.
+    pub step: String,
+    /// in_progress, waiting, completed, failed, rejected, compensating or compensated.
+    pub status: String,
+    /// How it is taken back.
+    pub backward: String,
+    /// Its fields.
+    pub input: Option<Json>,
+    /// What it handed over. None unless it succeeded.
+    pub output: Option<Json>,
+}
+
+/// Something that needs a person.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct AlertView {
+    /// Its number.
+    pub alert: i64,
+    /// Which workflow.
+    pub workflow: WorkflowId,
+    /// The workflow's kind.
+    pub kind: String,
+    /// The word for it.
+    pub reason: String,
+    /// What happened.
+    pub message: String,
+    /// When.
+    pub raised_at: DateTime<Utc>,
+}
+
+impl Client {
+    /// Workflows, the newest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn workflows(&self, filter: Filter) -> Result<Vec<WorkflowView>, Error> {
+        let rows = self
+            .database
+            .run("listing workflows", move |connection| {
+                Box::pin(async move {
+                    sqlx::query_as!(
+                        WorkflowRow,
+                        r#"
+                        select workflow_id as "workflow_id!", kind as "kind!", version as "version!", key,
+                            queue as "queue!", status as "status!", input::text as "input!", output::text, cause,
+                            error, report, enqueued_at as "enqueued_at!", finished_at, deadline_at, due_at, holder,
+                            unserved as "unserved!", null as attention
+                        from backstitch.workflows
+                        where ($1::text is null or kind = $1)
+                            and ($2::text is null or status = $2)
+                            and ($3::text is null or key = $3)
+                        order by workflow_id desc
+                        limit $4
+                        "#,
+                        filter.kind,
+                        filter.status.map(Status::as_str),
+                        filter.key,
+                        i64::from(filter.limit)
+                    )
+                    .fetch_all(connection)
+                    .await
+                })
+            })
+            .await?;
+        rows.into_iter().map(WorkflowRow::view).collect()
+    }
+
+    /// The steps of a workflow, in order.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn steps(&self, workflow: WorkflowId) -> Result<Vec<StepView>, Error> {
+        let rows = self
+            .database
+            .run("reading steps", move |connection| {
+                Box::pin(
+                    sqlx::query!(
+                        r#"
+                        select position as "position!", step as "step!", status as "status!", backward as "backward!",
+                            input::text, output::text
+                        from backstitch.steps
+                        where workflow_id = $1
+                        order by position
+                        "#,
+                        workflow.0
+                    )
+                    .fetch_all(connection),
+                )
+            })
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| StepView {
+                position: row.position.unsigned_abs(),
+                step: row.step,
+                status: row.status,
+                backward: row.backward,
+                input: row.input.map(Json::from_journal),
+                output: row.output.map(Json::from_journal),
+            })
+            .collect())
+    }
+
+    /// Every try of every step of a workflow, in the order in which they began.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn attempts(&self, workflow: WorkflowId) -> Result<Vec<AttemptView>, Error> {
+        let rows = self
+            .database
+            .run("reading attempts", move |connection| {
+                Box::pin(
+                    sqlx::query!(
+                        r#"
+                        select position as "position!", step as "step!", direction as "direction!",
+                            attempt as "attempt!", key as "key!", incarnation, began_at as "began_at!", ended_at,
+                            outcome, value as "value: serde_json::Value"
+                        from backstitch.attempts
+                        where workflow_id = $1
+                        order by began_at, position, attempt
+                        "#,
+                        workflow.0
+                    )
+                    .fetch_all(connection),
+                )
+            })
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| AttemptView {
+                position: row.position.unsigned_abs(),
+                step: row.step,
+                direction: row.direction,
+                attempt: row.attempt.unsigned_abs(),
+                key: row.key,
+                incarnation: row.incarnation,
+                began_at: row.began_at,
+                ended_at: row.ended_at,
+                failure: row
+                    .value
+                    .filter(|_| row.outcome.as_deref() != Some("succeeded"))
+                    .and_then(|value| serde_json::from_value(value).ok()),
+                outcome: row.outcome,
+            })
+            .collect())
+    }
+
+    /// Whether a living worker serves this kind.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn is_served(&self, kind: &str) -> Result<bool, Error> {
+        let kind = kind.to_owned();
+        self.database
+            .run("looking for workers", move |connection| {
+                Box::pin(async move {
+                    sqlx::query_scalar!(
+                        r#"
+                        select exists (
+                            select from backstitch.incarnation where died_at is null and $1 = any (kinds)
+                        ) as "served!"
+                        "#,
+                        kind
+                    )
+                    .fetch_one(connection)
+                    .await
+                })
+            })
+            .await
+    }
+
+    /// Alerts that nobody was told of yet, the oldest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn alerts_to_deliver(&self) -> Result<Vec<AlertView>, Error> {
+        let rows = self
+            .database
+            .run("reading alerts", |connection| {
+                Box::pin(
+                    sqlx::query!(
+                        r#"
+                        select a.alert_id, a.workflow_id, w.kind, a.reason, a.message, a.raised_at
+                        from backstitch.alert a
+                            join backstitch.workflow w on w.workflow_id = a.workflow_id
+                        where a.delivered_at is null
+                        order by a.alert_id
+                        limit 100
+                        "#
+                    )
+                    .fetch_all(connection),
+                )
+            })
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| AlertView {
+                alert: row.alert_id,
+                workflow: WorkflowId(row.workflow_id),
+                kind: row.kind,
+                reason: row.reason,
+                message: row.message,
+                raised_at: row.raised_at,
+            })
+            .collect())
+    }
+
+    /// Somebody was told of this alert.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn alert_delivered(&self, alert: i64) -> Result<(), Error> {
+        self.database
+            .run("marking an alert as delivered", move |connection| {
+                Box::pin(async move {
+                    sqlx::query!(
+                        "update backstitch.alert set delivered_at = backstitch.clock() where alert_id = $1",
+                        alert
+                    )
+                    .execute(connection)
+                    .await
+                    .map(|_| ())
+                })
+            })
+            .await
+    }
+}
+
+pub(crate) async fn workflow(
+    database: &Database,
+    workflow: WorkflowId,
+) -> Result<Option<WorkflowView>, Error> {
+    let row = database
+        .run("reading a workflow", move |connection| {
+            Box::pin(
+                sqlx::query_as!(
+                    WorkflowRow,
+                    r#"
+                    select workflow_id as "workflow_id!", kind as "kind!", version as "version!", key,
+                        queue as "queue!", status as "status!", input::text as "input!", output::text, cause, error,
+                        report, enqueued_at as "enqueued_at!", finished_at, deadline_at, due_at, holder,
+                        unserved as "unserved!",
+                        (
+                            select a.message
+                            from backstitch.alert a
+                            where a.workflow_id = w.workflow_id
+                                and a.resolved_at is null
+                            order by a.alert_id desc
+                            limit 1
+                        ) as attention
+                    from backstitch.workflows w
+                    where workflow_id = $1
+                    "#,
+                    workflow.0
+                )
+                .fetch_optional(connection),
+            )
+        })
+        .await?;
+    row.map(WorkflowRow::view).transpose()
+}
+
+struct WorkflowRow {
+    workflow_id: uuid::Uuid,
+    kind: String,
+    version: i32,
+    key: Option<String>,
+    queue: String,
+    status: String,
+    input: String,
+    output: Option<String>,
+    cause: Option<serde_json::Value>,
+    error: Option<serde_json::Value>,
+    report: Option<serde_json::Value>,
+    attention: Option<String>,
+    enqueued_at: DateTime<Utc>,
+    finished_at: Option<DateTime<Utc>>,
+    deadline_at: Option<DateTime<Utc>>,
+    due_at: Option<DateTime<Utc>>,
+    holder: Option<i32>,
+    unserved: bool,
+}
+
+impl WorkflowRow {
+    fn view(self) -> Result<WorkflowView, Error> {
+        let workflow = WorkflowId(self.workflow_id);
+        let unreadable = |message: String| Error::Unreadable { workflow, message };
+        Ok(WorkflowView {
+            workflow,
+            kind: self.kind,
+            version: self.version.unsigned_abs(),
+            key: self.key,
+            queue: self.queue,
+            status: self.status.parse().map_err(unreadable)?,
+            input: Json::from_journal(self.input),
+            output: self.output.map(Json::from_journal),
+            cause: read(self.cause).map_err(|error| unreadable(format!("cause: {error}")))?,
+            error: read(self.error).map_err(|error| unreadable(format!("error: {error}")))?,
+            report: read(self.report).map_err(|error| unreadable(format!("report: {error}")))?,
+            attention: self.attention,
+            enqueued_at: self.enqueued_at,
+            finished_at: self.finished_at,
+            deadline_at: self.deadline_at,
+            due_at: self.due_at,
+            holder: self.holder,
+            unserved: self.unserved,
+        })
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(
+    value: Option<serde_json::Value>,
+) -> Result<Option<T>, serde_json::Error> {
+    value.map(serde_json::from_value).transpose()
+}

@@ -1,0 +1,122 @@
+//! When a process that can't keep its word ends itself: dead, it is buried and its work goes on; half alive, it could
+//! still have effects that nobody accounts for.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::error::Error;
+
+/// How far an attempt may outlive its timeout: it is dropped at its next await, unless it blocks its thread. Longer than
+/// any sane poll of a future, shorter than the default lease.
+const ATTEMPT_OVERRUN: Duration = Duration::from_secs(5);
+
+/// How often the runtime says that it runs, and the watchdog looks: a tenth of the shortest bound it guards.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Watches from a thread of its own, which a blocked runtime can't hold up.
+#[derive(Clone)]
+pub(crate) struct Watchdog {
+    watched: Arc<Watched>,
+    _ends_with_the_last: Arc<DropGuard>,
+}
+
+struct Watched {
+    began: Instant,
+    ticked_ms: AtomicU64,
+    attempts: Mutex<HashMap<u64, (Instant, String)>>,
+    next: AtomicU64,
+}
+
+/// One attempt is under way, until this is dropped.
+pub(crate) struct Watching<'a> {
+    watched: &'a Watched,
+    id: u64,
+}
+
+impl Watchdog {
+    /// Watches until the last clone of it is dropped. `runtime_silence_max`: how long the runtime may not have ticked.
+    pub(crate) fn start(runtime_silence_max: Duration) -> Result<Self, Error> {
+        let watched = Arc::new(Watched {
+            began: Instant::now(),
+            ticked_ms: AtomicU64::new(0),
+            attempts: Mutex::default(),
+            next: AtomicU64::new(0),
+        });
+        let end = CancellationToken::new();
+        let (ticking, ended) = (Arc::clone(&watched), end.clone());
+        tokio::spawn(async move {
+            while !ended.is_cancelled() {
+                ticking.tick();
+                tokio::time::sleep(TICK).await;
+            }
+        });
+        let (seen, ended) = (Arc::clone(&watched), end.clone());
+        thread::Builder::new()
+            .name("backstitch-watchdog".to_owned())
+            .spawn(move || {
+                let mut looked = Instant::now();
+                while !ended.is_cancelled() {
+                    thread::sleep(TICK);
+                    // After a SIGSTOP, or on a machine that slept, everything was silent: judge from here on.
+                    let stood_still = looked.elapsed() > TICK * 4;
+                    looked = Instant::now();
+                    if stood_still {
+                        seen.tick();
+                    } else if let Some(fault) = seen.fault(runtime_silence_max) {
+                        if !ended.is_cancelled() {
+                            tracing::error!(fault, "ending this process: its work is taken over");
+                            eprintln!("backstitch: {fault}; ending this process, its work is taken over");
+                            std::process::abort();
+                        }
+                    }
+                }
+            })
+            .map_err(Error::Thread)?;
+        Ok(Self { watched, _ends_with_the_last: Arc::new(end.drop_guard()) })
+    }
+
+    /// An attempt begins that must have ended after `timeout`.
+    pub(crate) fn watch(&self, what: String, timeout: Duration) -> Watching<'_> {
+        let id = self.watched.next.fetch_add(1, Ordering::Relaxed);
+        let overdue_at = Instant::now() + timeout + ATTEMPT_OVERRUN;
+        self.watched.lock().insert(id, (overdue_at, what));
+        Watching { watched: &self.watched, id }
+    }
+}
+
+impl Watched {
+    fn tick(&self) {
+        let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.ticked_ms.store(elapsed, Ordering::Relaxed);
+    }
+
+    fn fault(&self, runtime_silence_max: Duration) -> Option<String> {
+        let ticked = Duration::from_millis(self.ticked_ms.load(Ordering::Relaxed));
+        let silence = self.began.elapsed().saturating_sub(ticked);
+        if silence > runtime_silence_max {
+            return Some(format!(
+                "the runtime has not run for {} s (a step blocks its threads)",
+                silence.as_secs()
+            ));
+        }
+        let now = Instant::now();
+        let attempts = self.lock();
+        let overdue = attempts.values().find(|(overdue_at, _)| *overdue_at < now);
+        overdue.map(|(_, what)| format!("attempt {what} outlived its timeout (it blocks its thread)"))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (Instant, String)>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.watched.lock().remove(&self.id);
+    }
+}
