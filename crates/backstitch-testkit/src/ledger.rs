@@ -1,0 +1,189 @@
+//! What really happened: each effect of a test's steps is a row, in a database that the engine knows nothing of.
+//!
+//! The ledger is a target as the design wants them: it takes the same key once, and a compensation leaves a tombstone
+//! that refuses a run arriving later. Both can be switched off, to see that the oracle notices.
+
+use std::collections::BTreeMap;
+
+use backstitch::{Attempt, Direction, WorkflowId};
+use sqlx::{PgConnection, PgPool};
+
+/// The ledger, and the marks and gates by which steps and tests talk to each other.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    pool: PgPool,
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Whose.
+    pub workflow: WorkflowId,
+    /// Which step.
+    pub position: u32,
+    /// `run` or `compensate`.
+    pub direction: String,
+    /// Which attempt wrote it.
+    pub attempt: u32,
+    /// Under which claim.
+    pub epoch: i32,
+    /// Whether the target took it; a run after its compensation is refused.
+    pub taken: bool,
+}
+
+const SCHEMA: &str = "
+    create table if not exists effect (
+        entry bigint generated always as identity primary key,
+        workflow uuid not null,
+        position int not null,
+        direction text not null,
+        key text not null,
+        attempt int not null,
+        epoch int not null,
+        taken boolean not null
+    );
+    create index if not exists effect_of on effect (workflow, position);
+    create table if not exists mark (name text primary key);
+    create table if not exists gate (name text primary key);
+";
+
+/// What an effect writes: in the ledger's own database, or inside a step's transaction.
+const WRITE: &str = "
+    insert into effect (workflow, position, direction, key, attempt, epoch, taken)
+    select $1, $2, $3, $4, $5, $6,
+        $3 <> 'run' or not exists (
+            select from effect where workflow = $1 and position = $2 and direction = 'compensate'
+        )
+    returning taken
+";
+
+impl Ledger {
+    /// The ledger in this database, made if it is not there.
+    ///
+    /// # Panics
+    /// When the database does not answer, as everything here.
+    pub async fn in_database(pool: PgPool) -> Self {
+        sqlx::raw_sql(SCHEMA).execute(&pool).await.expect("the ledger's schema");
+        Self { pool }
+    }
+
+    /// Writes the effect of this attempt. False: refused by a tombstone.
+    ///
+    /// # Errors
+    /// When the ledger's database does not answer.
+    pub async fn write(&self, attempt: &Attempt) -> Result<bool, sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        // One at a time per step: a run and a compensation that race are one after the other.
+        sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(format!("{}/{}", attempt.workflow(), attempt.key().position))
+            .execute(&mut *transaction)
+            .await?;
+        let taken = write_in(&mut transaction, attempt).await?;
+        transaction.commit().await?;
+        Ok(taken)
+    }
+
+    /// Every row of a workflow, in the order of writing.
+    pub async fn entries(&self, workflow: WorkflowId) -> Vec<Entry> {
+        let rows: Vec<(i32, String, i32, i32, bool)> = sqlx::query_as(
+            "select position, direction, attempt, epoch, taken from effect where workflow = $1 order by entry",
+        )
+        .bind(workflow.0)
+        .fetch_all(&self.pool)
+        .await
+        .expect("the ledger answers");
+        rows.into_iter()
+            .map(|(position, direction, attempt, epoch, taken)| Entry {
+                workflow,
+                position: position.unsigned_abs(),
+                direction,
+                attempt: attempt.unsigned_abs(),
+                epoch,
+                taken,
+            })
+            .collect()
+    }
+
+    /// How many times each step's effect stands: distinct keys run, and not compensated afterwards.
+    pub async fn standing(&self, workflow: WorkflowId) -> BTreeMap<u32, u32> {
+        let rows: Vec<(i32, i64)> = sqlx::query_as(
+            "select r.position, count(distinct r.key) from effect r
+            where r.workflow = $1 and r.direction = 'run' and r.taken
+                and not exists (
+                    select from effect c
+                    where c.workflow = r.workflow and c.position = r.position and c.direction = 'compensate'
+                        and c.entry > r.entry
+                )
+            group by r.position",
+        )
+        .bind(workflow.0)
+        .fetch_all(&self.pool)
+        .await
+        .expect("the ledger answers");
+        rows.into_iter()
+            .map(|(position, keys)| (position.unsigned_abs(), u32::try_from(keys).expect("few")))
+            .collect()
+    }
+
+    /// Leaves a mark for the test to wait for.
+    ///
+    /// # Errors
+    /// When the ledger's database does not answer.
+    pub async fn mark(&self, name: &str) -> Result<(), sqlx::Error> {
+        sqlx::query("insert into mark values ($1) on conflict do nothing")
+            .bind(name)
+            .execute(&self.pool)
+            .await
+            .map(|_| ())
+    }
+
+    /// Whether somebody left this mark.
+    pub async fn is_marked(&self, name: &str) -> bool {
+        sqlx::query_scalar("select exists (select from mark where name = $1)")
+            .bind(name)
+            .fetch_one(&self.pool)
+            .await
+            .expect("the ledger answers")
+    }
+
+    /// Opens a gate for every step that waits before it.
+    pub async fn open(&self, gate: &str) {
+        sqlx::query("insert into gate values ($1) on conflict do nothing")
+            .bind(gate)
+            .execute(&self.pool)
+            .await
+            .expect("the ledger answers");
+    }
+
+    /// Whether the gate is open.
+    ///
+    /// # Errors
+    /// When the ledger's database does not answer.
+    pub async fn is_open(&self, gate: &str) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar("select exists (select from gate where name = $1)")
+            .bind(gate)
+            .fetch_one(&self.pool)
+            .await
+    }
+}
+
+/// Writes the effect of a transactional attempt, in its transaction.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn write_in(connection: &mut PgConnection, attempt: &Attempt) -> Result<bool, sqlx::Error> {
+    let key = attempt.key();
+    let direction = match key.direction {
+        Direction::Run => "run",
+        Direction::Compensate => "compensate",
+    };
+    sqlx::query_scalar(WRITE)
+        .bind(key.workflow.0)
+        .bind(i32::try_from(key.position.0).expect("few"))
+        .bind(direction)
+        .bind(key.to_string())
+        .bind(i32::try_from(attempt.number()).expect("few"))
+        .bind(attempt.epoch().0)
+        .fetch_one(connection)
+        .await
+}

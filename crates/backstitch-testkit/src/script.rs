@@ -1,0 +1,372 @@
+//! Workflows whose steps do as they are told.
+//!
+//! A [`Script`] is a workflow's input: for each step what each attempt does, forward and back. An attempt for which
+//! nothing is said makes its effect and succeeds.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use backstitch::{
+    Attempt, Backward, Compensate, CompensateTransactionally, Conduct, Flow, LateEffects, Outcome, Patience,
+    Recovery, RetryPolicy, Step, StepError, StepFailed, Steps, TransactionalBackward, TransactionalStep, Workflow,
+    WorkflowError,
+};
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+
+use crate::ledger::{self, Ledger};
+
+/// The services of scripted steps.
+#[derive(Debug, Clone)]
+pub struct Ground {
+    /// Where effects are written down.
+    pub ledger: Ledger,
+}
+
+/// One thing that an attempt does. The first that ends the attempt ends it; at the end of the list it succeeds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Do {
+    /// Writes to the ledger. Refused by a tombstone, it ends the attempt with `Rejected`.
+    Effect,
+    /// Writes to the ledger once the step has been compensated there; the attempt does not wait for it.
+    EffectAfterCompensation,
+    /// Leaves a mark.
+    Mark(String),
+    /// Waits until this gate is open.
+    Wait(String),
+    /// Waits until the workflow is cancelled.
+    AwaitCancel,
+    /// Kills its own process, with SIGKILL.
+    Kill,
+    /// Panics.
+    Panic,
+    /// Never ends.
+    Hang,
+    /// Blocks its thread forever.
+    Block,
+    /// Ends the attempt: try again.
+    Retry(String),
+    /// Ends the attempt for good, effect unknown.
+    Fail(String),
+    /// Ends the attempt for good: nothing happened.
+    Reject(String),
+}
+
+/// How a scripted step is taken back, and where its effect is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Manner {
+    /// Compensates once every later step is settled.
+    #[default]
+    Dependent,
+    /// May pass a later one that is stuck.
+    Independent,
+    /// Has nothing to take back.
+    Nothing,
+    /// No way back from here.
+    Pivot,
+    /// In a transaction of the journal's database; compensates there.
+    Transactional,
+    /// In a transaction of the journal's database; no way back from here.
+    TransactionalPivot,
+}
+
+/// What one step does.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Act {
+    /// How it is taken back.
+    pub manner: Manner,
+    /// What each attempt to run does, the first one first.
+    pub run: Vec<Vec<Do>>,
+    /// What each attempt to compensate does.
+    pub compensate: Vec<Vec<Do>>,
+    /// The function goes on after its failure.
+    pub caught: bool,
+    /// Before it is asked for, the function kills its process if this file is there, and removes it first.
+    pub fuse: Option<PathBuf>,
+}
+
+impl Act {
+    /// A step that makes its effect.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// This step, whose next attempt to run does this.
+    #[must_use]
+    pub fn run(mut self, attempt: impl Into<Vec<Do>>) -> Self {
+        self.run.push(attempt.into());
+        self
+    }
+
+    /// This step, whose next attempt to compensate does this.
+    #[must_use]
+    pub fn compensate(mut self, attempt: impl Into<Vec<Do>>) -> Self {
+        self.compensate.push(attempt.into());
+        self
+    }
+
+    /// This step, taken back in this manner.
+    #[must_use]
+    pub fn manner(self, manner: Manner) -> Self {
+        Self { manner, ..self }
+    }
+
+    /// This step, whose failure the function catches.
+    #[must_use]
+    pub fn caught(self) -> Self {
+        Self { caught: true, ..self }
+    }
+
+    /// This step, before which the function kills its process while this file is there.
+    #[must_use]
+    pub fn fuse(self, fuse: impl Into<PathBuf>) -> Self {
+        Self { fuse: Some(fuse.into()), ..self }
+    }
+}
+
+/// The input of a scripted workflow. `RESUME`: what its kind wants after a crash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Script<const RESUME: bool> {
+    /// Its steps.
+    pub steps: Vec<Act>,
+    /// At its end the function kills its process if this file is there, and removes it first.
+    #[serde(default)]
+    pub fuse_at_end: Option<PathBuf>,
+    /// At its end the function gives up with this code. None: it succeeds.
+    #[serde(default)]
+    pub gives_up: Option<String>,
+}
+
+/// Taken back after a crash.
+pub type Compensating = Script<false>;
+/// Continued after a crash.
+pub type Resuming = Script<true>;
+
+impl<const RESUME: bool> Script<RESUME> {
+    /// A workflow of these steps.
+    #[must_use]
+    pub fn of(steps: impl Into<Vec<Act>>) -> Self {
+        Self { steps: steps.into(), fuse_at_end: None, gives_up: None }
+    }
+}
+
+/// Fast, so that tests are: 3 attempts within some 30 ms, an alert after 3, a slow retry every 300 ms.
+pub const CONDUCT: Conduct = Conduct {
+    timeout: Duration::from_millis(800),
+    retry: RetryPolicy {
+        attempts_max: 3,
+        delay_first: Duration::from_millis(10),
+        delay_max: Duration::from_millis(20),
+    },
+    patience: Patience {
+        attempts: 3,
+        time: Duration::from_secs(600),
+        slow_retry: Duration::from_millis(300),
+    },
+    late_effects: LateEffects::Refused,
+};
+
+/// A step outside the journal's database. `MANNER`: the number of its [`Manner`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scripted<const MANNER: u8> {
+    act: Act,
+}
+
+const DEPENDENT: u8 = 0;
+const INDEPENDENT: u8 = 1;
+const NOTHING: u8 = 2;
+const PIVOT: u8 = 3;
+
+macro_rules! scripted {
+    ($manner:ident, $name:literal, $backward:expr) => {
+        impl Step<Ground> for Scripted<$manner> {
+            const NAME: &'static str = $name;
+            const BACKWARD: Backward<Self, Ground> = $backward;
+            const CONDUCT: Conduct = CONDUCT;
+            type Output = u32;
+
+            async fn run(&self, ground: &Ground, attempt: &Attempt) -> Result<u32, StepError> {
+                perform(&self.act.run, ground, attempt, None).await?;
+                Ok(attempt.number())
+            }
+        }
+    };
+    ($manner:ident, $name:literal, $backward:expr, compensates) => {
+        scripted!($manner, $name, $backward);
+        impl Compensate<Ground> for Scripted<$manner> {
+            async fn compensate(&self, ground: &Ground, attempt: &Attempt, _: Outcome<u32>) -> Result<(), StepError> {
+                perform(&self.act.compensate, ground, attempt, None).await
+            }
+        }
+    };
+}
+
+scripted!(DEPENDENT, "dependent", Backward::after_all_later(), compensates);
+scripted!(INDEPENDENT, "independent", Backward::independent(), compensates);
+scripted!(NOTHING, "nothing", Backward::nothing_because("the test wants it so"));
+scripted!(PIVOT, "pivot", Backward::pivot());
+
+/// A step in the journal's database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transacted<const IS_PIVOT: bool> {
+    act: Act,
+}
+
+macro_rules! transacted {
+    ($pivot:literal, $name:literal, $backward:expr) => {
+        impl TransactionalStep<Ground> for Transacted<$pivot> {
+            const NAME: &'static str = $name;
+            const BACKWARD: TransactionalBackward<Self, Ground> = $backward;
+            const CONDUCT: Conduct = CONDUCT;
+            type Output = u32;
+
+            async fn run(
+                &self,
+                transaction: &mut PgConnection,
+                ground: &Ground,
+                attempt: &Attempt,
+            ) -> Result<u32, StepError> {
+                perform(&self.act.run, ground, attempt, Some(transaction)).await?;
+                Ok(attempt.number())
+            }
+        }
+    };
+}
+
+transacted!(false, "transactional", TransactionalBackward::after_all_later());
+transacted!(true, "transactional-pivot", TransactionalBackward::pivot());
+
+impl CompensateTransactionally<Ground> for Transacted<false> {
+    async fn compensate(
+        &self,
+        transaction: &mut PgConnection,
+        ground: &Ground,
+        attempt: &Attempt,
+        _: u32,
+    ) -> Result<(), StepError> {
+        perform(&self.act.compensate, ground, attempt, Some(transaction)).await
+    }
+}
+
+async fn perform(
+    attempts: &[Vec<Do>],
+    ground: &Ground,
+    attempt: &Attempt,
+    mut transaction: Option<&mut PgConnection>,
+) -> Result<(), StepError> {
+    let unreachable = |error: sqlx::Error| StepError::retry("ledger_unreachable", error);
+    let default = vec![Do::Effect];
+    let index = usize::try_from(attempt.number() - 1).expect("few");
+    for what in attempts.get(index).unwrap_or(&default) {
+        match what {
+            Do::Effect => {
+                let taken = match &mut transaction {
+                    Some(transaction) => ledger::write_in(transaction, attempt).await,
+                    None => ground.ledger.write(attempt).await,
+                };
+                if !taken.map_err(unreachable)? {
+                    return Err(StepError::rejected("tombstone", "this step was compensated already"));
+                }
+            }
+            Do::EffectAfterCompensation => {
+                let (ledger, attempt) = (ground.ledger.clone(), attempt.clone());
+                tokio::spawn(async move {
+                    let is_compensated = |entries: Vec<ledger::Entry>| {
+                        entries.iter().any(|entry| entry.direction == "compensate")
+                    };
+                    while !is_compensated(ledger.entries(attempt.workflow()).await) {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    ledger.write(&attempt).await.expect("the ledger answers");
+                });
+            }
+            Do::Mark(mark) => ground.ledger.mark(mark).await.map_err(unreachable)?,
+            Do::Wait(gate) => {
+                while !ground.ledger.is_open(gate).await.map_err(unreachable)? {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+            Do::AwaitCancel => attempt.cancelled().await,
+            Do::Kill => kill(),
+            Do::Panic => panic!("the script says so"),
+            Do::Hang => std::future::pending().await,
+            Do::Block => loop {
+                std::thread::park();
+            },
+            Do::Retry(code) => return Err(StepError::retry(code.clone(), "the script says so")),
+            Do::Fail(code) => return Err(StepError::fail(code.clone(), "the script says so")),
+            Do::Reject(code) => return Err(StepError::rejected(code.clone(), "the script says so")),
+        }
+    }
+    Ok(())
+}
+
+/// Ends this process as nothing in it can notice.
+fn kill() -> ! {
+    let own = rustix::process::getpid();
+    rustix::process::kill_process(own, rustix::process::Signal::KILL).expect("a process may kill itself");
+    loop {
+        std::thread::park();
+    }
+}
+
+fn burn(fuse: Option<&PathBuf>) {
+    // Removed first: of a thousand processes that find it, one dies.
+    if fuse.is_some_and(|fuse| std::fs::remove_file(fuse).is_ok()) {
+        kill();
+    }
+}
+
+macro_rules! workflow {
+    ($resume:literal, $kind:literal, $recovery:expr) => {
+        impl Workflow<Ground> for Script<$resume> {
+            const KIND: &'static str = $kind;
+            const RECOVERY: Recovery = $recovery;
+            type Output = Vec<Option<u32>>;
+
+            fn steps(steps: &mut Steps<Ground>) {
+                steps
+                    .step::<Scripted<DEPENDENT>>()
+                    .step::<Scripted<INDEPENDENT>>()
+                    .step::<Scripted<NOTHING>>()
+                    .step::<Scripted<PIVOT>>()
+                    .transactional::<Transacted<false>>()
+                    .transactional::<Transacted<true>>();
+            }
+
+            async fn run(self, flow: &Flow<Ground>) -> Result<Vec<Option<u32>>, WorkflowError> {
+                let mut outputs = Vec::new();
+                for act in self.steps {
+                    burn(act.fuse.as_ref());
+                    let caught = act.caught;
+                    match ask(flow, act).await {
+                        Ok(output) => outputs.push(Some(output)),
+                        Err(_) if caught => outputs.push(None),
+                        Err(failed) => return Err(failed.into()),
+                    }
+                }
+                burn(self.fuse_at_end.as_ref());
+                match self.gives_up {
+                    Some(code) => Err(WorkflowError::new(code, "the script says so")),
+                    None => Ok(outputs),
+                }
+            }
+        }
+    };
+}
+
+workflow!(false, "script.compensate", Recovery::Compensate);
+workflow!(true, "script.resume", Recovery::Resume);
+
+async fn ask(flow: &Flow<Ground>, act: Act) -> Result<u32, StepFailed> {
+    match act.manner {
+        Manner::Dependent => flow.step(Scripted::<DEPENDENT> { act }).await,
+        Manner::Independent => flow.step(Scripted::<INDEPENDENT> { act }).await,
+        Manner::Nothing => flow.step(Scripted::<NOTHING> { act }).await,
+        Manner::Pivot => flow.step(Scripted::<PIVOT> { act }).await,
+        Manner::Transactional => flow.transactional(Transacted::<false> { act }).await,
+        Manner::TransactionalPivot => flow.transactional(Transacted::<true> { act }).await,
+    }
+}

@@ -1,0 +1,219 @@
+//! Where a case takes place: a database for the journal, one for the ledger, workers here and in other processes.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use backstitch::{Client, Database, Ending, Handle, Running, Status, Timing, Worker, Workflow, WorkflowId};
+use backstitch_postgres::test::TestDatabase;
+use rustix::process::{Pid, Signal, kill_process};
+use sqlx::PgPool;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::ledger::Ledger;
+use crate::oracle;
+use crate::script::{Compensating, Ground, Resuming};
+use crate::wait::until;
+
+/// Times of a tenth of a design's: a lease of a second. Every relation between them is kept.
+pub const TIMING: Timing = Timing {
+    lease: Duration::from_millis(1500),
+    beat: Duration::from_millis(300),
+    self_stop: Duration::from_millis(300),
+    database_deadline: Duration::from_millis(1000),
+    recovery_look: Duration::from_millis(100),
+    poll: Duration::from_millis(50),
+    shutdown_grace: Duration::from_millis(1500),
+};
+
+/// A world of its own for each case.
+#[derive(Debug)]
+pub struct World {
+    /// The journal's database.
+    pub database: TestDatabase,
+    ledger_database: TestDatabase,
+    /// What really happened.
+    pub ledger: Ledger,
+    /// What happened in transactional steps: the ledger's twin in the journal's database.
+    pub inner_ledger: Ledger,
+    /// Asks for workflows.
+    pub client: Client,
+    /// The journal's database, for a test's own looks.
+    pub pool: PgPool,
+    /// For lock files and fuses.
+    pub directory: tempfile::TempDir,
+}
+
+impl World {
+    /// A world, migrated and empty.
+    pub async fn new() -> Self {
+        Self::over(backstitch_postgres::test::database().await).await
+    }
+
+    /// A world whose journal is in this database.
+    pub async fn over(database: TestDatabase) -> Self {
+        let (ledger_database, _) = tokio::join!(backstitch_postgres::test::database(), log_to_stderr());
+        let pool = database.pool().await;
+        let engine = Database::connect(&database.url).await.expect("the test database answers");
+        backstitch::migrate(&engine).await.expect("the migrations apply");
+        Self {
+            ledger: Ledger::in_database(ledger_database.pool().await).await,
+            inner_ledger: Ledger::in_database(pool.clone()).await,
+            client: Client::new(engine),
+            directory: tempfile::tempdir().expect("a temporary directory"),
+            database,
+            ledger_database,
+            pool,
+        }
+    }
+
+    /// The worker of this world, not yet started.
+    pub async fn worker(&self) -> Worker<Ground> {
+        let database = Database::connect(&self.database.url).await.expect("the test database answers");
+        worker(database, self.ledger.clone())
+    }
+
+    /// A worker in this process.
+    pub async fn start_worker(&self) -> Running {
+        self.worker().await.start().await.expect("the worker starts")
+    }
+
+    /// A worker in a process of its own, without a lock file: its death shows only by its lease.
+    pub async fn spawn_worker(&self, binary: &str) -> WorkerProcess {
+        WorkerProcess::spawn(binary, &self.database.url, &self.ledger_database.url, None).await
+    }
+
+    /// A worker in a process of its own with a lock file: whoever shares its directory sees its death at once.
+    pub async fn spawn_worker_with_lock(&self, binary: &str) -> WorkerProcess {
+        let state = self.state_directory();
+        WorkerProcess::spawn(binary, &self.database.url, &self.ledger_database.url, Some(&state)).await
+    }
+
+    /// Where lock files are.
+    #[must_use]
+    pub fn state_directory(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// A fuse that is laid: the first function that reaches it dies.
+    pub fn lay_fuse(&self, name: &str) -> PathBuf {
+        let fuse = self.directory.path().join(name);
+        std::fs::write(&fuse, "").expect("a fuse is laid");
+        fuse
+    }
+
+    /// Asks for a scripted workflow.
+    pub async fn enqueue<W: Workflow<Ground>>(&self, script: W) -> Handle<W::Output> {
+        self.client.enqueue(script).send().await.expect("it is enqueued")
+    }
+
+    /// Waits until the workflow has ended, and holds the oracle's word over it.
+    pub async fn ending<T: serde::de::DeserializeOwned>(&self, handle: &Handle<T>) -> Ending<T> {
+        let ending = until("the workflow ends", async || self.client.poll(handle).await.expect("it answers")).await;
+        self.assert_sound(handle.workflow).await;
+        ending
+    }
+
+    /// Waits until the workflow completed.
+    ///
+    /// # Panics
+    /// When it ends otherwise.
+    pub async fn completes<T: serde::de::DeserializeOwned + std::fmt::Debug>(&self, handle: &Handle<T>) -> T {
+        match self.ending(handle).await {
+            Ending::Completed(output) => output,
+            other => panic!("workflow {} should complete, it ends {other:?}", handle.workflow),
+        }
+    }
+
+    /// Waits until the workflow is compensated, through needs_attention if need be.
+    ///
+    /// # Panics
+    /// When it completes.
+    pub async fn compensates<T>(&self, handle: &Handle<T>) -> backstitch::Unfinished {
+        self.reaches(handle.workflow, Status::Compensated).await;
+        self.assert_sound(handle.workflow).await;
+        let view = self.client.workflow(handle.workflow).await.expect("it answers").expect("it exists");
+        match view.ending::<serde_json::Value>().expect("readable") {
+            Some(Ending::Compensated(unfinished)) => *unfinished,
+            other => panic!("a compensated workflow ends {other:?}"),
+        }
+    }
+
+    /// Waits until the workflow has this status.
+    ///
+    /// # Panics
+    /// When it reaches another end.
+    pub async fn reaches(&self, workflow: WorkflowId, status: Status) {
+        until(&format!("workflow {workflow} is {status}"), async || {
+            let view = self.client.workflow(workflow).await.expect("it answers").expect("it exists");
+            let ended = matches!(view.status, Status::Completed | Status::Compensated);
+            assert!(!ended || view.status == status, "workflow {workflow} should be {status}: {view:#?}");
+            (view.status == status).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until a step left this mark.
+    pub async fn marked(&self, mark: &str) {
+        until(&format!("{mark:?} is marked"), async || self.ledger.is_marked(mark).await.then_some(())).await;
+    }
+
+    /// Holds the oracle's word over a workflow.
+    ///
+    /// # Panics
+    /// When an invariant does not hold.
+    pub async fn assert_sound(&self, workflow: WorkflowId) {
+        let faults = oracle::faults(&self.pool, &[&self.ledger, &self.inner_ledger], workflow).await;
+        assert!(faults.is_empty(), "workflow {workflow}: {faults:#?}");
+    }
+}
+
+/// The worker of scripted workflows.
+pub fn worker(database: Database, ledger: Ledger) -> Worker<Ground> {
+    Worker::new(database, Ground { ledger }).serve::<Compensating>().serve::<Resuming>().timing(TIMING)
+}
+
+/// A worker in a process of its own. Killed when it is dropped.
+#[derive(Debug)]
+pub struct WorkerProcess {
+    child: Child,
+}
+
+impl WorkerProcess {
+    async fn spawn(binary: &str, database: &str, ledger: &str, state_directory: Option<&Path>) -> Self {
+        let mut command = Command::new(binary);
+        command.env("DATABASE_URL", database).env("LEDGER_URL", ledger).kill_on_drop(true).stdout(Stdio::piped());
+        if let Some(directory) = state_directory {
+            command.env("STATE_DIRECTORY", directory);
+        }
+        let mut child = command.spawn().expect("the worker's binary runs");
+        let stdout = child.stdout.take().expect("piped");
+        let line = BufReader::new(stdout).lines().next_line().await.expect("it speaks");
+        assert_eq!(line.as_deref(), Some("working"), "the worker process starts");
+        Self { child }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id().expect("it has not been waited for")).expect("a pid");
+        kill_process(Pid::from_raw(pid).expect("not 0"), signal).expect("it can be signalled");
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub async fn kill(mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().await.expect("it can be waited for");
+    }
+
+    /// Waits until it is gone, and says whether by itself and in order.
+    pub async fn gone(&mut self) -> bool {
+        until("the worker process is gone", async || self.child.try_wait().expect("it can be asked")).await.success()
+    }
+}
+
+async fn log_to_stderr() {
+    // RUST_LOG=backstitch=debug shows a case's story; nothing is shown otherwise.
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+}
