@@ -145,7 +145,7 @@ comment on table backstitch.journal is
 comment on column backstitch.journal.seq is 'From 0, without gaps.';
 comment on column backstitch.journal.epoch is 'Under which claim it was written.';
 comment on column backstitch.journal.incarnation is 'By which life of which process. Null: by an operator.';
-comment on column backstitch.journal.outcome is 'succeeded, retry, in_doubt, handed_back, failed, rejected. Null: the row tells of no end.';
+comment on column backstitch.journal.outcome is 'succeeded, retry, in_doubt, handed_back, failed, failed_in_doubt, rejected. Null: the row tells of no end.';
 comment on column backstitch.journal.outcome_value is 'The output, or the failure. Kept as text: it decodes to the same value every time.';
 comment on column backstitch.journal.turn is 'unwinding, retry, completed, compensated. Null: the course stays.';
 comment on column backstitch.journal.intent_backward is 'after_all_later, independent, nothing, pivot: how the step is taken back.';

@@ -237,6 +237,7 @@ select f.workflow_id,
         when back.outcome = 'succeeded' then 'compensated'
         when back.attempts > 0 then 'compensating'
         when run.outcome = 'succeeded' then 'completed'
+        when run.outcome = 'failed_in_doubt' then 'failed'
         when run.outcome in ('failed', 'rejected') then run.outcome
         when run.outcome is null then 'in_progress'
         else 'waiting'

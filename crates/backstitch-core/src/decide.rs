@@ -181,7 +181,7 @@ pub fn forward(
     };
     match &slot.run.settled {
         Some(Verdict::Succeeded(output)) => Forward::Deliver(output.clone()),
-        Some(Verdict::Failed(failure) | Verdict::Rejected(failure)) => {
+        Some(Verdict::Failed(failure) | Verdict::FailedInDoubt(failure) | Verdict::Rejected(failure)) => {
             match compensation(workflow, history, position, slot, conduct, around) {
                 Compensation::Settled => Forward::DeliverFailure(failure.clone()),
                 Compensation::Attempt { attempt } => Forward::Compensate { attempt },
@@ -385,22 +385,19 @@ pub fn judge(
     let failed = slot.map_or(0, |slot| slot.side(direction).failed);
     let compensating = direction == Direction::Compensate;
     let forward_only = compensating || history.past_pivot();
-    let or_final = |failure: Failure, verdict: fn(Failure) -> Verdict| {
-        if !forward_only && failed + 1 >= retry.attempts_max {
-            Verdict::Failed(failure)
-        } else {
-            verdict(failure)
-        }
-    };
+    let exhausted = !forward_only && failed + 1 >= retry.attempts_max;
+    let in_doubt =
+        |failure| if exhausted { Verdict::FailedInDoubt(failure) } else { Verdict::InDoubt(failure) };
     match ended {
         Ended::Succeeded(output) => Verdict::Succeeded(output),
         Ended::CutShort => Verdict::HandedBack,
-        Ended::TimedOut(after) => or_final(
-            Failure::new("timed_out", format!("no answer within {} s", after.as_secs_f64())),
-            Verdict::InDoubt,
-        ),
-        Ended::Panicked(message) => or_final(Failure::new("panicked", message), Verdict::InDoubt),
-        Ended::Error(StepError::Retry(failure)) => or_final(failure, Verdict::Retry),
+        Ended::TimedOut(after) => {
+            in_doubt(Failure::new("timed_out", format!("no answer within {} s", after.as_secs_f64())))
+        }
+        Ended::Panicked(message) => in_doubt(Failure::new("panicked", message)),
+        Ended::Error(StepError::InDoubt(failure)) => in_doubt(failure),
+        Ended::Error(StepError::Retry(failure)) if exhausted => Verdict::Failed(failure),
+        Ended::Error(StepError::Retry(failure)) => Verdict::Retry(failure),
         // Nothing of *this* attempt happened; of an earlier one that was not a transaction, nobody knows.
         Ended::Error(StepError::Rejected(failure))
             if !compensating

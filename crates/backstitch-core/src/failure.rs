@@ -67,9 +67,13 @@ impl Error for Failure {}
 /// What an attempt of a step says when it did not succeed. The variant is what the engine can do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StepError {
-    /// Transient, or nobody knows: back off and try again with the same key.
+    /// Transient, and answered: back off and try again with the same key.
     #[error("{0}, to be tried again")]
     Retry(#[source] Failure),
+    /// No answer: it may have happened, and may still arrive. Tried again with the same key; before it is compensated,
+    /// what is still on its way is waited out.
+    #[error("{0}, outcome unknown, to be tried again")]
+    InDoubt(#[source] Failure),
     /// Permanent, and something may have happened: the step is compensated.
     #[error("{0}")]
     Fail(#[source] Failure),
@@ -79,7 +83,13 @@ pub enum StepError {
 }
 
 impl StepError {
-    /// Transient or unknown.
+    /// No answer.
+    #[must_use]
+    pub fn in_doubt(code: impl Into<Cow<'static, str>>, message: impl fmt::Display) -> Self {
+        Self::InDoubt(Failure::new(code, message.to_string()))
+    }
+
+    /// Transient, and answered.
     #[must_use]
     pub fn retry(code: impl Into<Cow<'static, str>>, message: impl fmt::Display) -> Self {
         Self::Retry(Failure::new(code, message.to_string()))
@@ -101,7 +111,9 @@ impl StepError {
     #[must_use]
     pub fn failure(&self) -> &Failure {
         match self {
-            Self::Retry(failure) | Self::Fail(failure) | Self::Rejected(failure) => failure,
+            Self::Retry(failure) | Self::InDoubt(failure) | Self::Fail(failure) | Self::Rejected(failure) => {
+                failure
+            }
         }
     }
 }

@@ -252,11 +252,10 @@ impl History {
             check(slot.compensate.begun == 0, "a run ends after its compensation began")?;
         }
         let verdict = slot.believe(direction, &outcome.verdict);
-        if matches!(verdict, Verdict::Failed(_) | Verdict::Rejected(_)) {
+        let fails = matches!(verdict, Verdict::Failed(_) | Verdict::FailedInDoubt(_));
+        if fails || matches!(verdict, Verdict::Rejected(_)) {
             check(direction == Direction::Run, "a compensation gives up (I12)")?;
-            let pivot_in_doubt = slot.backward == Backward::Pivot
-                && !slot.transactional
-                && matches!(verdict, Verdict::Failed(_));
+            let pivot_in_doubt = slot.backward == Backward::Pivot && !slot.transactional && fails;
             check(!past_pivot_before && !pivot_in_doubt, "a step fails for good past the pivot")?;
         }
         let side = slot.side_mut(direction);
@@ -264,21 +263,16 @@ impl History {
         if let Some(failure) = verdict.failure() {
             side.failure = Some(failure.clone());
         }
-        match &verdict {
-            Verdict::Succeeded(_) | Verdict::Rejected(_) => {
-                side.unknown_since = side.unknown_before;
-                side.settled = Some(verdict);
-            }
-            Verdict::Failed(_) => {
-                side.failed += 1;
-                side.failed_at = Some(at);
-                side.settled = Some(verdict);
-            }
-            Verdict::Retry(_) | Verdict::InDoubt(_) => {
-                side.failed += 1;
-                side.failed_at = Some(at);
-            }
-            Verdict::HandedBack => {}
+        if !matches!(verdict, Verdict::InDoubt(_) | Verdict::FailedInDoubt(_) | Verdict::HandedBack) {
+            // It was answered: nothing of this attempt is still on its way.
+            side.unknown_since = side.unknown_before;
+        }
+        if fails || matches!(verdict, Verdict::Retry(_) | Verdict::InDoubt(_)) {
+            side.failed += 1;
+            side.failed_at = Some(at);
+        }
+        if fails || matches!(verdict, Verdict::Succeeded(_) | Verdict::Rejected(_)) {
+            side.settled = Some(verdict);
         }
         Ok(())
     }
@@ -329,7 +323,10 @@ impl Slot {
     /// Whether it failed for good.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        matches!(self.run.settled, Some(Verdict::Failed(_) | Verdict::Rejected(_)))
+        matches!(
+            self.run.settled,
+            Some(Verdict::Failed(_) | Verdict::FailedInDoubt(_) | Verdict::Rejected(_))
+        )
     }
 
     /// Whether its effect, or part of it, may be there.

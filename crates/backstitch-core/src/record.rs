@@ -97,7 +97,7 @@ pub struct Outcome {
     pub verdict: Verdict,
 }
 
-/// How an attempt ended, as the engine judged it (see [`crate::decide::judge`]): `Failed` and `Rejected` are final,
+/// How an attempt ended, as the engine judged it (see [`crate::decide::judge`]): `Failed`, `FailedInDoubt` and `Rejected` are final,
 /// the step is not run again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -105,12 +105,14 @@ pub enum Verdict {
     Succeeded(Json),
     /// It said: transient or unknown. It will be tried again.
     Retry(Failure),
-    /// Timed out or panicked: nobody knows. It will be tried again.
+    /// Timed out, panicked, or got no answer: nobody knows, and it may still arrive. It will be tried again.
     InDoubt(Failure),
     /// Cut short by a shutdown or the end of a lease: nobody knows, nobody is charged, it will be tried again.
     HandedBack,
     /// For good, and something may have happened.
     Failed(Failure),
+    /// For good, and the last attempt had no answer: its effect may still arrive.
+    FailedInDoubt(Failure),
     /// For good, and nothing happened. Counts as `Failed` where an earlier attempt may have happened.
     Rejected(Failure),
 }
@@ -125,6 +127,7 @@ impl Verdict {
             Self::InDoubt(_) => "in_doubt",
             Self::HandedBack => "handed_back",
             Self::Failed(_) => "failed",
+            Self::FailedInDoubt(_) => "failed_in_doubt",
             Self::Rejected(_) => "rejected",
         }
     }
@@ -136,6 +139,7 @@ impl Verdict {
             Self::Retry(failure)
             | Self::InDoubt(failure)
             | Self::Failed(failure)
+            | Self::FailedInDoubt(failure)
             | Self::Rejected(failure) => Some(failure),
             Self::Succeeded(_) | Self::HandedBack => None,
         }

@@ -365,6 +365,7 @@ fn verdict(word: &str, value: Option<String>) -> Result<Verdict, String> {
         "in_doubt" => Verdict::InDoubt(failure(value)?),
         "handed_back" => Verdict::HandedBack,
         "failed" => Verdict::Failed(failure(value)?),
+        "failed_in_doubt" => Verdict::FailedInDoubt(failure(value)?),
         "rejected" => Verdict::Rejected(failure(value)?),
         other => return Err(format!("unknown outcome {other:?}")),
     })

@@ -89,8 +89,8 @@ pub trait Step<S>: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Does it. Called again with the same key when nobody knows whether an earlier attempt got through.
     ///
     /// # Errors
-    /// [`StepError::Retry`] to be tried again, [`StepError::Fail`] to give up, [`StepError::Rejected`] to give up with
-    /// the promise that this attempt changed nothing.
+    /// [`StepError::Retry`] to be tried again, [`StepError::InDoubt`] likewise where no answer came, [`StepError::Fail`]
+    /// to give up, [`StepError::Rejected`] to give up with the promise that this attempt changed nothing.
     fn run(
         &self,
         services: &S,

@@ -114,9 +114,11 @@ fn attempts_exhausted_is_failed_not_retry() {
     ] {
         assert_eq!(judged(&[begun(0, LATER)], 0, Direction::Run, ending), before);
         assert!(!matches!(before, Verdict::Failed(_)));
-        let rows = [begun(0, LATER), ends(run(0, 1), before), begins(run(0, 2), LATER)];
+        let rows = [begun(0, LATER), ends(run(0, 1), before.clone()), begins(run(0, 2), LATER)];
         let last = judged(&rows, 0, Direction::Run, ending);
-        assert!(matches!(last, Verdict::Failed(_)), "{ending:?}: {last:?}");
+        let in_doubt = matches!(before, Verdict::InDoubt(_));
+        assert_eq!(matches!(last, Verdict::FailedInDoubt(_)), in_doubt, "{ending:?}: {last:?}");
+        assert_eq!(matches!(last, Verdict::Failed(_)), !in_doubt, "{ending:?}: {last:?}");
     }
 }
 

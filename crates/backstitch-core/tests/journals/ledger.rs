@@ -43,7 +43,11 @@ impl Try {
 
     /// Whether an effect of it may still be on its way.
     fn may_arrive_late(&self) -> bool {
-        self.may_have_happened() && !matches!(self.ended, Some(Verdict::Succeeded(_)))
+        let unanswered = matches!(
+            self.ended,
+            None | Some(Verdict::InDoubt(_) | Verdict::FailedInDoubt(_) | Verdict::HandedBack)
+        );
+        unanswered && !self.in_one_row
     }
 
     fn failed(&self) -> bool {
@@ -66,7 +70,10 @@ impl Told {
     fn settled(&self) -> Option<&Verdict> {
         let verdicts = self.runs.iter().filter_map(|attempt| attempt.ended.as_ref());
         verdicts.into_iter().find(|verdict| {
-            matches!(verdict, Verdict::Succeeded(_) | Verdict::Failed(_) | Verdict::Rejected(_))
+            matches!(
+                verdict,
+                Verdict::Succeeded(_) | Verdict::Failed(_) | Verdict::FailedInDoubt(_) | Verdict::Rejected(_)
+            )
         })
     }
 
@@ -213,13 +220,18 @@ impl Ledger {
         demand(count == outcome.attempt.attempt as usize, "I2: no effect before its intent")?;
         demand(attempt.ended.is_none(), "I3: at most one outcome")?;
         demand(
-            !back || !matches!(outcome.verdict, Verdict::Failed(_) | Verdict::Rejected(_)),
+            !back
+                || !matches!(
+                    outcome.verdict,
+                    Verdict::Failed(_) | Verdict::FailedInDoubt(_) | Verdict::Rejected(_)
+                ),
             "I12: a compensation never gives up",
         )?;
         attempt.ended = Some(outcome.verdict.clone());
         let position = outcome.attempt.position.0 as usize;
         let pivot_before = self.steps[..position].iter().any(Told::is_passed_pivot);
-        let is_final = matches!(outcome.verdict, Verdict::Failed(_) | Verdict::Rejected(_));
+        let is_final =
+            matches!(outcome.verdict, Verdict::Failed(_) | Verdict::FailedInDoubt(_) | Verdict::Rejected(_));
         demand(
             !is_final || !pivot_before && !self.steps[position].is_passed_pivot(),
             "past the pivot nothing fails for good",

@@ -157,6 +157,7 @@ fn alterations(row: &Stitch) -> Vec<Stitch> {
         Verdict::InDoubt(failure()),
         Verdict::HandedBack,
         Verdict::Failed(failure()),
+        Verdict::FailedInDoubt(failure()),
         Verdict::Rejected(failure()),
     ];
     for verdict in verdicts {
