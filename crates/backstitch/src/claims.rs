@@ -5,8 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstitch_core::id::WorkflowId;
-use backstitch_core::limits::SUSPECT_CHARGES;
+use backstitch_core::limits::{SLOW_RETRY, SUSPECT_CHARGES};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -14,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::claim::{Want, claim};
 use crate::drive::{Claimed, Departure, drive};
-use crate::journal::After;
+use crate::future::catch_panic;
+use crate::journal::{After, Attention, AttentionChange};
 use crate::life::{Life, Shop};
 use crate::lives::Plan;
 use crate::park;
@@ -31,7 +31,7 @@ struct Work<'a, S> {
     shop: &'a Arc<Shop<S>>,
     life: &'a Arc<Life>,
     plan: &'a Plan,
-    driving: JoinSet<(WorkflowId, Departure)>,
+    driving: JoinSet<Departure>,
     /// One that may kill its process: claimed, and waiting to be alone.
     suspect: Option<Claimed>,
     /// One is being driven alone.
@@ -132,25 +132,31 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
     }
 
     fn drive(&mut self, claimed: Claimed) {
-        let workflow = claimed.workflow;
-        let cancelled = self.life.in_flight.enter(workflow);
+        let hold = claimed.hold();
+        let cancelled = self.life.in_flight.enter(hold.workflow);
         let (shop, life) = (Arc::clone(self.shop), Arc::clone(self.life));
         self.driving.spawn(async move {
-            let departure = drive(shop, Arc::clone(&life), claimed, cancelled).await;
-            life.in_flight.leave(workflow);
-            (workflow, departure)
+            let driven = drive(Arc::clone(&shop), Arc::clone(&life), claimed, cancelled);
+            let departure = match catch_panic(driven).await {
+                Ok(departure) => departure,
+                // A defect of ours parks one workflow: held by nobody who drives it, it would be lost for this life.
+                Err(message) => {
+                    let attention = Attention { reason: "engine_panicked", message };
+                    let after =
+                        After { attention: Some(AttentionChange::Raise(attention)), ..After::default() };
+                    park::park(&shop, &life, &hold, SLOW_RETRY, after).await
+                }
+            };
+            life.in_flight.leave(hold.workflow);
+            departure
         });
     }
 
-    fn left(&mut self, left: Result<(WorkflowId, Departure), tokio::task::JoinError>) {
+    fn left(&mut self, left: Result<Departure, tokio::task::JoinError>) {
         match left {
-            Ok((_, Departure::Parked(wait))) => self.next_look = self.next_look.min(Instant::now() + wait),
-            Ok((_, Departure::Ended | Departure::Fenced)) => {}
-            // It stays held by a process that does not drive it: only a new life sets it free.
-            Err(error) => {
-                tracing::error!(%error, "driving a workflow panicked: a defect of the engine, ending this process");
-                std::process::abort();
-            }
+            Ok(Departure::Parked(wait)) => self.next_look = self.next_look.min(Instant::now() + wait),
+            Ok(Departure::Ended | Departure::Fenced) => {}
+            Err(error) => tracing::error!(%error, "a workflow was not driven to its departure"),
         }
     }
 
@@ -158,13 +164,19 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
     async fn finish(&mut self) {
         self.life.draining.cancel();
         if let Some(suspect) = self.suspect.take() {
-            park::park(self.shop, self.life, &suspect, Duration::ZERO, After::default()).await;
+            park::park(self.shop, self.life, &suspect.hold(), Duration::ZERO, After::default()).await;
         }
         let grace_ends = Instant::now() + self.shop.timing.shutdown_grace;
+        // Without a database nothing can be handed back: a lease later others find it by themselves.
+        let end = grace_ends + self.shop.timing.lease;
         while !self.driving.is_empty() {
             tokio::select! {
                 Some(left) = self.driving.join_next() => self.left(left),
                 () = sleep_until(grace_ends), if !self.life.abort.is_cancelled() => self.life.abort.cancel(),
+                () = sleep_until(end) => {
+                    tracing::warn!(workflows = self.driving.len(), "leaving what could not be handed back");
+                    self.driving.shutdown().await;
+                }
             }
         }
     }

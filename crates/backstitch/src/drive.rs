@@ -28,6 +28,10 @@ use crate::step::{Call, Effect, StepCode};
 use crate::transaction::{self, Place, Transacted};
 use crate::workflow::{Kind, OnMismatch};
 
+/// How long to wait where the database says that the lease is over and this process does not know it yet: its clock
+/// jumped, and the next beat mends it.
+const LEASE_LOOK: Duration = Duration::from_millis(100);
+
 /// A workflow that this incarnation has claimed.
 #[derive(Debug)]
 pub(crate) struct Claimed {
@@ -44,6 +48,20 @@ pub(crate) struct Claimed {
     pub(crate) now: (DateTime<Utc>, Instant),
     /// What its journal says; or why it can't be understood.
     pub(crate) history: Result<History, String>,
+}
+
+/// By what right this worker works on a workflow.
+#[derive(Debug, Clone)]
+pub(crate) struct Hold {
+    pub(crate) workflow: WorkflowId,
+    pub(crate) kind: String,
+    pub(crate) epoch: Epoch,
+}
+
+impl Claimed {
+    pub(crate) fn hold(&self) -> Hold {
+        Hold { workflow: self.workflow, kind: self.kind.clone(), epoch: self.epoch }
+    }
 }
 
 /// How a workflow left this worker.
@@ -92,7 +110,7 @@ pub(crate) async fn drive<S: Send + Sync + 'static>(
         Ok(history) => history,
         Err(message) => {
             let after = After { attention: raise("corrupt_journal", message), ..After::default() };
-            return park::park(&shop, &life, &claimed, SLOW_RETRY, after).await;
+            return park::park(&shop, &life, &claimed.hold(), SLOW_RETRY, after).await;
         }
     };
     let mut drive = Drive {
@@ -109,6 +127,7 @@ pub(crate) async fn drive<S: Send + Sync + 'static>(
     loop {
         let next = drive.next();
         let step = match next {
+            Next::Attempt { .. } if !drive.life.lease.is_usable() => drive.wait_for_lease().await,
             Next::Attempt { position, direction, number, input, step } => {
                 drive.attempt(position, direction, number, input, step).await
             }
@@ -348,6 +367,18 @@ impl<S: Send + Sync + 'static> Drive<S> {
         ControlFlow::Continue(())
     }
 
+    /// Makes what was noted durable, and waits until effects may begin again. What comes next is to be decided again.
+    async fn wait_for_lease(&mut self) -> ControlFlow<Departure> {
+        if !self.row.is_empty() {
+            self.write(After::default()).await?;
+        }
+        if self.life.lease.regained().await {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(Departure::Fenced)
+        }
+    }
+
     /// Writes the row in the making, whose intent is about to become an effect. False: the intent does not stand, and
     /// what comes next is to be decided again.
     async fn write_intent(&mut self) -> ControlFlow<Departure, bool> {
@@ -356,14 +387,18 @@ impl<S: Send + Sync + 'static> Drive<S> {
             Written::Whole => ControlFlow::Continue(true),
             // The cancel is known by now, and decides.
             _ if answer.cancel.is_some() => ControlFlow::Continue(false),
-            _ if !answer.leased && self.life.lease.regained().await => ControlFlow::Continue(false),
-            _ if !answer.leased => ControlFlow::Break(Departure::Fenced),
+            _ if !answer.leased => {
+                tokio::time::sleep(LEASE_LOOK).await;
+                ControlFlow::Continue(false)
+            }
             _ => {
                 let message =
                     "the journal refuses the next record, though its holder lives: it was changed by hand";
                 let after =
                     After { attention: raise("journal_refused", message.to_owned()), ..After::default() };
-                ControlFlow::Break(park::park(&self.shop, &self.life, &self.claimed, SLOW_RETRY, after).await)
+                ControlFlow::Break(
+                    park::park(&self.shop, &self.life, &self.claimed.hold(), SLOW_RETRY, after).await,
+                )
             }
         }
     }
@@ -376,9 +411,6 @@ impl<S: Send + Sync + 'static> Drive<S> {
             if must_unwind(&self.history, &self.circumstances()).is_some() {
                 return ControlFlow::Continue(());
             }
-        }
-        if !self.life.lease.is_usable() && !self.life.lease.regained().await {
-            return ControlFlow::Break(Departure::Fenced);
         }
         let id = intent.attempt;
         let slot = self.history.slot(id.position);
@@ -489,9 +521,9 @@ impl<S: Send + Sync + 'static> Drive<S> {
         let unwinding = attention.as_ref().and_then(|_| RollbackReport::of(&self.history)).map(Unwinding::of);
         let after = After { attention: attention.map(AttentionChange::Raise), unwinding, ..After::default() };
         if self.row.is_empty() {
-            return park::park(&self.shop, &self.life, &self.claimed, wait, after).await;
+            return park::park(&self.shop, &self.life, &self.claimed.hold(), wait, after).await;
         }
-        park::log_attention(&self.claimed, &after, wait);
+        park::log_attention(&self.claimed.hold(), &after, wait);
         match self.write(After { park: Some(wait), ..after }).await {
             ControlFlow::Continue(_) => Departure::Parked(wait),
             ControlFlow::Break(departure) => departure,
@@ -528,7 +560,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
                 tracing::error!(workflow.id = %self.claimed.workflow, workflow.kind = self.claimed.kind, "{message}");
                 let after = After { attention: raise("record_refused", message), ..After::default() };
                 return ControlFlow::Break(
-                    park::park(&self.shop, &self.life, &self.claimed, SLOW_RETRY, after).await,
+                    park::park(&self.shop, &self.life, &self.claimed.hold(), SLOW_RETRY, after).await,
                 );
             }
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::database::interval;
-use crate::drive::{Claimed, Departure};
+use crate::drive::{Departure, Hold};
 use crate::journal::{After, AttentionChange};
 use crate::life::{Life, Shop};
 
@@ -16,14 +16,14 @@ const REPEAT: Duration = Duration::from_millis(250);
 pub(crate) async fn park<S>(
     shop: &Shop<S>,
     life: &Life,
-    claimed: &Claimed,
+    hold: &Hold,
     wait: Duration,
     after: After,
 ) -> Departure {
-    log_attention(claimed, &after, wait);
+    log_attention(hold, &after, wait);
     let after = serde_json::to_value(&after).expect("our own values serialize");
     loop {
-        let (incarnation, workflow, epoch) = (life.lease.incarnation.0, claimed.workflow.0, claimed.epoch.0);
+        let (incarnation, workflow, epoch) = (life.lease.incarnation.0, hold.workflow.0, hold.epoch.0);
         let (after, interval) = (after.clone(), interval(wait));
         let parked = shop
             .database
@@ -45,7 +45,7 @@ pub(crate) async fn park<S>(
         match parked {
             Ok(true) => return Departure::Parked(wait),
             Ok(false) => return Departure::Fenced,
-            Err(error) => tracing::warn!(workflow.id = %claimed.workflow, %error, "parking again"),
+            Err(error) => tracing::warn!(workflow.id = %hold.workflow, %error, "parking again"),
         }
         tokio::select! {
             () = tokio::time::sleep(REPEAT) => {}
@@ -55,10 +55,10 @@ pub(crate) async fn park<S>(
 }
 
 /// Says that a person should look, where one should.
-pub(crate) fn log_attention(claimed: &Claimed, after: &After, wait: Duration) {
+pub(crate) fn log_attention(hold: &Hold, after: &After, wait: Duration) {
     if let Some(AttentionChange::Raise(attention)) = &after.attention {
         tracing::error!(
-            workflow.id = %claimed.workflow, workflow.kind = claimed.kind, reason = attention.reason,
+            workflow.id = %hold.workflow, workflow.kind = hold.kind, reason = attention.reason,
             "{}; trying again in {} s", attention.message, wait.as_secs()
         );
     }
