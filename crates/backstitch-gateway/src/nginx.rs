@@ -32,6 +32,9 @@ pub use vhost::{MARKER_PATH, Vhost};
 
 /// A change waits for others that test and write; together with its own two tests it fits into the 5 s of an attempt.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
+/// Old workers were seen to answer for up to 106 ms after a reload that somebody made by hand.
+const LOOK_PAUSE: Duration = Duration::from_millis(300);
+const LOOKS_WITHOUT_RELOAD: u32 = 2;
 
 /// Which nginx, and where it keeps what we touch.
 #[derive(Debug, Clone)]
@@ -178,8 +181,25 @@ impl Nginx {
 
     /// Makes sure that the running nginx no longer serves this owner's route. Always reloads: the
     /// probe alone can be answered by one worker while another still has the route.
+    ///
+    /// Only where somebody else broke the configuration, so that nothing comes into the running nginx at all, two looks
+    /// are enough: else each start that failed meanwhile would keep its gateway until somebody mends it.
     pub async fn reload_until_gone(&self, hostname: &Hostname, owner: Owner) -> Result<(), NginxError> {
-        self.reload().await?;
+        match self.reload().await {
+            Err(broken @ NginxError::SomeoneElsesConfig { .. }) => {
+                let on_disk = self.sites.standing(hostname.organization(), owner)? == Standing::Ours;
+                for look in 0..LOOKS_WITHOUT_RELOAD {
+                    if look > 0 {
+                        tokio::time::sleep(LOOK_PAUSE).await;
+                    }
+                    if on_disk || self.route(hostname).await? == Some(owner) {
+                        return Err(broken);
+                    }
+                }
+                return Ok(());
+            }
+            reloaded => reloaded?,
+        };
         match self.route(hostname).await.map_err(NginxError::after_change)? {
             Some(live) if live == owner => Err(NginxError::RouteStillStands { hostname: hostname.clone() }),
             _ => Ok(()),

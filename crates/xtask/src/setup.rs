@@ -42,8 +42,11 @@ pub const NGINX: Need = Need {
 pub const POWERDNS: Need = Need {
     name: "PowerDNS with SQLite",
     why: "answers for the names that gateway.start registers",
-    packages: &["pdns-server", "pdns-backend-sqlite3"],
-    is_here: || program("pdns_server").is_some() && library("pdns/libgsqlite3backend.so"),
+    packages: &["pdns-server", "pdns-backend-sqlite3", "sqlite3"],
+    is_here: || {
+        ["pdns_server", "sqlite3"].into_iter().all(|name| program(name).is_some())
+            && library("pdns/libgsqlite3backend.so")
+    },
     optional: false,
 };
 
@@ -182,7 +185,7 @@ fn by_hand(missing: &[&Need]) -> Result<()> {
     const ROWS: [(&str, &str, &str, &str); 5] = [
         (POSTGRES.name, "postgresql@17", "postgresql-server", "postgresql"),
         (NGINX.name, "nginx", "nginx", "nginx"),
-        (POWERDNS.name, "pdns", "pdns pdns-backend-sqlite", "powerdns"),
+        (POWERDNS.name, "pdns sqlite", "pdns pdns-backend-sqlite sqlite", "powerdns sqlite"),
         (PGBOUNCER.name, "pgbouncer", "pgbouncer", "pgbouncer"),
         (FAKETIME.name, "libfaketime", "libfaketime", "libfaketime"),
     ];

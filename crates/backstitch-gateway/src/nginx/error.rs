@@ -168,4 +168,23 @@ impl Classified for NginxError {
             | Self::Busy { .. } => false,
         }
     }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotRunnable { .. } => "nginx_not_runnable",
+            Self::NotRunning { .. } => "nginx_not_running",
+            Self::NotAllowed { .. } => "nginx_not_ours_to_signal",
+            Self::SomeoneElsesConfig { .. } => "nginx_config_broken_by_someone_else",
+            Self::OurVhostRefused { .. } => "nginx_refused_vhost",
+            Self::SomeoneElsesFile { .. } => "vhost_taken",
+            Self::UpstreamRefused(_) => "upstream_not_allowed",
+            Self::Disk { .. } => "nginx_directory_failed",
+            Self::Busy { .. } => "nginx_busy",
+            Self::TestTimedOut { .. } => "nginx_test_timed_out",
+            Self::ReloadFailed { .. } => "nginx_reload_failed",
+            Self::EdgeSilent { .. } => "nginx_silent",
+            Self::RouteNotLive { .. } => "route_not_live",
+            Self::RouteStillStands { .. } => "route_still_stands",
+        }
+    }
 }

@@ -24,6 +24,9 @@ pub enum PoolError {
     /// The allocation names another workflow, which alone may release it.
     #[error("{0}")]
     NotTheReleaser(String),
+    /// A stop took the allocation over and ended without ending it: a person must see to it.
+    #[error("{0}")]
+    StopVanished(String),
     /// No gateway has this number.
     #[error("{0}")]
     UnknownGateway(String),
@@ -68,6 +71,7 @@ impl From<sqlx::Error> for PoolError {
             Some("BGA03") => Self::OrganizationHasNone(message),
             Some("BGA04") => Self::BeingStopped(message),
             Some("BGA05") => Self::NotTheReleaser(message),
+            Some("BGA06") => Self::StopVanished(message),
             Some("BGE01") => Self::AllocationEnded(message),
             Some("BGN01") => Self::UnknownGateway(message),
             Some("BGQ01") => Self::Quarantined(message),
@@ -87,5 +91,25 @@ impl Classified for PoolError {
     /// A commit whose answer got lost may have happened; a refusal rolls back.
     fn may_have_happened(&self) -> bool {
         matches!(self, Self::Database(_))
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoGatewayAvailable(_) => "no_gateway_available",
+            Self::OrganizationHasGateway(_) => "organization_has_gateway",
+            Self::AllocationEnded(_) => "allocation_ended",
+            Self::OrganizationHasNone(_) => "organization_has_no_gateway",
+            Self::BeingStopped(_) => "organization_being_stopped",
+            Self::NotTheReleaser(_) => "not_the_releaser",
+            Self::StopVanished(_) => "stop_vanished",
+            Self::UnknownGateway(_) => "unknown_gateway",
+            Self::Quarantined(_) => "gateway_quarantined",
+            Self::StillAllocated(_) => "gateway_still_allocated",
+            Self::Invalid(_) => "invalid_request",
+            Self::Taken(_) => "gateway_taken",
+            Self::Undecodable(_) | Self::UnknownStatus { .. } => "pool_unreadable",
+            Self::Migration(_) => "pool_not_migrated",
+            Self::Database(_) => "pool_database_failed",
+        }
     }
 }

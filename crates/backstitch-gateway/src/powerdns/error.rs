@@ -142,4 +142,25 @@ impl Classified for PowerDnsError {
             | Self::Refused { .. } => false,
         }
     }
+
+    fn may_still_arrive(&self) -> bool {
+        matches!(self, Self::NoAnswer { change_sent: true, .. })
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::BadUrl { .. } => "powerdns_url_unusable",
+            Self::KeyRefused => "powerdns_key_refused",
+            Self::ZoneMissing { .. } => "powerdns_zone_missing",
+            Self::OtherZone { .. } => "hostname_of_another_zone",
+            Self::SomeoneElses { .. } => "hostname_taken",
+            Self::Refused { .. } => "powerdns_refused",
+            Self::Unreachable { .. } => "powerdns_unreachable",
+            Self::NoAnswer { .. } => "powerdns_no_answer",
+            Self::Failed { .. } => "powerdns_failed",
+            Self::Unexpected { .. } => "powerdns_unexpected_answer",
+            Self::ReadBackDiffers { .. } => "dns_record_differs",
+            Self::ComesBack { .. } => "dns_record_comes_back",
+        }
+    }
 }

@@ -1,0 +1,115 @@
+//! What are the steps given to work with, and can they work with it?
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::agent::Agent;
+use crate::identifiers::{Domain, Hostname, OrganizationId};
+use crate::networks::{AllowedNetworks, Upstream};
+use crate::nginx::{Nginx, NginxConfig, NginxError};
+use crate::powerdns::{PowerDns, PowerDnsConfig, PowerDnsError};
+use crate::verdict::Classified;
+
+/// A gateway that was just started needs a moment until it listens. With the call that follows, within the 15 s of a
+/// handshake.
+pub const ANSWER_PATIENCE: Duration = Duration::from_secs(9);
+
+/// Where the edge is, and what may be done there.
+#[derive(Debug, Clone)]
+pub struct EdgeConfig {
+    /// Where names are registered; its zone is the domain of all organisations.
+    pub powerdns: PowerDnsConfig,
+    /// Where routes are served; its networks are those in which gateways may live.
+    pub nginx: NginxConfig,
+    /// The address that names are registered with: that of nginx, as members reach it.
+    pub address: IpAddr,
+    /// How long a gateway may take until it answers; [`ANSWER_PATIENCE`] unless told otherwise, and never more.
+    pub answer_patience: Duration,
+}
+
+/// The services of the steps.
+#[derive(Debug)]
+pub struct Edge {
+    pub(crate) powerdns: PowerDns,
+    pub(crate) nginx: Nginx,
+    pub(crate) domain: Domain,
+    pub(crate) address: IpAddr,
+    pub(crate) answer_patience: Duration,
+    /// For the one word about a gateway that no step's transaction carries: quarantine.
+    pub(crate) pool: PgPool,
+    networks: AllowedNetworks,
+    http: reqwest::Client,
+}
+
+/// Why steps can't work with this edge.
+#[derive(Debug, thiserror::Error)]
+pub enum EdgeError {
+    /// PowerDNS: its url, its key, its zone, or the way to it.
+    #[error(transparent)]
+    PowerDns(#[from] PowerDnsError),
+    /// nginx: the program, its configuration, the master, or where it listens.
+    #[error(transparent)]
+    Nginx(#[from] NginxError),
+    /// No HTTP client can be made.
+    #[error("no http client can be made: {0}")]
+    Http(#[from] reqwest::Error),
+}
+
+impl EdgeError {
+    /// Whether it may be gone by itself later: then a worker may start, and its steps try again.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::PowerDns(error) => error.is_transient(),
+            Self::Nginx(error) => error.is_transient(),
+            Self::Http(_) => false,
+        }
+    }
+}
+
+impl Edge {
+    /// The services of this configuration; nothing is asked yet. `pool`: the database in which the gateways are listed.
+    ///
+    /// # Errors
+    /// When the url of PowerDNS is none, or the state directory of nginx can't be made.
+    pub fn new(config: EdgeConfig, pool: PgPool) -> Result<Self, EdgeError> {
+        Ok(Self {
+            domain: config.powerdns.zone.clone(),
+            powerdns: PowerDns::new(config.powerdns)?,
+            networks: config.nginx.allowed_networks.clone(),
+            nginx: Nginx::new(config.nginx)?,
+            address: config.address,
+            answer_patience: config.answer_patience.min(ANSWER_PATIENCE),
+            http: Agent::http()?,
+            pool,
+        })
+    }
+
+    /// Says whether PowerDNS takes the key and has the zone, and whether nginx runs with a configuration that is whole.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, and what to do.
+    pub async fn check(&self) -> Result<(), EdgeError> {
+        // Nobody has this name; being told so takes the key, the zone and a server that answers.
+        let nobody = self.hostname(OrganizationId::from(Uuid::nil()));
+        self.powerdns.lookup(&nobody).await?;
+        self.nginx.test().await?;
+        self.nginx.route(&nobody).await?;
+        Ok(())
+    }
+
+    /// The name of an organisation at this edge.
+    #[must_use]
+    pub fn hostname(&self, organization: OrganizationId) -> Hostname {
+        Hostname::new(organization, self.domain.clone())
+    }
+
+    /// A client of the gateway there, if gateways may live there.
+    pub(crate) fn agent(&self, upstream: Upstream) -> Result<Agent, NginxError> {
+        let upstream = self.networks.admit(upstream).map_err(NginxError::UpstreamRefused)?;
+        Ok(Agent::new(self.http.clone(), upstream))
+    }
+}

@@ -1,0 +1,54 @@
+//! How patiently are the steps tried, and on whose behalf?
+//!
+//! A synchronous caller waits: a start gives up after seconds. What must succeed in the end, a stop or a compensation,
+//! is told to a person when its patience is over, and tried on.
+
+pub mod allocation;
+pub mod dns;
+pub mod handshake;
+pub mod vhost;
+
+use std::time::Duration;
+
+use backstitch::{Attempt, Conduct, LateEffects, Patience, RetryPolicy};
+
+use crate::agent::Caller;
+use crate::identifiers::Owner;
+
+/// Bounds an attempt, and so how long a late effect of it is waited for.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// Four attempts within some 2 s: rides out a server that restarts its worker, not one that is down.
+const START_RETRY: RetryPolicy = RetryPolicy {
+    attempts_max: 4,
+    delay_first: Duration::from_millis(250),
+    delay_max: Duration::from_secs(2),
+};
+
+/// A stop has no way back, only a person to tell: eight attempts within half a minute ride out a restart.
+const STOP_RETRY: RetryPolicy = RetryPolicy {
+    attempts_max: 8,
+    delay_first: Duration::from_millis(250),
+    delay_max: Duration::from_secs(10),
+};
+
+/// A step of `gateway.start`.
+pub(crate) const START: Conduct = Conduct {
+    timeout: ATTEMPT,
+    retry: START_RETRY,
+    patience: Patience::DEFAULT,
+    late_effects: LateEffects::WaitOut,
+};
+
+/// A step of `gateway.stop`.
+pub(crate) const STOP: Conduct = Conduct { retry: STOP_RETRY, ..START };
+
+/// The name under which a workflow owns things outside.
+pub(crate) fn owner(attempt: &Attempt) -> Owner {
+    attempt.workflow().0.into()
+}
+
+/// How a gateway is told which attempt calls.
+pub(crate) fn caller(attempt: &Attempt) -> Caller {
+    Caller { key: attempt.key().to_string(), epoch: attempt.epoch().0.into() }
+}

@@ -1,0 +1,130 @@
+//! How does a workflow tell a gateway whom to serve, and make sure that it forgets it, or is never handed out again?
+
+use std::time::Duration;
+
+use backstitch::{
+    Attempt, Backward, Compensate, Conduct, LateEffects, Outcome, RetryPolicy, Step, StepError,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{START, START_RETRY, STOP, caller};
+use crate::agent::{AgentError, CALL_TIMEOUT, ResetRequest, StartRequest};
+use crate::edge::Edge;
+use crate::identifiers::{GatewayId, Hostname, OrganizationId};
+use crate::networks::Upstream;
+use crate::pool;
+use crate::verdict::{Classified, step_error};
+
+/// Waiting for the gateway and the call together. Each attempt is patient in itself, so there are two.
+const HANDSHAKE: Conduct = Conduct {
+    timeout: Duration::from_secs(15),
+    retry: RetryPolicy { attempts_max: 2, ..START_RETRY },
+    // The gateway keeps a tombstone: a start that arrives after its reset is refused.
+    late_effects: LateEffects::Refused,
+    ..START
+};
+
+/// How often a gateway is asked to forget before it is quarantined instead: a restart of it is ridden out.
+const RESETS_MAX: u32 = 3;
+/// What the quarantine that follows a reset without an answer still needs of the attempt's time.
+const QUARANTINE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Waits until the gateway answers, and tells it whom to serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Handshake {
+    /// Which gateway.
+    pub gateway: GatewayId,
+    /// Where it listens.
+    pub upstream: Upstream,
+    /// Under which name its organisation's members come.
+    pub hostname: Hostname,
+}
+
+impl Step<Edge> for Handshake {
+    const NAME: &'static str = "handshake";
+    const BACKWARD: Backward<Self, Edge> = Backward::after_all_later();
+    const CONDUCT: Conduct = HANDSHAKE;
+    type Output = ();
+
+    async fn run(&self, edge: &Edge, attempt: &Attempt) -> Result<(), StepError> {
+        let agent = edge.agent(self.upstream).map_err(step_error)?;
+        let patience = edge.answer_patience.min(attempt.time_left().saturating_sub(CALL_TIMEOUT));
+        agent.wait_until_it_answers(patience).await.map_err(step_error)?;
+        let request =
+            StartRequest { organization_id: self.hostname.organization(), hostname: self.hostname.clone() };
+        agent.start(&request, &caller(attempt)).await.map(drop).map_err(step_error)
+    }
+}
+
+impl Compensate<Edge> for Handshake {
+    async fn compensate(&self, edge: &Edge, attempt: &Attempt, _: Outcome<()>) -> Result<(), StepError> {
+        reset_or_quarantine(edge, attempt, self.gateway, self.upstream, self.hostname.organization()).await
+    }
+}
+
+/// Makes the gateway forget its organisation, or never be handed out again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResetGateway {
+    /// Which gateway.
+    pub gateway: GatewayId,
+    /// Where it listens.
+    pub upstream: Upstream,
+    /// Whom it served.
+    pub organization: OrganizationId,
+}
+
+impl Step<Edge> for ResetGateway {
+    const NAME: &'static str = "reset-gateway";
+    const BACKWARD: Backward<Self, Edge> = Backward::nothing_because("it follows the pivot");
+    const CONDUCT: Conduct =
+        Conduct { timeout: HANDSHAKE.timeout, late_effects: HANDSHAKE.late_effects, ..STOP };
+    type Output = ();
+
+    async fn run(&self, edge: &Edge, attempt: &Attempt) -> Result<(), StepError> {
+        reset_or_quarantine(edge, attempt, self.gateway, self.upstream, self.organization).await
+    }
+}
+
+async fn reset_or_quarantine(
+    edge: &Edge,
+    attempt: &Attempt,
+    gateway: GatewayId,
+    upstream: Upstream,
+    organization_id: OrganizationId,
+) -> Result<(), StepError> {
+    let reason = match edge.agent(upstream) {
+        Err(not_allowed) => step_error(not_allowed),
+        Ok(agent) => match agent.reset(&ResetRequest { organization_id }, &caller(attempt)).await {
+            Ok(_) => return Ok(()),
+            // Somebody else has this workflow by now, and decides what becomes of the gateway.
+            Err(stale @ AgentError::Stale { .. }) => return Err(step_error(stale)),
+            Err(error) if error.is_transient() && attempt.number() < RESETS_MAX => {
+                return Err(step_error(error));
+            }
+            Err(error) => step_error(error),
+        },
+    };
+    quarantine(edge, attempt, gateway, &reason.failure().message).await
+}
+
+/// In a statement of its own, not in a step's transaction: it may be repeated, and the first reason stays.
+async fn quarantine(
+    edge: &Edge,
+    attempt: &Attempt,
+    gateway: GatewayId,
+    error: &str,
+) -> Result<(), StepError> {
+    let reason = format!("workflow {} could not reset it: {error}", attempt.workflow());
+    let quarantined = async {
+        let mut connection = edge.pool.acquire().await?;
+        pool::quarantine(&mut connection, gateway, &reason).await
+    };
+    tokio::time::timeout(QUARANTINE_TIMEOUT, quarantined)
+        .await
+        .map_err(|_| StepError::retry("pool_no_answer", "the pool did not answer in time"))?
+        .map_err(step_error)?;
+    tracing::warn!(workflow.id = %attempt.workflow(), gateway.id = %gateway, reason, "the gateway is quarantined");
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! How does a workflow bring a route into the running nginx, and see it gone again?
+
+use backstitch::{Attempt, Backward, Compensate, Conduct, LateEffects, Outcome, Step, StepError};
+use serde::{Deserialize, Serialize};
+
+use super::{START, STOP, owner};
+use crate::edge::Edge;
+use crate::identifiers::{Hostname, Owner};
+use crate::networks::Upstream;
+use crate::nginx::{NginxError, Removal, Vhost};
+use crate::verdict::step_error;
+
+/// Writes the organisation's vhost, marked with the workflow's id. The running nginx does not know of it yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WriteVhost {
+    /// The name that it answers to.
+    pub hostname: Hostname,
+    /// The gateway that it leads to.
+    pub upstream: Upstream,
+}
+
+impl Step<Edge> for WriteVhost {
+    const NAME: &'static str = "write-vhost";
+    const BACKWARD: Backward<Self, Edge> = Backward::after_all_later();
+    // Files of this host: once the process is gone, nothing comes late.
+    const CONDUCT: Conduct = Conduct { late_effects: LateEffects::Local, ..START };
+    type Output = ();
+
+    async fn run(&self, edge: &Edge, attempt: &Attempt) -> Result<(), StepError> {
+        let vhost = Vhost { hostname: self.hostname.clone(), upstream: self.upstream, owner: owner(attempt) };
+        edge.nginx.write_vhost(&vhost).await.map_err(step_error)
+    }
+}
+
+impl Compensate<Edge> for WriteVhost {
+    async fn compensate(&self, edge: &Edge, attempt: &Attempt, _: Outcome<()>) -> Result<(), StepError> {
+        remove_route(edge, attempt, &self.hostname, owner(attempt)).await.map_err(step_error)
+    }
+}
+
+/// Makes nginx read what is on the disk, and sees that it serves this workflow's route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReloadNginx {
+    /// The name whose route must be live.
+    pub hostname: Hostname,
+}
+
+impl Step<Edge> for ReloadNginx {
+    const NAME: &'static str = "reload-nginx";
+    const BACKWARD: Backward<Self, Edge> =
+        Backward::nothing_because("the compensation of write-vhost reloads");
+    const CONDUCT: Conduct = START;
+    type Output = ();
+
+    async fn run(&self, edge: &Edge, attempt: &Attempt) -> Result<(), StepError> {
+        edge.nginx.reload_until_live(&self.hostname, owner(attempt)).await.map_err(step_error)
+    }
+}
+
+/// Removes the vhost that a start wrote, and sees the route gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveVhost {
+    /// The name that it answers to.
+    pub hostname: Hostname,
+    /// The start that wrote it.
+    pub owner: Owner,
+}
+
+impl Step<Edge> for RemoveVhost {
+    const NAME: &'static str = "remove-vhost";
+    const BACKWARD: Backward<Self, Edge> = Backward::nothing_because("it follows the pivot");
+    const CONDUCT: Conduct = STOP;
+    type Output = ();
+
+    async fn run(&self, edge: &Edge, attempt: &Attempt) -> Result<(), StepError> {
+        remove_route(edge, attempt, &self.hostname, self.owner).await.map_err(step_error)
+    }
+}
+
+/// Whatever removing the file says, the running nginx has the last word: it may serve a file that is long gone.
+async fn remove_route(
+    edge: &Edge,
+    attempt: &Attempt,
+    hostname: &Hostname,
+    owner: Owner,
+) -> Result<(), NginxError> {
+    if let Removal::NotOurs { holder } = edge.nginx.remove_vhost(hostname.organization(), owner).await? {
+        tracing::warn!(
+            workflow.id = %attempt.workflow(), %hostname, holder,
+            "the vhost is someone else's and was left alone"
+        );
+    }
+    edge.nginx.reload_until_gone(hostname, owner).await
+}
