@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use backstitch::{Attempt, Direction, WorkflowId};
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 
 /// The ledger, and the marks and gates by which steps and tests talk to each other.
@@ -45,6 +46,7 @@ const SCHEMA: &str = "
     create index if not exists effect_of on effect (workflow, position);
     create table if not exists mark (name text primary key);
     create table if not exists gate (name text primary key);
+    create table if not exists beat (name text primary key, at timestamptz not null, count int not null);
 ";
 
 /// What an effect writes: in the ledger's own database, or inside a step's transaction.
@@ -144,6 +146,38 @@ impl Ledger {
             .fetch_one(&self.pool)
             .await
             .expect("the ledger answers")
+    }
+
+    /// Leaves a sign of life.
+    ///
+    /// # Errors
+    /// When the ledger's database does not answer.
+    pub async fn beat(&self, name: &str) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "insert into beat values ($1, clock_timestamp(), 1)
+            on conflict (name) do update set at = excluded.at, count = beat.count + 1",
+        )
+        .bind(name)
+        .execute(&self.pool)
+        .await
+        .map(|_| ())
+    }
+
+    /// When the last sign of life was left, and how many there were.
+    pub async fn last_beat(&self, name: &str) -> Option<(DateTime<Utc>, i32)> {
+        sqlx::query_as("select at, count from beat where name = $1")
+            .bind(name)
+            .fetch_optional(&self.pool)
+            .await
+            .expect("the ledger answers")
+    }
+
+    /// The clock of the ledger's server.
+    ///
+    /// # Errors
+    /// When the ledger's database does not answer.
+    pub async fn now(&self) -> Result<DateTime<Utc>, sqlx::Error> {
+        sqlx::query_scalar("select clock_timestamp()").fetch_one(&self.pool).await
     }
 
     /// Opens a gate for every step that waits before it.

@@ -3,10 +3,15 @@
 //! - [`ledger`]: where every run and compensation of a test's steps is written down, in a database of its own.
 //! - [`script`]: workflows whose steps do as they are told, faults included.
 //! - [`world`]: a database, a ledger, workers in this process and in others.
+//! - [`wire`]: a wire to Postgres that can fall silent.
+//! - [`cut`]: a line to Postgres that can be cut in the middle of a word.
 //! - [`oracle`]: what must hold after every case.
 
+pub mod cut;
 pub mod ledger;
 pub mod oracle;
+mod perform;
 pub mod script;
 pub mod wait;
+pub mod wire;
 pub mod world;

@@ -19,7 +19,8 @@ pub async fn faults(pool: &PgPool, ledgers: &[&Ledger], workflow: WorkflowId) ->
     for ledger in ledgers {
         for entry in ledger.entries(workflow).await {
             let intended = journal.iter().any(|row| {
-                row.intent == Some((entry.position, entry.direction.clone(), entry.attempt)) && row.epoch == entry.epoch
+                row.intent == Some((entry.position, entry.direction.clone(), entry.attempt))
+                    && row.epoch == entry.epoch
             });
             if !intended {
                 faults.push(format!("I2: an effect without its durable intent: {entry:?}"));
@@ -37,7 +38,8 @@ pub async fn faults(pool: &PgPool, ledgers: &[&Ledger], workflow: WorkflowId) ->
             faults.push(format!("I9: the effect of position {position} stands {times} times"));
         }
     }
-    let ended = journal.iter().find_map(|row| row.turn.clone().filter(|turn| turn != "unwinding" && turn != "retry"));
+    let ended =
+        journal.iter().find_map(|row| row.turn.clone().filter(|turn| turn != "unwinding" && turn != "retry"));
     match status.as_str() {
         "compensated" if !standing.is_empty() => {
             faults.push(format!("I5: compensated, and these positions stand: {standing:?}"));
@@ -46,7 +48,9 @@ pub async fn faults(pool: &PgPool, ledgers: &[&Ledger], workflow: WorkflowId) ->
             for position in succeeded(&journal) {
                 let wrote = standing.get(&position).copied().unwrap_or(0);
                 if wrote != 1 && wrote_ever(ledgers, workflow, position).await {
-                    faults.push(format!("completed, and the effect of position {position} stands {wrote} times"));
+                    faults.push(format!(
+                        "completed, and the effect of position {position} stands {wrote} times"
+                    ));
                 }
             }
         }
@@ -56,11 +60,12 @@ pub async fn faults(pool: &PgPool, ledgers: &[&Ledger], workflow: WorkflowId) ->
         if ended.as_deref() != Some(status.as_str()) {
             faults.push(format!("I3: it is {status}, its journal says {ended:?}"));
         }
-        let live: bool = sqlx::query_scalar("select exists (select from backstitch.ready where workflow_id = $1)")
-            .bind(workflow.0)
-            .fetch_one(pool)
-            .await
-            .expect("it answers");
+        let live: bool =
+            sqlx::query_scalar("select exists (select from backstitch.ready where workflow_id = $1)")
+                .bind(workflow.0)
+                .fetch_one(pool)
+                .await
+                .expect("it answers");
         if live {
             faults.push("I16: ended, and still in ready".to_owned());
         }
@@ -120,7 +125,8 @@ fn journal_faults(journal: &[JournalRow]) -> Vec<String> {
             fault(format!("I8: seq {} is of epoch {}, after {epoch}", row.seq, row.epoch));
         }
         epoch = row.epoch;
-        let transactional = row.intent.is_some() && row.intent == row.outcome.as_ref().map(|(key, _)| key.clone());
+        let transactional =
+            row.intent.is_some() && row.intent == row.outcome.as_ref().map(|(key, _)| key.clone());
         if transactional {
             open.extend(row.intent.clone());
         }
@@ -128,7 +134,10 @@ fn journal_faults(journal: &[JournalRow]) -> Vec<String> {
             let count = open.len();
             open.retain(|intent| intent != key);
             if open.len() == count {
-                fault(format!("I3: seq {} is an outcome without its intent, or a second one: {key:?}", row.seq));
+                fault(format!(
+                    "I3: seq {} is an outcome without its intent, or a second one: {key:?}",
+                    row.seq
+                ));
             }
             if verdict == "succeeded" {
                 *done.entry((key.0, key.1.clone())).or_default() += 1;

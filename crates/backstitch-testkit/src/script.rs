@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use backstitch::{
     Attempt, Backward, Compensate, CompensateTransactionally, Conduct, Flow, LateEffects, Outcome, Patience,
-    Recovery, RetryPolicy, Step, StepError, StepFailed, Steps, TransactionalBackward, TransactionalStep, Workflow,
-    WorkflowError,
+    Recovery, RetryPolicy, Step, StepError, StepFailed, Steps, TransactionalBackward, TransactionalStep,
+    Workflow, WorkflowError,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
-use crate::ledger::{self, Ledger};
+use crate::ledger::Ledger;
+use crate::perform::{Told, burn, perform};
 
 /// The services of scripted steps.
 #[derive(Debug, Clone)]
@@ -38,12 +39,24 @@ pub enum Do {
     AwaitCancel,
     /// Kills its own process, with SIGKILL.
     Kill,
+    /// Kills its own process if this file is there, and removes it first: once, though the journal counts no attempt.
+    Burn(PathBuf),
+    /// Leaves a mark: this, and what a compensation was told of its step's outcome.
+    MarkOutcome(String),
+    /// Ends the attempt, to be tried again, unless this gate is open: a target that is broken until then.
+    Need(String),
     /// Panics.
     Panic,
     /// Never ends.
     Hang,
     /// Blocks its thread forever.
     Block,
+    /// Blocks its thread until this file is there: nothing else of the attempt runs in between.
+    BlockUntil(PathBuf),
+    /// Leaves a beat every few milliseconds, and never ends.
+    Beat(String),
+    /// Leaves as a mark whether its process' clock is ahead of the ledger's, behind, or right within a minute.
+    MarkClock,
     /// Ends the attempt: try again.
     Retry(String),
     /// Ends the attempt for good, effect unknown.
@@ -64,6 +77,8 @@ pub enum Manner {
     Nothing,
     /// No way back from here.
     Pivot,
+    /// Compensates once every later step is settled, and may take a minute.
+    Long,
     /// In a transaction of the journal's database; compensates there.
     Transactional,
     /// In a transaction of the journal's database; no way back from here.
@@ -105,6 +120,12 @@ impl Act {
     pub fn compensate(mut self, attempt: impl Into<Vec<Do>>) -> Self {
         self.compensate.push(attempt.into());
         self
+    }
+
+    /// This step, whose every attempt to compensate needs this gate open before it makes its effect.
+    #[must_use]
+    pub fn compensates_once_open(self, gate: &str) -> Self {
+        (0..MANY).fold(self, |act, _| act.compensate([Do::Need(gate.to_owned()), Do::Effect]))
     }
 
     /// This step, taken back in this manner.
@@ -152,6 +173,9 @@ impl<const RESUME: bool> Script<RESUME> {
     }
 }
 
+/// More attempts than a test makes.
+const MANY: u32 = 100;
+
 /// Fast, so that tests are: 3 attempts within some 30 ms, an alert after 3, a slow retry every 300 ms.
 pub const CONDUCT: Conduct = Conduct {
     timeout: Duration::from_millis(800),
@@ -168,6 +192,9 @@ pub const CONDUCT: Conduct = Conduct {
     late_effects: LateEffects::Refused,
 };
 
+/// As fast, but an attempt may outlast every lease.
+const LONG_CONDUCT: Conduct = Conduct { timeout: Duration::from_secs(60), ..CONDUCT };
+
 /// A step outside the journal's database. `MANNER`: the number of its [`Manner`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scripted<const MANNER: u8> {
@@ -178,35 +205,45 @@ const DEPENDENT: u8 = 0;
 const INDEPENDENT: u8 = 1;
 const NOTHING: u8 = 2;
 const PIVOT: u8 = 3;
+const LONG: u8 = 4;
 
 macro_rules! scripted {
     ($manner:ident, $name:literal, $backward:expr) => {
+        scripted!($manner, $name, $backward, CONDUCT);
+    };
+    ($manner:ident, $name:literal, $backward:expr, $conduct:expr) => {
         impl Step<Ground> for Scripted<$manner> {
             const NAME: &'static str = $name;
             const BACKWARD: Backward<Self, Ground> = $backward;
-            const CONDUCT: Conduct = CONDUCT;
+            const CONDUCT: Conduct = $conduct;
             type Output = u32;
 
             async fn run(&self, ground: &Ground, attempt: &Attempt) -> Result<u32, StepError> {
-                perform(&self.act.run, ground, attempt, None).await?;
+                perform(&self.act.run, ground, attempt, Told::Nothing, None).await?;
                 Ok(attempt.number())
             }
         }
     };
-    ($manner:ident, $name:literal, $backward:expr, compensates) => {
-        scripted!($manner, $name, $backward);
+    ($manner:ident, $name:literal, $backward:expr, $conduct:expr, compensates) => {
+        scripted!($manner, $name, $backward, $conduct);
         impl Compensate<Ground> for Scripted<$manner> {
-            async fn compensate(&self, ground: &Ground, attempt: &Attempt, _: Outcome<u32>) -> Result<(), StepError> {
-                perform(&self.act.compensate, ground, attempt, None).await
+            async fn compensate(
+                &self,
+                ground: &Ground,
+                attempt: &Attempt,
+                outcome: Outcome<u32>,
+            ) -> Result<(), StepError> {
+                perform(&self.act.compensate, ground, attempt, outcome.into(), None).await
             }
         }
     };
 }
 
-scripted!(DEPENDENT, "dependent", Backward::after_all_later(), compensates);
-scripted!(INDEPENDENT, "independent", Backward::independent(), compensates);
+scripted!(DEPENDENT, "dependent", Backward::after_all_later(), CONDUCT, compensates);
+scripted!(INDEPENDENT, "independent", Backward::independent(), CONDUCT, compensates);
 scripted!(NOTHING, "nothing", Backward::nothing_because("the test wants it so"));
 scripted!(PIVOT, "pivot", Backward::pivot());
+scripted!(LONG, "long", Backward::after_all_later(), LONG_CONDUCT, compensates);
 
 /// A step in the journal's database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,7 +265,7 @@ macro_rules! transacted {
                 ground: &Ground,
                 attempt: &Attempt,
             ) -> Result<u32, StepError> {
-                perform(&self.act.run, ground, attempt, Some(transaction)).await?;
+                perform(&self.act.run, ground, attempt, Told::Nothing, Some(transaction)).await?;
                 Ok(attempt.number())
             }
         }
@@ -244,78 +281,9 @@ impl CompensateTransactionally<Ground> for Transacted<false> {
         transaction: &mut PgConnection,
         ground: &Ground,
         attempt: &Attempt,
-        _: u32,
+        output: u32,
     ) -> Result<(), StepError> {
-        perform(&self.act.compensate, ground, attempt, Some(transaction)).await
-    }
-}
-
-async fn perform(
-    attempts: &[Vec<Do>],
-    ground: &Ground,
-    attempt: &Attempt,
-    mut transaction: Option<&mut PgConnection>,
-) -> Result<(), StepError> {
-    let unreachable = |error: sqlx::Error| StepError::retry("ledger_unreachable", error);
-    let default = vec![Do::Effect];
-    let index = usize::try_from(attempt.number() - 1).expect("few");
-    for what in attempts.get(index).unwrap_or(&default) {
-        match what {
-            Do::Effect => {
-                let taken = match &mut transaction {
-                    Some(transaction) => ledger::write_in(transaction, attempt).await,
-                    None => ground.ledger.write(attempt).await,
-                };
-                if !taken.map_err(unreachable)? {
-                    return Err(StepError::rejected("tombstone", "this step was compensated already"));
-                }
-            }
-            Do::EffectAfterCompensation => {
-                let (ledger, attempt) = (ground.ledger.clone(), attempt.clone());
-                tokio::spawn(async move {
-                    let is_compensated = |entries: Vec<ledger::Entry>| {
-                        entries.iter().any(|entry| entry.direction == "compensate")
-                    };
-                    while !is_compensated(ledger.entries(attempt.workflow()).await) {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                    ledger.write(&attempt).await.expect("the ledger answers");
-                });
-            }
-            Do::Mark(mark) => ground.ledger.mark(mark).await.map_err(unreachable)?,
-            Do::Wait(gate) => {
-                while !ground.ledger.is_open(gate).await.map_err(unreachable)? {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            }
-            Do::AwaitCancel => attempt.cancelled().await,
-            Do::Kill => kill(),
-            Do::Panic => panic!("the script says so"),
-            Do::Hang => std::future::pending().await,
-            Do::Block => loop {
-                std::thread::park();
-            },
-            Do::Retry(code) => return Err(StepError::retry(code.clone(), "the script says so")),
-            Do::Fail(code) => return Err(StepError::fail(code.clone(), "the script says so")),
-            Do::Reject(code) => return Err(StepError::rejected(code.clone(), "the script says so")),
-        }
-    }
-    Ok(())
-}
-
-/// Ends this process as nothing in it can notice.
-fn kill() -> ! {
-    let own = rustix::process::getpid();
-    rustix::process::kill_process(own, rustix::process::Signal::KILL).expect("a process may kill itself");
-    loop {
-        std::thread::park();
-    }
-}
-
-fn burn(fuse: Option<&PathBuf>) {
-    // Removed first: of a thousand processes that find it, one dies.
-    if fuse.is_some_and(|fuse| std::fs::remove_file(fuse).is_ok()) {
-        kill();
+        perform(&self.act.compensate, ground, attempt, Told::Output(output), Some(transaction)).await
     }
 }
 
@@ -332,6 +300,7 @@ macro_rules! workflow {
                     .step::<Scripted<INDEPENDENT>>()
                     .step::<Scripted<NOTHING>>()
                     .step::<Scripted<PIVOT>>()
+                    .step::<Scripted<LONG>>()
                     .transactional::<Transacted<false>>()
                     .transactional::<Transacted<true>>();
             }
@@ -366,6 +335,7 @@ async fn ask(flow: &Flow<Ground>, act: Act) -> Result<u32, StepFailed> {
         Manner::Independent => flow.step(Scripted::<INDEPENDENT> { act }).await,
         Manner::Nothing => flow.step(Scripted::<NOTHING> { act }).await,
         Manner::Pivot => flow.step(Scripted::<PIVOT> { act }).await,
+        Manner::Long => flow.step(Scripted::<LONG> { act }).await,
         Manner::Transactional => flow.transactional(Transacted::<false> { act }).await,
         Manner::TransactionalPivot => flow.transactional(Transacted::<true> { act }).await,
     }

@@ -27,7 +27,11 @@ pub async fn until<T>(what: &str, mut question: impl AsyncFnMut() -> Option<T>) 
 ///
 /// # Panics
 /// When it has not within [`PATIENCE`]; says what the last answer was.
-pub async fn until_equal<T: PartialEq + Debug>(what: &str, expected: T, mut question: impl AsyncFnMut() -> T) {
+pub async fn until_equal<T: PartialEq + Debug>(
+    what: &str,
+    expected: T,
+    mut question: impl AsyncFnMut() -> T,
+) {
     let began = Instant::now();
     loop {
         let answer = question().await;

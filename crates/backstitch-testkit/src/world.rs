@@ -1,7 +1,8 @@
 //! Where a case takes place: a database for the journal, one for the ledger, workers here and in other processes.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use backstitch::{Client, Database, Ending, Handle, Running, Status, Timing, Worker, Workflow, WorkflowId};
@@ -15,6 +16,7 @@ use crate::ledger::Ledger;
 use crate::oracle;
 use crate::script::{Compensating, Ground, Resuming};
 use crate::wait::until;
+use crate::wire::Wire;
 
 /// Times of a tenth of a design's: a lease of a second. Every relation between them is kept.
 pub const TIMING: Timing = Timing {
@@ -79,15 +81,38 @@ impl World {
         self.worker().await.start().await.expect("the worker starts")
     }
 
+    /// A worker in this process that reaches the journal through this wire.
+    pub async fn start_worker_behind(&self, wire: &Wire) -> Running {
+        let worker = worker(wire.connect().await, self.ledger.clone());
+        worker.start().await.expect("the worker starts")
+    }
+
+    /// A worker in this process that shares the lock files: it sees at once when a process with one is gone.
+    pub async fn start_worker_with_lock(&self) -> Running {
+        let worker = self.worker().await.state_directory(self.state_directory());
+        worker.start().await.expect("the worker starts")
+    }
+
     /// A worker in a process of its own, without a lock file: its death shows only by its lease.
     pub async fn spawn_worker(&self, binary: &str) -> WorkerProcess {
-        WorkerProcess::spawn(binary, &self.database.url, &self.ledger_database.url, None).await
+        self.process(binary).spawn().await
     }
 
     /// A worker in a process of its own with a lock file: whoever shares its directory sees its death at once.
     pub async fn spawn_worker_with_lock(&self, binary: &str) -> WorkerProcess {
-        let state = self.state_directory();
-        WorkerProcess::spawn(binary, &self.database.url, &self.ledger_database.url, Some(&state)).await
+        self.process(binary).with_lock(&self.state_directory()).spawn().await
+    }
+
+    /// A worker in a process of its own, not yet spawned.
+    #[must_use]
+    pub fn process(&self, binary: &str) -> Spawn {
+        let mut command = Command::new(binary);
+        command
+            .env("DATABASE_URL", &self.database.url)
+            .env("LEDGER_URL", &self.ledger_database.url)
+            .kill_on_drop(true)
+            .stdout(Stdio::piped());
+        Spawn { command }
     }
 
     /// Where lock files are.
@@ -110,7 +135,8 @@ impl World {
 
     /// Waits until the workflow has ended, and holds the oracle's word over it.
     pub async fn ending<T: serde::de::DeserializeOwned>(&self, handle: &Handle<T>) -> Ending<T> {
-        let ending = until("the workflow ends", async || self.client.poll(handle).await.expect("it answers")).await;
+        let ending =
+            until("the workflow ends", async || self.client.poll(handle).await.expect("it answers")).await;
         self.assert_sound(handle.workflow).await;
         ending
     }
@@ -174,6 +200,52 @@ pub fn worker(database: Database, ledger: Ledger) -> Worker<Ground> {
     Worker::new(database, Ground { ledger }).serve::<Compensating>().serve::<Resuming>().timing(TIMING)
 }
 
+/// A worker process about to be spawned.
+#[derive(Debug)]
+pub struct Spawn {
+    command: Command,
+}
+
+impl Spawn {
+    /// With its lock file in this directory.
+    #[must_use]
+    pub fn with_lock(mut self, state_directory: &Path) -> Self {
+        self.command.env("STATE_DIRECTORY", state_directory);
+        self
+    }
+
+    /// It drives one workflow at a time, so that its death is the death of one.
+    #[must_use]
+    pub fn one_at_a_time(mut self) -> Self {
+        self.command.env("CONCURRENCY", "1");
+        self
+    }
+
+    /// It logs what passes this filter to the end of this file.
+    #[must_use]
+    pub fn log_to(mut self, file: &Path, filter: &str) -> Self {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(file);
+        self.command.env("RUST_LOG", filter).stderr(file.expect("a log file"));
+        self
+    }
+
+    /// With this variable in its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Spawns it, and waits until it works.
+    pub async fn spawn(mut self) -> WorkerProcess {
+        let mut child = self.command.spawn().expect("the worker's binary runs");
+        let stdout = child.stdout.take().expect("piped");
+        let line = BufReader::new(stdout).lines().next_line().await.expect("it speaks");
+        assert_eq!(line.as_deref(), Some("working"), "the worker process starts");
+        WorkerProcess { child }
+    }
+}
+
 /// A worker in a process of its own. Killed when it is dropped.
 #[derive(Debug)]
 pub struct WorkerProcess {
@@ -181,23 +253,18 @@ pub struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    async fn spawn(binary: &str, database: &str, ledger: &str, state_directory: Option<&Path>) -> Self {
-        let mut command = Command::new(binary);
-        command.env("DATABASE_URL", database).env("LEDGER_URL", ledger).kill_on_drop(true).stdout(Stdio::piped());
-        if let Some(directory) = state_directory {
-            command.env("STATE_DIRECTORY", directory);
-        }
-        let mut child = command.spawn().expect("the worker's binary runs");
-        let stdout = child.stdout.take().expect("piped");
-        let line = BufReader::new(stdout).lines().next_line().await.expect("it speaks");
-        assert_eq!(line.as_deref(), Some("working"), "the worker process starts");
-        Self { child }
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it has been waited for.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id().expect("it has not been waited for")).expect("a pid")
     }
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id().expect("it has not been waited for")).expect("a pid");
-        kill_process(Pid::from_raw(pid).expect("not 0"), signal).expect("it can be signalled");
+        kill_process(Pid::from_raw(self.pid()).expect("not 0"), signal).expect("it can be signalled");
     }
 
     /// SIGKILL, and waits until it is gone.
@@ -206,9 +273,23 @@ impl WorkerProcess {
         self.child.wait().await.expect("it can be waited for");
     }
 
+    /// Waits until it is gone, and was killed: not by an abort of its own.
+    ///
+    /// # Panics
+    /// When it ended otherwise.
+    pub async fn killed(mut self) {
+        let status = self.ended().await;
+        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "the worker process ends with {status}");
+    }
+
     /// Waits until it is gone, and says whether by itself and in order.
     pub async fn gone(&mut self) -> bool {
-        until("the worker process is gone", async || self.child.try_wait().expect("it can be asked")).await.success()
+        self.ended().await.success()
+    }
+
+    /// Waits until it is gone, and says how.
+    pub async fn ended(&mut self) -> ExitStatus {
+        until("the worker process is gone", async || self.child.try_wait().expect("it can be asked")).await
     }
 }
 

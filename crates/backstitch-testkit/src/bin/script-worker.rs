@@ -18,6 +18,9 @@ async fn main() {
     if let Ok(directory) = env::var("STATE_DIRECTORY") {
         worker = worker.state_directory(directory);
     }
+    if let Ok(workflows) = env::var("CONCURRENCY") {
+        worker = worker.concurrency(workflows.parse().expect("CONCURRENCY is a number"));
+    }
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be listened for");
     let running = worker.start().await.expect("the worker starts");
     println!("working");

@@ -1,0 +1,140 @@
+//! How a scripted attempt does as it is told.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use backstitch::{Attempt, Outcome, StepError};
+use sqlx::PgConnection;
+
+use crate::ledger;
+use crate::script::{Do, Ground};
+
+/// What an attempt was told of its step's outcome.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Told {
+    /// It runs forward.
+    Nothing,
+    /// It is not known.
+    Unknown,
+    /// It succeeded with this.
+    Output(u32),
+}
+
+impl From<Outcome<u32>> for Told {
+    fn from(outcome: Outcome<u32>) -> Self {
+        match outcome {
+            Outcome::Succeeded(output) => Self::Output(output),
+            Outcome::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing"),
+            Self::Unknown => f.write_str("unknown"),
+            Self::Output(output) => output.fmt(f),
+        }
+    }
+}
+
+/// Does what the script says of this attempt; in its transaction, if it has one.
+pub(crate) async fn perform(
+    attempts: &[Vec<Do>],
+    ground: &Ground,
+    attempt: &Attempt,
+    told: Told,
+    mut transaction: Option<&mut PgConnection>,
+) -> Result<(), StepError> {
+    let unreachable = |error: sqlx::Error| StepError::retry("ledger_unreachable", error);
+    let default = vec![Do::Effect];
+    let index = usize::try_from(attempt.number() - 1).expect("few");
+    for what in attempts.get(index).unwrap_or(&default) {
+        match what {
+            Do::Effect => {
+                let taken = match &mut transaction {
+                    Some(transaction) => ledger::write_in(transaction, attempt).await,
+                    None => ground.ledger.write(attempt).await,
+                };
+                if !taken.map_err(unreachable)? {
+                    return Err(StepError::rejected("tombstone", "this step was compensated already"));
+                }
+            }
+            Do::EffectAfterCompensation => {
+                let (ledger, attempt) = (ground.ledger.clone(), attempt.clone());
+                tokio::spawn(async move {
+                    let is_compensated = |entries: Vec<ledger::Entry>| {
+                        entries.iter().any(|entry| entry.direction == "compensate")
+                    };
+                    while !is_compensated(ledger.entries(attempt.workflow()).await) {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    ledger.write(&attempt).await.expect("the ledger answers");
+                });
+            }
+            Do::Mark(mark) => ground.ledger.mark(mark).await.map_err(unreachable)?,
+            Do::Wait(gate) => {
+                while !ground.ledger.is_open(gate).await.map_err(unreachable)? {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+            Do::AwaitCancel => attempt.cancelled().await,
+            Do::Kill => kill(),
+            Do::Burn(fuse) => burn(Some(fuse)),
+            Do::MarkOutcome(mark) => {
+                ground.ledger.mark(&format!("{mark} {told}")).await.map_err(unreachable)?;
+            }
+            Do::Need(gate) => {
+                if !ground.ledger.is_open(gate).await.map_err(unreachable)? {
+                    return Err(StepError::retry("target_broken", "the script says so"));
+                }
+            }
+            Do::Panic => panic!("the script says so"),
+            Do::Hang => std::future::pending().await,
+            Do::Block => loop {
+                std::thread::park();
+            },
+            Do::BlockUntil(file) => {
+                while !file.exists() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            Do::Beat(name) => loop {
+                ground.ledger.beat(name).await.map_err(unreachable)?;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            },
+            Do::MarkClock => {
+                let ahead = chrono::Utc::now() - ground.ledger.now().await.map_err(unreachable)?;
+                let mark = match ahead.num_minutes() {
+                    0 => "the clock is right",
+                    1.. => "the clock is ahead",
+                    _ => "the clock is behind",
+                };
+                ground.ledger.mark(mark).await.map_err(unreachable)?;
+            }
+            Do::Retry(code) => return Err(StepError::retry(code.clone(), "the script says so")),
+            Do::Fail(code) => return Err(StepError::fail(code.clone(), "the script says so")),
+            Do::Reject(code) => return Err(StepError::rejected(code.clone(), "the script says so")),
+        }
+    }
+    Ok(())
+}
+
+/// Ends this process as nothing in it can notice.
+fn kill() -> ! {
+    let own = rustix::process::getpid();
+    rustix::process::kill_process(own, rustix::process::Signal::KILL).expect("a process may kill itself");
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Ends this process if the fuse is there, and removes it first.
+pub(crate) fn burn(fuse: Option<&PathBuf>) {
+    // Removed first: of a thousand processes that find it, one dies.
+    if fuse.is_some_and(|fuse| std::fs::remove_file(fuse).is_ok()) {
+        kill();
+    }
+}
