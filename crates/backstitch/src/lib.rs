@@ -63,3 +63,8 @@ pub use crate::timing::Timing;
 pub use crate::view::{AlertView, AttemptView, Filter, Status, StepView, WorkflowView};
 pub use crate::worker::{Running, Worker};
 pub use crate::workflow::{OnMismatch, Steps, Workflow};
+
+/// What the README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
