@@ -1,2 +1,62 @@
-//! The daemon and the operator's hand.
-fn main() {}
+//! The daemon and the operator's hand: one binary, `backstitch`. Here the command is chosen and the end is told.
+
+mod alerts;
+mod arguments;
+mod cancel;
+mod config;
+mod connect;
+mod crew;
+mod edge;
+mod enqueue;
+mod exit;
+mod gateway;
+mod gateway_http;
+mod list;
+mod log;
+mod migrate;
+mod output;
+mod pg;
+mod progress;
+mod recover;
+mod serve;
+mod settings;
+mod show;
+mod signals;
+mod time;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+use crate::exit::{Exit, Failed};
+use crate::settings::Settings;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log::begin(&arguments);
+    match run(arguments).await {
+        Ok(exit) => exit.into(),
+        Err(failed) => {
+            output::complain(&failed.to_string());
+            failed.exit.into()
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<Exit, Failed> {
+    let settings = Settings::read(arguments.everywhere)?;
+    match arguments.command {
+        Command::Serve(arguments) => serve::run(&settings, arguments).await,
+        Command::Recover(arguments) => recover::run(&settings, arguments).await,
+        Command::Migrate => migrate::run(&settings).await,
+        Command::Enqueue(arguments) => enqueue::run(&settings, arguments).await,
+        Command::List(arguments) => list::run(&settings, arguments).await,
+        Command::Show(arguments) => show::run(&settings, arguments).await,
+        Command::Cancel(arguments) => cancel::cancel(&settings, arguments).await,
+        Command::Retry(arguments) => cancel::retry(&settings, arguments).await,
+        Command::Gateway(command) => gateway::run(&settings, command).await,
+        Command::Pg(command) => pg::run(&settings, command).await,
+    }
+}

@@ -1,0 +1,187 @@
+//! What can be said on the command line? Every help text is here.
+
+mod edge;
+mod operate;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use self::edge::EdgeArguments;
+pub use self::operate::{
+    Enqueue, GatewayCommand, GatewayVerb, List, OnOrganization, OnWorkflow, PgCommand, PgVerb, Recover,
+    Serve, Show, WorkerArguments,
+};
+
+/// The end of every help text.
+macro_rules! exit_codes {
+    () => {
+        "\
+Exit codes:
+  0  done; a workflow that was waited for completed
+  1  an error: the database, the configuration, a server
+  2  the command line or an input can't be taken
+  3  the workflow was compensated: it failed, and everything was taken back
+  4  needs attention: something still stands outside, or a person must look
+  5  refused: there is no such thing, or its state does not allow it
+  6  the time to wait is over, and it is still under way"
+    };
+}
+pub(crate) use exit_codes;
+
+/// Durable workflows on Postgres whose steps can be taken back.
+///
+/// Each workflow is a row with a journal of its steps. `backstitch serve` runs them; when a step fails, a deadline
+/// passes, somebody cancels or a worker dies, the journal alone is enough to take back what was done.
+///
+/// What a command needs to know is said by flag, else by environment variable, else in backstitch.toml: ./backstitch.toml,
+/// $XDG_CONFIG_HOME/backstitch/backstitch.toml or /etc/backstitch/backstitch.toml, whichever is found first. Without a
+/// database, a Postgres of this user's own is started (`backstitch pg`).
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    propagate_version = true,
+    max_term_width = 110,
+    after_help = concat!(
+        "Examples:\n",
+        "  backstitch migrate                                    bring the database up to date\n",
+        "  backstitch serve                                      run workflows, recover, answer on 127.0.0.1:7410\n",
+        "  backstitch enqueue gateway.start '{\"organization\": \"…\"}' --key …/1 --wait\n",
+        "  backstitch list --status needs_attention              what a person should look at\n",
+        "  backstitch show 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10  each step, forward and back\n\n",
+        exit_codes!()
+    )
+)]
+pub struct Arguments {
+    /// What every command understands.
+    #[command(flatten)]
+    pub everywhere: Everywhere,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub struct Everywhere {
+    /// Read this configuration instead of looking for one
+    #[arg(long, global = true, value_name = "FILE", env = "BACKSTITCH_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The database, as postgres://user@host:5432/database. A password is better given as PGPASSWORD
+    #[arg(long, global = true, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Where the Postgres of this user's own lies, if it is used
+    #[arg(long, global = true, value_name = "DIRECTORY", env = "BACKSTITCH_POSTGRES_DIRECTORY")]
+    pub postgres_directory: Option<PathBuf>,
+    /// How the log is written. How much of it: BACKSTITCH_LOG=warn, info, debug, or per target
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "BACKSTITCH_LOG_FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one object a line.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run workflows, recover what dead workers left, and answer on loopback
+    ///
+    /// Serves the kinds gateway.start and gateway.stop, and HTTP on a loopback address: GET /health/live, /health/ready,
+    /// and POST /gateway/start and /gateway/stop, which take {"organization_id": "<uuid>"}, wait for the workflow to end,
+    /// and answer {"gateway_hostname": "…"}; or 400 (the body can't be read), 409 (a start and a stop are in each other's
+    /// way), 503 (no gateway available: ask again), 504 (still under way after --answer-within), 500 with the original
+    /// error and what became of each step.
+    ///
+    /// SIGTERM or SIGINT: takes up nothing more, lets running attempts end for up to 20 s, hands the rest back. A second
+    /// one: ends at once; nothing is lost, the next worker recovers it.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch serve --domain collab.example.com --edge-address 192.0.2.10\n",
+        "  BACKSTITCH_POWERDNS_API_KEY_FILE=/run/secrets/powerdns backstitch serve --alert-webhook http://127.0.0.1:9000/alerts\n",
+        "  curl -d '{\"organization_id\": \"0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\"}' http://127.0.0.1:7410/gateway/start\n\n",
+        exit_codes!()
+    ))]
+    Serve(Box<Serve>),
+    /// Recover once: settle everything that is due, report, and end
+    ///
+    /// Starts a worker of every kind, waits until nothing is due, running or on its way back, and says what became of
+    /// each workflow it found and what is left. What waits for a person or for a time to come is left, and said.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch recover             wait for up to two minutes\n",
+        "  backstitch recover --wait 600 --json\n\n",
+        "0: all is settled; 4: something needs attention; 6: not settled in time.\n\n",
+        exit_codes!()
+    ))]
+    Recover(Box<Recover>),
+    /// Bring the schemas of the engine and of the gateway pool up to date
+    ///
+    /// Safe while workers of the previous version run, and when run by several at once. What is up to date is left alone.
+    #[command(after_help = concat!(
+        "Example:\n",
+        "  backstitch migrate --database-url postgres://platform@localhost/platform\n\n",
+        exit_codes!()
+    ))]
+    Migrate,
+    /// Ask for a workflow, and wait for it if told to
+    ///
+    /// Prints its id. The same kind, key and input give the same workflow, however often it is asked for. A kind that
+    /// nobody serves yet is taken all the same, with a warning: it waits for a worker that does.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch enqueue gateway.start '{\"organization\": \"0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\"}' --wait\n",
+        "  backstitch enqueue report.build --input-file report.json --key monthly/2027-01 --deadline 2h\n",
+        "  generate | backstitch enqueue report.build -\n\n",
+        exit_codes!()
+    ))]
+    Enqueue(Enqueue),
+    /// List workflows, the newest first
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch list --status needs_attention\n",
+        "  backstitch list --kind gateway.start --limit 10 --json\n\n",
+        exit_codes!()
+    ))]
+    List(List),
+    /// Show a workflow: each step forward and back, with attempts, times, errors and keys
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch show 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n",
+        "  backstitch show 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --json | jq .attempts\n\n",
+        exit_codes!()
+    ))]
+    Show(Show),
+    /// Have a workflow taken back
+    ///
+    /// Its steps are compensated from the last to the first. Refused (5) once it is past its pivot, is compensating
+    /// already, or has ended. To cancel twice is to cancel once.
+    #[command(after_help = concat!(
+        "Example:\n",
+        "  backstitch cancel 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --why 'asked for by mistake'\n\n",
+        exit_codes!()
+    ))]
+    Cancel(OnWorkflow),
+    /// Try a waiting workflow again now
+    ///
+    /// One that waits between two attempts, or needs attention. Refused (5) while a worker is at it, and once it has
+    /// ended.
+    #[command(after_help = concat!(
+        "Example:\n",
+        "  backstitch retry 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --why 'nginx was mended'\n\n",
+        exit_codes!()
+    ))]
+    Retry(OnWorkflow),
+    /// The pool of gateways, and who has one
+    #[command(after_help = exit_codes!())]
+    Gateway(GatewayCommand),
+    /// The Postgres of this user's own, used where no database is named
+    #[command(after_help = exit_codes!())]
+    Pg(PgCommand),
+}

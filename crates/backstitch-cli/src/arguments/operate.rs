@@ -1,0 +1,275 @@
+//! What does each command want to know?
+
+use std::path::PathBuf;
+
+use backstitch::{Status, WorkflowId};
+use chrono::{DateTime, Utc};
+use clap::{Args, Subcommand, value_parser};
+
+use backstitch_gateway::identifiers::{GatewayId, OrganizationId};
+
+use super::edge::EdgeArguments;
+use super::exit_codes;
+use crate::time::parse_moment;
+
+/// `serve`
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where to answer HTTP; only loopback is taken [default: 127.0.0.1:7410]
+    #[arg(long, value_name = "ADDRESS", env = "BACKSTITCH_LISTEN")]
+    pub listen: Option<String>,
+    /// Where to post alerts, beside the log: plain http, retried until it answers 2xx
+    #[arg(long, value_name = "URL", env = "BACKSTITCH_ALERT_WEBHOOK", hide_env_values = true)]
+    pub alert_webhook: Option<String>,
+    /// After how many seconds a caller that waits for a workflow is told that it is still under way [default: 120]
+    #[arg(long, value_name = "SECONDS", env = "BACKSTITCH_ANSWER_WITHIN", value_parser = value_parser!(u64).range(1..=86_400))]
+    pub answer_within: Option<u64>,
+    /// Serve without gateway kinds and routes: only recovery and health
+    #[arg(long, env = "BACKSTITCH_WITHOUT_GATEWAY")]
+    pub without_gateway: bool,
+    /// How the worker works
+    #[command(flatten)]
+    pub worker: WorkerArguments,
+    /// What it works on
+    #[command(flatten)]
+    pub edge: EdgeArguments,
+}
+
+/// `recover`
+#[derive(Debug, Args)]
+pub struct Recover {
+    /// For how many seconds at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = value_parser!(u64).range(1..=86_400))]
+    pub wait: u64,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Recover without gateway kinds: only declare dead workers dead
+    #[arg(long, env = "BACKSTITCH_WITHOUT_GATEWAY")]
+    pub without_gateway: bool,
+    /// How the worker works
+    #[command(flatten)]
+    pub worker: WorkerArguments,
+    /// What it works on
+    #[command(flatten)]
+    pub edge: EdgeArguments,
+}
+
+/// How a worker works.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Worker")]
+pub struct WorkerArguments {
+    /// Where the process shows its host that it lives, so that its work is taken over at once when it dies
+    #[arg(long, value_name = "DIRECTORY", env = "BACKSTITCH_STATE_DIRECTORY")]
+    pub state_directory: Option<PathBuf>,
+    /// How many workflows to drive at once [default: 512]
+    #[arg(long, value_name = "WORKFLOWS", env = "BACKSTITCH_CONCURRENCY", value_parser = value_parser!(u32).range(1..=100_000))]
+    pub concurrency: Option<u32>,
+    /// Which queues to take from [default: default]
+    #[arg(long, value_name = "QUEUE,…", env = "BACKSTITCH_QUEUES", value_delimiter = ',')]
+    pub queues: Option<Vec<String>>,
+}
+
+/// `enqueue`
+#[derive(Debug, Args)]
+pub struct Enqueue {
+    /// Which kind of workflow
+    pub kind: String,
+    /// Its input, as JSON of up to 256 KiB; `-` reads the standard input
+    #[arg(default_value = "{}", conflicts_with = "input_file")]
+    pub input: String,
+    /// Read the input from this file
+    #[arg(long, value_name = "FILE")]
+    pub input_file: Option<PathBuf>,
+    /// The same key and input give the same workflow. 1 to 500 bytes
+    #[arg(long)]
+    pub key: Option<String>,
+    /// The queue to wait in
+    #[arg(long, default_value = "default")]
+    pub queue: String,
+    /// 0 is taken up first, 3 last
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u8).range(0..=3))]
+    pub priority: u8,
+    /// Take it back unless it has ended by then: a time, or 30s, 10m, 2h, 1d from now
+    #[arg(long, value_name = "WHEN", value_parser = parse_moment)]
+    pub deadline: Option<DateTime<Utc>>,
+    /// Not to be begun before
+    #[arg(long, value_name = "WHEN", value_parser = parse_moment)]
+    pub run_at: Option<DateTime<Utc>>,
+    /// Wait until it has ended or needs attention, and end with 0, 3 or 4
+    #[arg(long)]
+    pub wait: bool,
+    /// Print the workflow as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `list`
+#[derive(Debug, Args)]
+pub struct List {
+    /// Only of this kind
+    #[arg(long)]
+    pub kind: Option<String>,
+    /// Only with this status: pending, running, compensating, needs_attention, completed or compensated
+    #[arg(long, value_parser = parse_status)]
+    pub status: Option<Status>,
+    /// Only with this key
+    #[arg(long)]
+    pub key: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+    /// Print an array of JSON objects
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `show`
+#[derive(Debug, Args)]
+pub struct Show {
+    /// Which workflow
+    #[arg(value_name = "ID", value_parser = parse_workflow)]
+    pub workflow: WorkflowId,
+    /// Print an object with workflow, steps and attempts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cancel` and `retry`
+#[derive(Debug, Args)]
+pub struct OnWorkflow {
+    /// Which workflow
+    #[arg(value_name = "ID", value_parser = parse_workflow)]
+    pub workflow: WorkflowId,
+    /// Who says so; it is journaled
+    #[arg(long, env = "USER", default_value = "operator")]
+    pub by: String,
+    /// Why; it is journaled, and told to whoever waits
+    #[arg(long)]
+    pub why: String,
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `gateway`
+#[derive(Debug, Args)]
+pub struct GatewayCommand {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: GatewayVerb,
+}
+
+/// What to do with the pool.
+#[derive(Debug, Subcommand)]
+pub enum GatewayVerb {
+    /// Add a gateway, to be handed out from now on
+    #[command(after_help = concat!(
+        "Example:\n  backstitch gateway add berlin-1 10.0.0.7:8080\n\n", exit_codes!()
+    ))]
+    Add {
+        /// What people call it
+        name: String,
+        /// Where it listens, as address:port within the allowed networks
+        upstream: String,
+        /// In which networks gateways may live [default: private ones and loopback]
+        #[arg(long, value_name = "NETWORK,…", env = "BACKSTITCH_ALLOWED_NETWORKS", value_delimiter = ',')]
+        allowed_networks: Option<Vec<String>>,
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the gateways, and whom they serve
+    #[command(after_help = concat!("Example:\n  backstitch gateway list\n\n", exit_codes!()))]
+    List {
+        /// Print an array of JSON objects
+        #[arg(long)]
+        json: bool,
+    },
+    /// Count the gateways in each state
+    #[command(after_help = concat!("Example:\n  backstitch gateway stats --json\n\n", exit_codes!()))]
+    Stats {
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keep a gateway from being handed out again
+    #[command(after_help = concat!(
+        "Example:\n  backstitch gateway quarantine 3 --why 'answers too slowly'\n\n", exit_codes!()
+    ))]
+    Quarantine {
+        /// Its number, as `gateway list` shows it
+        #[arg(value_name = "ID")]
+        gateway: GatewayId,
+        /// Why; `gateway list` shows it
+        #[arg(long)]
+        why: String,
+    },
+    /// Let a quarantined gateway be handed out again
+    #[command(after_help = concat!("Example:\n  backstitch gateway release 3\n\n", exit_codes!()))]
+    Release {
+        /// Its number, as `gateway list` shows it
+        #[arg(value_name = "ID")]
+        gateway: GatewayId,
+    },
+    /// Start the gateway of an organisation, and wait for it; a worker must be at work
+    #[command(after_help = concat!(
+        "Example:\n  backstitch gateway start 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n\n", exit_codes!()
+    ))]
+    Start(OnOrganization),
+    /// Stop the gateway of an organisation, and wait for it; a worker must be at work
+    #[command(after_help = concat!(
+        "Example:\n  backstitch gateway stop 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n\n", exit_codes!()
+    ))]
+    Stop(OnOrganization),
+}
+
+/// `gateway start` and `gateway stop`
+#[derive(Debug, Args)]
+pub struct OnOrganization {
+    /// Which organisation, a UUID
+    #[arg(value_name = "ORGANIZATION")]
+    pub organization: OrganizationId,
+    /// After how many seconds to give up waiting; it goes on all the same
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = value_parser!(u64).range(1..=86_400))]
+    pub wait: u64,
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `pg`
+#[derive(Debug, Args)]
+pub struct PgCommand {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: PgVerb,
+}
+
+/// What to do with the Postgres of this user's own.
+#[derive(Debug, Subcommand)]
+pub enum PgVerb {
+    /// Say whether it runs, where, and how to reach it
+    #[command(after_help = concat!("Example:\n  backstitch pg status --json\n\n", exit_codes!()))]
+    Status {
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Start it unless it runs; it outlives whoever started it
+    #[command(after_help = concat!(
+        "Example:\n  psql \"$(backstitch pg start)\"    the URL is printed\n\n", exit_codes!()
+    ))]
+    Start,
+    /// Stop it; clients are disconnected, and nothing acknowledged is lost
+    #[command(after_help = concat!("Example:\n  backstitch pg stop\n\n", exit_codes!()))]
+    Stop,
+}
+
+fn parse_workflow(text: &str) -> Result<WorkflowId, String> {
+    text.parse().map_err(|_| "give the UUID of a workflow, as `backstitch list` shows it".to_owned())
+}
+
+fn parse_status(word: &str) -> Result<Status, String> {
+    word.parse()
+}

@@ -1,0 +1,98 @@
+//! How is the database reached, and what is said when it is not?
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use backstitch::Database;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection};
+
+use crate::exit::{Exit, Failed};
+use crate::output::note;
+use crate::settings::Settings;
+
+/// The database in the Postgres of this user's own.
+const DATABASE: &str = "backstitch";
+
+/// A Postgres that is well answers within milliseconds, a far one within a second.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// The database that was named, else the one of this user's own, which is started if need be.
+pub async fn connect(settings: &Settings) -> Result<Database, Failed> {
+    let url = match settings.database_url() {
+        Some(url) => url.to_owned(),
+        None => own(settings).await?,
+    };
+    let options = PgConnectOptions::from_str(&url).map_err(|_| {
+        // Not repeated: it may hold a password.
+        Failed::usage("the database URL can't be read; write it as postgres://user@host:5432/database")
+    })?;
+    look(&options).await?;
+    Ok(Database::connect_lazily(options))
+}
+
+async fn own(settings: &Settings) -> Result<String, Failed> {
+    let cluster = settings.cluster();
+    tracing::info!(
+        postgres.directory = %cluster.directory().display(),
+        "no database is named (--database-url, DATABASE_URL, database_url): using the Postgres of this user's own"
+    );
+    let starting = backstitch_postgres::database_url(&cluster, DATABASE);
+    let started = crate::progress::waiting("starting the Postgres of this user's own …", starting).await;
+    started.map_err(|error| Failed::because(&error, "or name a database with DATABASE_URL"))
+}
+
+/// Asks once, outside of any pool: a pool keeps trying, and in the end says only that it took too long.
+async fn look(options: &PgConnectOptions) -> Result<(), Failed> {
+    let asked = async {
+        let mut connection = PgConnection::connect_with(&options.clone().disable_statement_logging()).await?;
+        connection.ping().await?;
+        connection.close().await
+    };
+    let place = place(options);
+    match tokio::time::timeout(CONNECT_TIME, asked).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(explain(&place, &error)),
+        Err(_) => Err(Failed::new(
+            Exit::Error,
+            format!(
+                "the database {place} does not answer within {} s; look whether Postgres is well and the network lets us through",
+                CONNECT_TIME.as_secs()
+            ),
+        )),
+    }
+}
+
+fn explain(place: &str, error: &sqlx::Error) -> Failed {
+    let code = error.as_database_error().and_then(|error| error.code());
+    let what_to_do = match code.as_deref() {
+        Some("3D000") => "make it with `createdb`, or name another with DATABASE_URL",
+        Some(code) if code.starts_with("28") => "check the user and the password (DATABASE_URL, PGPASSWORD)",
+        Some("57P03") => "it is starting or stopping: try again in a moment",
+        Some("53300") => "too many are connected: raise max_connections, or disconnect somebody",
+        _ => {
+            "check that Postgres runs there, and DATABASE_URL, --database-url or database_url in backstitch.toml"
+        }
+    };
+    let cause = Failed::because(error, what_to_do);
+    Failed::new(Exit::Error, format!("the database {place} can't be reached: {cause}"))
+}
+
+/// Where it is, without the password.
+fn place(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or_else(|| options.get_username());
+    match options.get_socket() {
+        Some(socket) => format!("{database} at {}", socket.display()),
+        None => format!("{database} at {}:{}", options.get_host(), options.get_port()),
+    }
+}
+
+/// Warns when nobody serves a kind: what is asked of it waits.
+pub async fn warn_if_unserved(client: &backstitch::Client, kind: &str) -> Result<(), Failed> {
+    if !client.is_served(kind).await? {
+        note(&crate::output::clean(&format!(
+            "backstitch: warning: no living worker serves the kind {kind:?}; it waits until one does: check the name, or start a worker"
+        )));
+    }
+    Ok(())
+}

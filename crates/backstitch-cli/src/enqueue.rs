@@ -1,0 +1,119 @@
+//! `backstitch enqueue`: which input is taken, and how does the workflow end?
+
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+
+use backstitch::{Client, Ending, Handle, Json, Unfinished, WorkflowId, limits};
+use serde_json::Value;
+
+use crate::arguments::Enqueue;
+use crate::connect::warn_if_unserved;
+use crate::exit::{Exit, Failed};
+use crate::output::{clean, say, say_json};
+use crate::progress::waiting;
+use crate::settings::Settings;
+
+/// Asks, and waits if told to.
+pub async fn run(settings: &Settings, arguments: Enqueue) -> Result<Exit, Failed> {
+    // Before the database: what can't be taken is refused wherever Postgres is.
+    let input = input(&arguments)?;
+    let client = settings.client().await?;
+    let mut ask = client
+        .enqueue_untyped(arguments.kind.clone(), &input)
+        .queue(arguments.queue)
+        .priority(arguments.priority);
+    if let Some(key) = arguments.key {
+        ask = ask.key(key);
+    }
+    if let Some(at) = arguments.deadline {
+        ask = ask.deadline_at(at);
+    }
+    if let Some(at) = arguments.run_at {
+        ask = ask.run_at(at);
+    }
+    let handle = ask.send().await?;
+    warn_if_unserved(&client, &arguments.kind).await?;
+    if !arguments.json {
+        say(&handle.workflow.to_string())?;
+    }
+    let exit = if arguments.wait { wait(&client, &handle, arguments.json).await? } else { Exit::Done };
+    if arguments.json {
+        say_json(
+            &client.workflow(handle.workflow).await?.ok_or(backstitch::Error::NotFound(handle.workflow))?,
+        )?;
+    }
+    Ok(exit)
+}
+
+async fn wait(client: &Client, handle: &Handle<Value>, quiet: bool) -> Result<Exit, Failed> {
+    let message = format!("waiting for workflow {}; it goes on without us too …", handle.workflow);
+    let ending = waiting(&message, client.wait(handle)).await?;
+    if !quiet {
+        say(&told(handle.workflow, &ending))?;
+    }
+    Ok(exit_of(&ending))
+}
+
+/// The number that an ending ends with.
+pub fn exit_of<T>(ending: &Ending<T>) -> Exit {
+    match ending {
+        Ending::Completed(_) => Exit::Done,
+        Ending::Compensated(_) => Exit::Compensated,
+        Ending::NeedsAttention(_) => Exit::NeedsAttention,
+    }
+}
+
+/// An ending in words.
+pub fn told<T: serde::Serialize>(workflow: WorkflowId, ending: &Ending<T>) -> String {
+    let unfinished = |word: &str, unfinished: &Unfinished| {
+        format!(
+            "{word}: {}\n{}\nsee `backstitch show {workflow}`",
+            clean(&unfinished.error.to_string()),
+            clean(&unfinished.report.to_string())
+        )
+    };
+    match ending {
+        Ending::Completed(output) => {
+            format!("completed: {}", serde_json::to_string(output).unwrap_or_default())
+        }
+        Ending::Compensated(why) => unfinished("compensated", why),
+        Ending::NeedsAttention(why) => unfinished("needs attention", why),
+    }
+}
+
+fn input(arguments: &Enqueue) -> Result<Json, Failed> {
+    let kind = &arguments.kind;
+    let text = match &arguments.input_file {
+        Some(path) => file(path)?,
+        None if arguments.input == "-" => standard_input()?,
+        None => arguments.input.clone(),
+    };
+    let checked = Json::parse(&text, limits::INPUT_BYTES_MAX).and_then(|input| {
+        crate::edge::check_input(kind, &input)?;
+        Ok(input)
+    });
+    checked.map_err(|error| {
+        Failed::usage(format!(
+            "kind {kind}: the input {}",
+            Failed::because(&error, "correct it and ask again")
+        ))
+    })
+}
+
+fn file(path: &Path) -> Result<String, Failed> {
+    let wrong = |error| Failed::usage(format!("--input-file {}: {error}", path.display()));
+    bounded(std::fs::File::open(path).map_err(wrong)?).map_err(wrong)
+}
+
+fn standard_input() -> Result<String, Failed> {
+    if std::io::stdin().is_terminal() {
+        crate::output::note("reading the input from the terminal; end it with Ctrl-D …");
+    }
+    bounded(std::io::stdin()).map_err(|error| Failed::usage(format!("reading the standard input: {error}")))
+}
+
+/// Reads no more than is needed to say that it is too much.
+fn bounded(from: impl Read) -> std::io::Result<String> {
+    let mut text = String::new();
+    from.take(limits::INPUT_BYTES_MAX as u64 + 1).read_to_string(&mut text).map(|_| text)
+}

@@ -1,0 +1,85 @@
+//! `backstitch serve`: the daemon, from its first check to its last answer.
+
+use backstitch::Client;
+use backstitch_gateway::identifiers::Domain;
+use backstitch_server::{Loopback, health, serve};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::arguments::Serve;
+use crate::edge;
+use crate::exit::{Exit, Failed};
+use crate::gateway_http::{self, GatewayRoutes};
+use crate::settings::{ServeSettings, Settings};
+use crate::signals::Signals;
+use crate::{alerts, crew, gateway};
+
+/// Serves until told to stop.
+pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Failed> {
+    let daemon = settings.serve(&arguments)?;
+    let without_gateway = arguments.without_gateway;
+    let worker = settings.worker(arguments.worker);
+    let edge = match without_gateway {
+        true => None,
+        false => Some(settings.edge(arguments.edge, &worker)?),
+    };
+    let mut signals = Signals::listen()?;
+    let client = settings.client().await?;
+    if let Some(edge) = &edge {
+        gateway::check_migrated(&client).await?;
+        edge::check(edge).await?;
+    }
+    // Before the worker: a second daemon on the same port takes up no work that it would have to hand back.
+    let listener = listen(daemon.listen).await?;
+    let domain = edge.as_ref().map(|edge| edge.powerdns.zone.clone());
+    let running = crew::start(&client, edge, &worker).await?;
+
+    let (closing, stopped) = (CancellationToken::new(), CancellationToken::new());
+    let beside = TaskTracker::new();
+    let routes = health(client.clone()).merge(gateway_routes(&client, domain, &daemon, &stopped));
+    beside.spawn(serve(listener, routes, closing.clone()));
+    beside.spawn(alerts::tell(client, daemon.alert_webhook, closing.clone()));
+
+    let signal = signals.next().await;
+    tracing::info!(
+        signal,
+        "stopping: running attempts may end, the rest is handed back; once more ends at once"
+    );
+    signals.exit_on_the_next();
+    closing.cancel();
+    running.shut_down().await;
+    // Whoever still waits for a workflow is told so now.
+    stopped.cancel();
+    beside.close();
+    beside.wait().await;
+    tracing::info!("stopped");
+    Ok(Exit::Done)
+}
+
+async fn listen(address: Loopback) -> Result<TcpListener, Failed> {
+    let wrong = |error: std::io::Error| {
+        let what_to_do = "stop whoever listens there, or choose another address with --listen";
+        Failed::new(Exit::Error, format!("listening on {address}: {error}; {what_to_do}"))
+    };
+    let listener = TcpListener::bind(address.address()).await.map_err(wrong)?;
+    let address = listener.local_addr().map_err(wrong)?;
+    tracing::info!(http.address = %address, "listening");
+    Ok(listener)
+}
+
+fn gateway_routes(
+    client: &Client,
+    domain: Option<Domain>,
+    daemon: &ServeSettings,
+    stopped: &CancellationToken,
+) -> axum::Router {
+    domain.map_or_else(axum::Router::new, |domain| {
+        gateway_http::routes(GatewayRoutes {
+            client: client.clone(),
+            domain,
+            answer_within: daemon.answer_within,
+            stopped: stopped.clone(),
+        })
+    })
+}

@@ -1,0 +1,127 @@
+//! What holds: flag over environment over file over default?
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use backstitch::Client;
+use backstitch_gateway::EdgeConfig;
+use backstitch_postgres::Cluster;
+use backstitch_server::Loopback;
+use reqwest::Url;
+
+use crate::arguments::{EdgeArguments, Everywhere, Serve, WorkerArguments};
+use crate::config::{self, Config};
+use crate::connect;
+use crate::edge;
+use crate::exit::{Exit, Failed};
+
+/// Where the daemon answers unless said.
+const LISTEN: &str = "127.0.0.1:7410";
+
+/// How long a caller is kept waiting unless said: longer than any start takes that is not in trouble.
+const ANSWER_WITHIN_SECONDS: u64 = 120;
+
+/// How many workflows a worker drives at once unless said; the engine's own number.
+const CONCURRENCY: u32 = 512;
+
+/// Everything that is not said by the command itself.
+#[derive(Debug)]
+pub struct Settings {
+    everywhere: Everywhere,
+    config: Config,
+}
+
+/// How a worker works.
+#[derive(Debug)]
+pub struct WorkerSettings {
+    pub state_directory: PathBuf,
+    pub concurrency: usize,
+    pub queues: Vec<String>,
+}
+
+/// What the daemon needs beside its worker.
+#[derive(Debug)]
+pub struct ServeSettings {
+    pub listen: Loopback,
+    pub alert_webhook: Option<Url>,
+    pub answer_within: Duration,
+}
+
+impl Settings {
+    /// Reads the configuration file. clap has settled flag over environment already.
+    pub fn read(everywhere: Everywhere) -> Result<Self, Failed> {
+        let config = config::read(everywhere.config.as_deref())?;
+        Ok(Self { everywhere, config })
+    }
+
+    /// The database to work with, migrated.
+    pub async fn client(&self) -> Result<Client, Failed> {
+        let database = connect::connect(self).await?;
+        backstitch::check_migrated(&database).await?;
+        Ok(Client::new(database))
+    }
+
+    /// The URL that was said. None: the Postgres of this user's own.
+    pub fn database_url(&self) -> Option<&str> {
+        let said = self.everywhere.database_url.as_deref().filter(|url| !url.is_empty());
+        said.or(self.config.database_url.as_ref().map(|url| url.0.as_str()))
+    }
+
+    /// The Postgres of this user's own.
+    pub fn cluster(&self) -> Cluster {
+        let said =
+            self.everywhere.postgres_directory.clone().or_else(|| self.config.postgres.directory.clone());
+        Cluster::at(said.unwrap_or_else(backstitch_postgres::default_directory))
+    }
+
+    /// How a worker works.
+    pub fn worker(&self, arguments: WorkerArguments) -> WorkerSettings {
+        let state_directory = arguments.state_directory.or_else(|| self.config.state_directory.clone());
+        let concurrency = arguments.concurrency.or(self.config.concurrency).unwrap_or(CONCURRENCY);
+        WorkerSettings {
+            state_directory: state_directory.unwrap_or_else(default_state_directory),
+            concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
+            queues: arguments
+                .queues
+                .or_else(|| self.config.queues.clone())
+                .unwrap_or_else(|| vec!["default".to_owned()]),
+        }
+    }
+
+    /// What the daemon needs beside its worker.
+    pub fn serve(&self, arguments: &Serve) -> Result<ServeSettings, Failed> {
+        let listen = arguments.listen.as_deref().or(self.config.listen.as_deref()).unwrap_or(LISTEN);
+        let webhook = arguments.alert_webhook.as_deref().or(self.config.alert_webhook.as_deref());
+        let answer_within = arguments.answer_within.or(self.config.answer_within);
+        Ok(ServeSettings {
+            listen: listen.parse().map_err(|error| Failed::usage(format!("--listen: {error}")))?,
+            alert_webhook: webhook.filter(|url| !url.is_empty()).map(webhook_url).transpose()?,
+            answer_within: Duration::from_secs(answer_within.unwrap_or(ANSWER_WITHIN_SECONDS)),
+        })
+    }
+
+    /// The edge that gateways are put behind.
+    pub fn edge(&self, arguments: EdgeArguments, worker: &WorkerSettings) -> Result<EdgeConfig, Failed> {
+        edge::settle(arguments, &self.config.gateway, &worker.state_directory)
+    }
+
+    /// What the file says about gateways.
+    pub fn gateway_config(&self) -> &config::GatewayConfig {
+        &self.config.gateway
+    }
+}
+
+fn webhook_url(text: &str) -> Result<Url, Failed> {
+    // Not repeated: the paths of webhooks are secrets.
+    let refuse = |problem| Failed::new(Exit::Usage, format!("--alert-webhook: {problem}"));
+    let url: Url = text.parse().map_err(|_| refuse("give a URL such as http://127.0.0.1:9000/alerts"))?;
+    match url.scheme() {
+        "http" => Ok(url),
+        _ => Err(refuse("only plain http is spoken: give a relay on this host or in a private network")),
+    }
+}
+
+/// Beside the Postgres of this user's own.
+fn default_state_directory() -> PathBuf {
+    backstitch_postgres::default_directory().with_file_name("state")
+}
