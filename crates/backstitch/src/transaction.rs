@@ -28,7 +28,7 @@ const LOOKS_AFTER_COMMIT: u32 = 3;
 /// What became of a transactional attempt.
 pub(crate) enum Transacted {
     /// Effect and outcome stand.
-    Committed { stitch: Stitch, answer: Answer },
+    Committed { stitch: Box<Stitch>, answer: Answer },
     /// Nothing happened, and this is why.
     RolledBack(Ended),
     /// Nothing happened: the record was refused.
@@ -141,7 +141,7 @@ async fn transact<S>(
     match transaction.commit().await {
         Ok(()) => {
             lent.give_back();
-            Tried::Ended(Transacted::Committed { stitch: record.stitch, answer })
+            Tried::Ended(Transacted::Committed { stitch: Box::new(record.stitch), answer })
         }
         Err(error) => Tried::CommitUnanswered(error),
     }
@@ -167,7 +167,7 @@ async fn enter(transaction: &mut PgConnection, place: &Place) -> sqlx::Result<Op
         let ours = row.epoch == place.attempt.epoch().0 && row.incarnation == Some(place.incarnation.0);
         match row.outcome_value {
             Some(output) if ours => Transacted::Committed {
-                stitch: place.record(Json::from_journal(output)).stitch,
+                stitch: Box::new(place.record(Json::from_journal(output)).stitch),
                 answer: Answer { verdict: Written::Whole, leased: true, cancel: None, at: row.now },
             },
             _ => Transacted::Refused(Answer {

@@ -67,12 +67,12 @@ impl Watchdog {
                     looked = Instant::now();
                     if stood_still {
                         seen.tick();
-                    } else if let Some(fault) = seen.fault(runtime_silence_max) {
-                        if !ended.is_cancelled() {
-                            tracing::error!(fault, "ending this process: its work is taken over");
-                            eprintln!("backstitch: {fault}; ending this process, its work is taken over");
-                            std::process::abort();
-                        }
+                    } else if let Some(fault) = seen.fault(runtime_silence_max)
+                        && !ended.is_cancelled()
+                    {
+                        tracing::error!(fault, "ending this process: its work is taken over");
+                        eprintln!("backstitch: {fault}; ending this process, its work is taken over");
+                        std::process::abort();
                     }
                 }
             })

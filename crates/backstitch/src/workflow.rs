@@ -90,8 +90,10 @@ pub(crate) struct Kind<S> {
     pub(crate) recovery: Recovery,
     pub(crate) on_mismatch: OnMismatch,
     pub(crate) steps: Steps<S>,
-    start: fn(&Json, Arc<Flow<S>>) -> Result<BoxFuture<'static, FunctionEnd>, JsonError>,
+    start: StartFn<S>,
 }
+
+type StartFn<S> = fn(&Json, Arc<Flow<S>>) -> Result<BoxFuture<'static, FunctionEnd>, JsonError>;
 
 /// What a workflow's function comes to.
 pub(crate) type FunctionEnd = Result<Json, WorkflowError>;
