@@ -59,6 +59,10 @@ pub(crate) async fn work<S: Send + Sync + 'static>(
         looks_soon: VecDeque::new(),
     };
     loop {
+        // Whatever has left meanwhile makes room for one claim, not for one each.
+        while let Some(left) = work.driving.try_join_next() {
+            work.left(left);
+        }
         if work.may_look() && Instant::now() >= work.next_look {
             work.look().await;
         }
