@@ -15,8 +15,11 @@ use crate::error::Error;
 /// any sane poll of a future, shorter than the default lease.
 const ATTEMPT_OVERRUN: Duration = Duration::from_secs(5);
 
-/// How often the runtime says that it runs, and the watchdog looks: a tenth of the shortest bound it guards.
-const TICK: Duration = Duration::from_millis(500);
+/// In one silence that is too long the runtime would have said so often that it runs, and the watchdog looks as often.
+const TICKS_IN_A_SILENCE: u32 = 10;
+
+/// Between two looks of the watchdog, so many of its own ticks mean that the whole process stood still.
+const TICKS_STOOD_STILL: u32 = 4;
 
 /// Watches from a thread of its own, which a blocked runtime can't hold up.
 #[derive(Clone)]
@@ -47,12 +50,13 @@ impl Watchdog {
             attempts: Mutex::default(),
             next: AtomicU64::new(0),
         });
+        let tick = runtime_silence_max / TICKS_IN_A_SILENCE;
         let end = CancellationToken::new();
         let (ticking, ended) = (Arc::clone(&watched), end.clone());
         tokio::spawn(async move {
             while !ended.is_cancelled() {
                 ticking.tick();
-                tokio::time::sleep(TICK).await;
+                tokio::time::sleep(tick).await;
             }
         });
         let (seen, ended) = (Arc::clone(&watched), end.clone());
@@ -61,9 +65,9 @@ impl Watchdog {
             .spawn(move || {
                 let mut looked = Instant::now();
                 while !ended.is_cancelled() {
-                    thread::sleep(TICK);
+                    thread::sleep(tick);
                     // After a SIGSTOP, or on a machine that slept, everything was silent: judge from here on.
-                    let stood_still = looked.elapsed() > TICK * 4;
+                    let stood_still = looked.elapsed() > tick * TICKS_STOOD_STILL;
                     looked = Instant::now();
                     if stood_still {
                         seen.tick();
