@@ -1,6 +1,5 @@
-//! When must this crate be built anew though none of its Rust files changed?
+//! When is this crate built anew? Also when a migration is added: `migrate!` holds them all.
 
 fn main() {
-    // `sqlx::migrate!` reads the directory, and can't tell cargo so.
     println!("cargo:rerun-if-changed=migrations");
 }

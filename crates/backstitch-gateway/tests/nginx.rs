@@ -79,7 +79,7 @@ async fn a_route_that_another_vhost_answers_is_not_called_live() {
 }
 
 #[tokio::test]
-async fn someone_elses_broken_vhost_is_reported_as_such() {
+async fn a_configuration_that_someone_else_broke_is_told_apart() {
     let edge = sandbox(0).await;
     let nginx = edge.sandbox.nginx().unwrap();
     let ours = edge.vhost();
@@ -200,7 +200,7 @@ async fn an_upstream_that_is_no_longer_allowed_is_not_written() {
 
 /// Everybody asks while another worker is at it, so none of them is answered by that one.
 #[tokio::test]
-async fn two_workers_reload_nginx_at_once() {
+async fn many_who_ask_at_once_are_answered_by_one_reload() {
     let edge = sandbox(0).await;
     let config = edge.sandbox.nginx_config();
     let before = edge.sandbox.nginx().unwrap().reloads_done().unwrap();

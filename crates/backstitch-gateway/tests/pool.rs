@@ -89,7 +89,7 @@ async fn asking_twice_answers_with_the_allocation_that_exists() {
 }
 
 #[tokio::test]
-async fn no_gateway_available_is_a_typed_error() {
+async fn an_exhausted_pool_says_so() {
     let (_database, db, ids) = pool_of(1).await;
     let mut connection = db.acquire().await.unwrap();
     pool::allocate(&mut connection, &hostname(), workflow()).await.unwrap();
@@ -102,7 +102,7 @@ async fn no_gateway_available_is_a_typed_error() {
 }
 
 #[tokio::test]
-async fn concurrent_starts_never_share_a_gateway() {
+async fn concurrent_allocations_never_share_a_gateway() {
     let (_database, db, ids) = pool_of(20).await;
     let mut starts = JoinSet::new();
     for _ in 0..30 {

@@ -16,24 +16,6 @@ use tokio::net::{TcpListener, TcpStream};
 
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77));
 
-/// Writes a record set as somebody would who knows nothing of us.
-async fn somebody_writes(edge: &Edge, hostname: &Hostname, kind: &str, content: &str) {
-    let url = format!(
-        "{}api/v1/servers/localhost/zones/{}.",
-        edge.sandbox.powerdns_config().url,
-        edge.sandbox.domain
-    );
-    let change = serde_json::json!({ "rrsets": [{
-        "name": format!("{hostname}."), "type": kind, "ttl": 60, "changetype": "REPLACE",
-        "records": [{ "content": content, "disabled": false }],
-    }]});
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let key = std::fs::read_to_string(edge.directory.path().join("powerdns/pdns.conf")).unwrap();
-    let key = key.lines().find_map(|line| line.strip_prefix("api-key=")).unwrap();
-    let answer = http.patch(url).header("X-API-Key", key).json(&change).send().await.unwrap();
-    assert_eq!(answer.status(), 204);
-}
-
 fn record(kind: &str, content: &str) -> Record {
     Record { kind: kind.to_owned(), content: content.to_owned() }
 }
@@ -73,7 +55,7 @@ async fn registering_and_removing_twice_leaves_what_once_leaves() {
 }
 
 #[tokio::test]
-async fn someone_elses_dns_record_is_not_deleted() {
+async fn a_record_of_someone_else_is_left_alone() {
     let edge = sandbox(0).await;
     let powerdns = edge.sandbox.powerdns().unwrap();
     let another = owner();
@@ -86,7 +68,7 @@ async fn someone_elses_dns_record_is_not_deleted() {
     ];
     for (kind, content) in texts {
         let (hostname, owner) = (edge.hostname(), owner());
-        somebody_writes(&edge, &hostname, kind, &content).await;
+        edge.somebody_writes(&hostname, kind, &content).await;
 
         let removal = powerdns.remove(&hostname, owner).await.unwrap();
         assert!(matches!(removal, Removal::NotOurs { .. }), "{kind} {content}: {removal:?}");
@@ -101,7 +83,7 @@ async fn registering_someone_elses_name_is_refused() {
     let edge = sandbox(0).await;
     let powerdns = edge.sandbox.powerdns().unwrap();
     let hostname = edge.hostname();
-    somebody_writes(&edge, &hostname, "A", "10.1.1.1").await;
+    edge.somebody_writes(&hostname, "A", "10.1.1.1").await;
     let error = powerdns.register(&hostname, ADDRESS, owner()).await.unwrap_err();
     assert!(matches!(error, PowerDnsError::SomeoneElses { .. }), "{error:?}");
     assert_eq!(error.verdict(), Verdict::Rejected);
@@ -116,7 +98,7 @@ async fn registering_someone_elses_name_is_refused() {
     // A record beside ours that someone else added would be lost to a change of ours.
     let (first, hostname) = (owner(), edge.hostname());
     powerdns.register(&hostname, ADDRESS, first).await.unwrap();
-    somebody_writes(&edge, &hostname, "MX", "10 mail.test.").await;
+    edge.somebody_writes(&hostname, "MX", "10 mail.test.").await;
     assert!(matches!(powerdns.remove(&hostname, first).await.unwrap(), Removal::NotOurs { .. }));
 }
 
@@ -210,7 +192,7 @@ async fn carry(client: TcpStream, to: SocketAddr, hold_up: Duration) -> std::io:
 }
 
 #[tokio::test]
-async fn dns_timeout_with_unknown_outcome_leaves_no_record() {
+async fn a_change_that_lands_late_is_found_and_removed() {
     let edge = sandbox(0).await;
     let config = edge.sandbox.powerdns_config();
     let to: SocketAddr = config.url.socket_addrs(|| None).unwrap()[0];

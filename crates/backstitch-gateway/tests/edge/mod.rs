@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub mod platform;
+
 use backstitch_gateway::identifiers::{Hostname, Owner};
 use backstitch_gateway::nginx::Vhost;
 use backstitch_gateway::sandbox::{Sandbox, SandboxOptions};
@@ -37,6 +39,30 @@ impl Edge {
     /// A route of a new organisation to an address nobody needs to listen on.
     pub fn vhost(&self) -> Vhost {
         Vhost { hostname: self.hostname(), upstream: "127.0.0.1:9".parse().unwrap(), owner: owner() }
+    }
+
+    /// Writes a record set as somebody would who knows nothing of us.
+    pub async fn somebody_writes(&self, hostname: &Hostname, kind: &str, content: &str) {
+        let config = self.sandbox.powerdns_config();
+        let url = format!("{}api/v1/servers/localhost/zones/{}.", config.url, self.sandbox.domain);
+        let change = serde_json::json!({ "rrsets": [{
+            "name": format!("{hostname}."), "type": kind, "ttl": 60, "changetype": "REPLACE",
+            "records": [{ "content": content, "disabled": false }],
+        }]});
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let answer =
+            http.patch(url).header("X-API-Key", self.powerdns_key()).json(&change).send().await.unwrap();
+        assert_eq!(answer.status(), 204);
+    }
+
+    /// As it stands in the server's own configuration: the client's shows it to nobody.
+    pub fn powerdns_key(&self) -> String {
+        let text = std::fs::read_to_string(self.directory.path().join("powerdns/pdns.conf")).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("api-key=")).unwrap().to_owned()
+    }
+
+    pub fn site(&self, name: &str) -> std::path::PathBuf {
+        self.sandbox.nginx_config().sites.join(name)
     }
 
     pub fn sites(&self) -> Vec<String> {

@@ -1,0 +1,177 @@
+//! Does a start that fails leave nothing behind, at whichever step it fails?
+#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
+
+mod edge;
+
+use std::fs;
+use std::time::Instant;
+
+use backstitch::{Fate, Unfinished};
+use backstitch_gateway::pool;
+use backstitch_gateway::request::Requested;
+use edge::platform::{Platform, failed, organization, started};
+use uuid::Uuid;
+
+/// The steps that began, and whether each is settled.
+fn fates(unfinished: &Unfinished) -> Vec<(&str, &str)> {
+    let word = |fate: &Fate| match fate {
+        Fate::Compensated { .. } => "compensated",
+        Fate::NothingToCompensate => "nothing",
+        Fate::DidNotHappen => "did not happen",
+        Fate::Owed { .. } => "owed",
+    };
+    unfinished.report.steps.iter().map(|step| (step.step.as_str(), word(&step.fate))).collect()
+}
+
+#[tokio::test]
+async fn a_start_serves_the_organisation_and_a_stop_leaves_nothing() {
+    let platform = Platform::of(1).await;
+    let worker = platform.start_worker().await;
+    let organization = organization();
+
+    let began = Instant::now();
+    let gateway = started(platform.start(organization).await);
+    println!("a start took {:?}", began.elapsed());
+    platform.assert_served(organization, gateway).await;
+    let again = platform.start(organization).await;
+    assert!(
+        matches!(&again, Requested::Active { allocation, .. } if allocation.gateway == gateway),
+        "{again:?}"
+    );
+
+    let began = Instant::now();
+    let stopped = platform.stop(organization).await;
+    assert!(matches!(stopped, Requested::Stopped), "{stopped:?}");
+    println!("a stop took {:?}", began.elapsed());
+    platform.assert_nothing_left(organization).await;
+    assert!(matches!(platform.stop(organization).await, Requested::Stopped), "nothing to stop");
+    assert_eq!(platform.stats().await.ready, 1);
+
+    started(platform.start(organization).await);
+    platform.assert_served(organization, gateway).await;
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn failure_at_each_step_compensates_the_steps_before_it() {
+    let mut platform = Platform::of(1).await;
+    let worker = platform.start_worker().await;
+    let gateway = platform.gateways[0];
+
+    // 1: the only gateway is taken.
+    let (other, first) = (organization(), organization());
+    let by_hand = Uuid::new_v4().into();
+    let mut connection = platform.db.acquire().await.unwrap();
+    pool::allocate(&mut connection, &platform.hostname(other), by_hand).await.unwrap();
+    match platform.start(first).await {
+        Requested::NoGatewayAvailable(unfinished) => {
+            assert_eq!(fates(&unfinished), [("allocate-gateway", "did not happen")]);
+        }
+        other => panic!("{other:?}"),
+    }
+    platform.assert_nothing_left(first).await;
+    pool::release(&mut connection, gateway, by_hand).await.unwrap();
+    drop(connection);
+    assert_eq!(platform.stats().await.ready, 1);
+
+    // 2: somebody has the name.
+    let second = organization();
+    platform.edge.somebody_writes(&platform.hostname(second), "A", "10.1.1.1").await;
+    let unfinished = failed(platform.start(second).await);
+    assert_eq!(unfinished.error.failure.code, "hostname_taken");
+    assert_eq!(fates(&unfinished), [("allocate-gateway", "compensated"), ("register-dns", "did not happen")]);
+    platform.assert_nothing_left(second).await;
+    assert_eq!(platform.stats().await.ready, 1);
+
+    // 3: somebody has the file.
+    let third = organization();
+    let file = platform.edge.site(&format!("org-{third}.conf"));
+    fs::write(&file, "# by hand\n").unwrap();
+    let unfinished = failed(platform.start(third).await);
+    assert_eq!(unfinished.error.failure.code, "vhost_taken");
+    let before = [("allocate-gateway", "compensated"), ("register-dns", "compensated")];
+    assert_eq!(fates(&unfinished)[..2], before);
+    assert_eq!(fates(&unfinished)[2..], [("write-vhost", "did not happen")]);
+    platform.assert_nothing_left(third).await;
+    assert_eq!(fs::read_to_string(&file).unwrap(), "# by hand\n");
+    assert_eq!(platform.stats().await.ready, 1);
+
+    // 4: nginx is reloaded, and somebody else's vhost answers to the name.
+    let fourth = organization();
+    let thief = platform.edge.site("000-first.conf");
+    let (listen, name) = (platform.edge.sandbox.edge(), platform.hostname(fourth));
+    fs::write(&thief, format!("server {{ listen {listen}; server_name {name}; return 204; }}")).unwrap();
+    let unfinished = failed(platform.start(fourth).await);
+    assert_eq!(unfinished.error.failure.code, "route_not_live");
+    assert_eq!(unfinished.error.step.as_deref(), Some("reload-nginx"));
+    let written = [("write-vhost", "compensated"), ("reload-nginx", "nothing")];
+    assert_eq!(fates(&unfinished)[..2], before);
+    assert_eq!(fates(&unfinished)[2..], written);
+    platform.assert_nothing_left(fourth).await;
+    assert_eq!(platform.stats().await.ready, 1);
+    fs::remove_file(thief).unwrap();
+
+    // 5: the gateway says no; and the gateway takes the organisation, but says that it failed.
+    for (fault, code, handshake) in [
+        ("--refuse-start", "gateway_refused", "did not happen"),
+        ("--fail-start", "gateway_failed", "compensated"),
+    ] {
+        let fifth = organization();
+        platform.edge.sandbox.gateways[0].restart(&[fault]).await.unwrap();
+        let began = Instant::now();
+        let unfinished = failed(platform.start(fifth).await);
+        println!("a start that fails at its handshake ({fault}) took {:?}", began.elapsed());
+        assert_eq!(unfinished.error.failure.code, code);
+        assert_eq!(fates(&unfinished)[..2], before);
+        assert_eq!(fates(&unfinished)[2..4], written);
+        assert_eq!(fates(&unfinished)[4..], [("handshake", handshake)]);
+        platform.assert_nothing_left(fifth).await;
+        assert_eq!(platform.edge.sandbox.fetch(&platform.hostname(fifth), "/").await.unwrap().status, 404);
+        assert_eq!(platform.stats().await.ready, 1);
+    }
+
+    // And whoever comes next is served by the same gateway.
+    platform.edge.sandbox.gateways[0].restart(&[]).await.unwrap();
+    let next = organization();
+    assert_eq!(started(platform.start(next).await), gateway);
+    platform.assert_served(next, gateway).await;
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn no_gateway_available_is_a_typed_error() {
+    let platform = Platform::of(0).await;
+    let worker = platform.start_worker().await;
+    let organization = organization();
+    for _ in 0..2 {
+        match platform.start(organization).await {
+            Requested::NoGatewayAvailable(unfinished) => {
+                assert_eq!(unfinished.error.failure.code, "no_gateway_available");
+                assert!(unfinished.error.failure.message.contains(&organization.to_string()));
+                assert_eq!(unfinished.report.owed().count(), 0);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    platform.assert_nothing_left(organization).await;
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn after_compensation_the_route_is_gone_from_the_running_nginx() {
+    let mut platform = Platform::of(1).await;
+    platform.edge.sandbox.gateways[0].restart(&["--fail-start"]).await.unwrap();
+    let worker = platform.start_worker().await;
+    let organization = organization();
+
+    let unfinished = failed(platform.start(organization).await);
+    let reload = platform.step(unfinished.workflow, "reload-nginx").await.unwrap();
+    assert_eq!(reload.status, "completed", "the route was live before");
+
+    let (nginx, hostname) = (platform.edge.sandbox.nginx().unwrap(), platform.hostname(organization));
+    for _ in 0..100 {
+        assert_eq!(nginx.route(&hostname).await.unwrap(), None, "every worker must have forgotten it");
+    }
+    platform.assert_nothing_left(organization).await;
+    worker.shut_down().await;
+}
