@@ -11,7 +11,9 @@ mod nginx_server;
 mod powerdns_server;
 mod process;
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::identifiers::{Domain, Hostname};
@@ -91,6 +93,14 @@ impl Sandbox {
     /// How a client or a daemon is told of this PowerDNS.
     pub fn powerdns_config(&self) -> PowerDnsConfig {
         self.powerdns.config()
+    }
+
+    /// Leaves the API key of this PowerDNS in a file that only its owner can read, for a daemon's configuration.
+    pub fn write_api_key(&self, file: &Path) -> Result<(), SandboxError> {
+        let wrong = |source| SandboxError::Directory { directory: file.to_owned(), source };
+        let options = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
+        let mut file = options.open(file).map_err(wrong)?;
+        file.write_all(self.powerdns_config().api_key.expose().as_bytes()).map_err(wrong)
     }
 
     /// A new client of this PowerDNS.

@@ -31,33 +31,15 @@ pub struct Cluster {
 pub fn start() -> Result<Cluster> {
     let binaries = setup::postgres_binaries().context("no Postgres here; `cargo xtask setup` installs it")?;
     // Not the user's own temporary directory: a socket's path has about a hundred bytes to live in.
-    let directory = tempfile::Builder::new()
-        .prefix("backstitch-")
-        .tempdir_in("/tmp")?;
-    let owner = if fs::metadata(directory.path())?.uid() == 0 {
-        Some(plain_user()?)
-    } else {
-        None
-    };
+    let directory = tempfile::Builder::new().prefix("backstitch-").tempdir_in("/tmp")?;
+    let owner = if fs::metadata(directory.path())?.uid() == 0 { Some(plain_user()?) } else { None };
     if let Some((user, group)) = owner {
         chown(directory.path(), Some(user), Some(group))?;
     }
 
     let data = directory.path().join("data");
     let mut initdb = as_owner(&binaries.join("initdb"), directory.path(), owner);
-    initdb
-        .args([
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--locale=C",
-            "--no-sync",
-            "-D",
-        ])
-        .arg(&data);
+    initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]).arg(&data);
     let made = initdb.output()?;
     if !made.status.success() {
         bail!("initdb failed: {}", String::from_utf8_lossy(&made.stderr).trim());
@@ -67,18 +49,9 @@ pub fn start() -> Result<Cluster> {
     let mut postgres = as_owner(&binaries.join("postgres"), directory.path(), owner);
     postgres.arg("-D").arg(&data).arg("-k").arg(directory.path());
     postgres.args(["-c", "listen_addresses=", "-c", "fsync=off"]);
-    let server = postgres
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()?;
+    let server = postgres.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
 
-    let mut cluster = Cluster {
-        binaries,
-        directory,
-        owner,
-        server,
-    };
+    let mut cluster = Cluster { binaries, directory, owner, server };
     cluster.wait_until_it_answers()?;
     Ok(cluster)
 }
@@ -86,10 +59,7 @@ pub fn start() -> Result<Cluster> {
 impl Cluster {
     /// Where sqlx finds the database `postgres` of this cluster.
     pub fn url(&self) -> String {
-        format!(
-            "postgres://postgres@localhost/postgres?host={}",
-            self.directory.path().display()
-        )
+        format!("postgres://postgres@localhost/postgres?host={}", self.directory.path().display())
     }
 
     /// Runs a file of SQL, in one transaction unless the file says otherwise in its first line, as sqlx does.
@@ -101,30 +71,15 @@ impl Cluster {
         }
         let output = psql.arg("-f").arg(file).output()?;
         if !output.status.success() {
-            bail!(
-                "{}: {}",
-                file.display(),
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
+            bail!("{}: {}", file.display(), String::from_utf8_lossy(&output.stderr).trim());
         }
         Ok(())
     }
 
     fn psql(&self) -> Command {
         let mut psql = Command::new(self.binaries.join("psql"));
-        psql.args([
-            "-X",
-            "-q",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-U",
-            "postgres",
-            "-d",
-            "postgres",
-            "-h",
-        ]);
-        psql.arg(self.directory.path())
-            .env("PGOPTIONS", "-c client_min_messages=warning");
+        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-h"]);
+        psql.arg(self.directory.path()).env("PGOPTIONS", "-c client_min_messages=warning");
         psql
     }
 
@@ -144,8 +99,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         let mut stop = as_owner(&self.binaries.join("pg_ctl"), self.directory.path(), self.owner);
-        stop.args(["stop", "-m", "immediate", "-D"])
-            .arg(self.directory.path().join("data"));
+        stop.args(["stop", "-m", "immediate", "-D"]).arg(self.directory.path().join("data"));
         if !command::succeeds(&mut stop) {
             // Never started, or gone already; either way it must not outlive us.
             let _ = self.server.kill();

@@ -26,9 +26,7 @@ impl std::error::Error for Failed {}
 
 /// Runs a command to its end, in front of the reader's eyes.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("could not start {}", spoken(command)))?;
+    let status = command.status().with_context(|| format!("could not start {}", spoken(command)))?;
     judge(command, status)
 }
 
@@ -52,10 +50,7 @@ pub fn run_and_see(command: &mut Command, mut see: impl FnMut(&str)) -> Result<(
 
 /// Runs a command silently and says only whether it went well.
 pub fn succeeds(command: &mut Command) -> bool {
-    let quiet = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())
 }
 
@@ -76,21 +71,14 @@ pub fn cargo(arguments: &[&str]) -> Command {
 /// The root of the workspace.
 pub fn root() -> PathBuf {
     let home = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    PathBuf::from(home)
-        .join("../..")
-        .canonicalize()
-        .expect("xtask lives in crates/ of its workspace")
+    PathBuf::from(home).join("../..").canonicalize().expect("xtask lives in crates/ of its workspace")
 }
 
 fn judge(command: &Command, status: ExitStatus) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    Err(Failed {
-        code: status.code().unwrap_or(1),
-        rerun: spoken(command),
-    }
-    .into())
+    Err(Failed { code: status.code().unwrap_or(1), rerun: spoken(command) }.into())
 }
 
 /// The command as one would type it, with the variables it was given.
@@ -98,21 +86,11 @@ fn spoken(command: &Command) -> String {
     let mut words = Vec::new();
     for (name, value) in command.get_envs() {
         if let Some(value) = value {
-            words.push(format!(
-                "{}={}",
-                name.to_string_lossy(),
-                quoted(&value.to_string_lossy())
-            ));
+            words.push(format!("{}={}", name.to_string_lossy(), quoted(&value.to_string_lossy())));
         }
     }
     let program = PathBuf::from(command.get_program());
-    words.push(
-        program
-            .file_name()
-            .unwrap_or(program.as_os_str())
-            .to_string_lossy()
-            .into_owned(),
-    );
+    words.push(program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned());
     words.extend(command.get_args().map(|word| quoted(&word.to_string_lossy())));
     words.join(" ")
 }

@@ -12,40 +12,23 @@ pub struct Choices {
     /// Keep everything up at the end, until Ctrl-C
     #[arg(long)]
     stay: bool,
-    /// Show it without PowerDNS and nginx, with stand-ins of ours; the last line says so
-    #[arg(long)]
-    stand_ins: bool,
 }
 
 /// Sets up, builds, shows.
 pub fn demo(choices: &Choices) -> Result<()> {
     let mut parts = Parts::default();
-    parts.then("set-up", || {
-        setup::ensure(if choices.stand_ins {
-            &[setup::POSTGRES]
-        } else {
-            setup::DEMO
-        })
-    });
+    parts.then("set-up", || setup::ensure(setup::DEMO));
     parts.then("build", || {
-        // Both binaries: the demo starts the daemon that lies beside it.
+        // All of them: the demo starts the daemon and the gateways that lie beside it.
         command::run(
-            cargo(&["build", "--locked", "-p", "backstitch-cli", "--bins"]).env("SQLX_OFFLINE", "true"),
+            cargo(&["build", "--locked", "-p", "backstitch-cli", "-p", "backstitch-gateway", "--bins"])
+                .env("SQLX_OFFLINE", "true"),
         )
     });
     parts.then("demo", || {
-        let mut show = cargo(&[
-            "run",
-            "--quiet",
-            "--locked",
-            "-p",
-            "backstitch-cli",
-            "--bin",
-            "backstitch-demo",
-            "--",
-        ]);
-        show.args(choices.stay.then_some("--stay"))
-            .args(choices.stand_ins.then_some("--stand-ins"));
+        let mut show =
+            cargo(&["run", "--quiet", "--locked", "-p", "backstitch-cli", "--bin", "backstitch-demo", "--"]);
+        show.args(choices.stay.then_some("--stay"));
         command::run(show.env("SQLX_OFFLINE", "true"))
     });
     parts.finish()

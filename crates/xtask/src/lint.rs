@@ -15,19 +15,9 @@ pub fn lint() -> Result<()> {
         setup::ensure(&[setup::POSTGRES])?;
         toolchain()
     });
-    parts.also("format", || {
-        command::run(&mut cargo(&["fmt", "--all", "--check"]))
-    });
+    parts.also("format", || command::run(&mut cargo(&["fmt", "--all", "--check"])));
     parts.also("clippy", || {
-        let arguments = [
-            "clippy",
-            "--locked",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ];
+        let arguments = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
         command::run(cargo(&arguments).env("SQLX_OFFLINE", "true"))
     });
     parts.also("documentation", || {
@@ -46,8 +36,7 @@ fn toolchain() -> Result<()> {
         return Ok(());
     }
     let mut add = Command::new("rustup");
-    add.args(["component", "add", "rustfmt", "clippy"])
-        .current_dir(command::root());
+    add.args(["component", "add", "rustfmt", "clippy"]).current_dir(command::root());
     if add.status().is_ok_and(|status| status.success()) {
         return Ok(());
     }

@@ -55,8 +55,6 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     eprintln!("{error:#}");
-    let code = error
-        .downcast_ref::<command::Failed>()
-        .map_or(1, |failed| failed.code);
+    let code = error.downcast_ref::<command::Failed>().map_or(1, |failed| failed.code);
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }

@@ -31,11 +31,7 @@ impl Parts {
         println!("── {name}");
         let began = Instant::now();
         let ended = body();
-        self.rows.push(Row {
-            name,
-            took: began.elapsed(),
-            passed: ended.is_ok(),
-        });
+        self.rows.push(Row { name, took: began.elapsed(), passed: ended.is_ok() });
         if let Err(error) = ended {
             eprintln!("── {name}: {error:#}");
             self.failure.get_or_insert(error);
@@ -53,11 +49,7 @@ impl Parts {
                 if row.passed { "ok" } else { "FAILED" }
             );
         }
-        println!(
-            "{:<16} {:>8}",
-            "in all",
-            seconds(self.rows.iter().map(|row| row.took).sum())
-        );
+        println!("{:<16} {:>8}", "in all", seconds(self.rows.iter().map(|row| row.took).sum()));
         self.failure.map_or(Ok(()), Err)
     }
 }

@@ -75,46 +75,25 @@ pub const TESTS: &[Need] = &[POSTGRES, NGINX, POWERDNS, PGBOUNCER, FAKETIME];
 pub fn ensure(needs: &[Need]) -> Result<()> {
     let missing: Vec<&Need> = needs.iter().filter(|need| !(need.is_here)()).collect();
     if missing.is_empty() {
-        println!(
-            "nothing to install: {} here",
-            listed(needs.iter().map(|need| need.name))
-        );
+        println!("nothing to install: {} here", listed(needs.iter().map(|need| need.name)));
         return Ok(());
     }
     if let Some(chosen) = env::var_os("BACKSTITCH_PG_BIN").filter(|_| !(POSTGRES.is_here)()) {
-        bail!(
-            "BACKSTITCH_PG_BIN is {}, and there is no initdb, postgres, pg_ctl and psql",
-            chosen.display()
-        );
+        bail!("BACKSTITCH_PG_BIN is {}, and there is no initdb, postgres, pg_ctl and psql", chosen.display());
     }
     for need in &missing {
-        println!(
-            "missing: {}, which {} ({})",
-            need.name,
-            need.why,
-            need.packages.join(", ")
-        );
+        println!("missing: {}, which {} ({})", need.name, need.why, need.packages.join(", "));
     }
-    let installed = if on_debian() {
-        install(&missing)
-    } else {
-        by_hand(&missing)
-    };
+    let installed = if on_debian() { install(&missing) } else { by_hand(&missing) };
     if let Err(error) = installed {
         if missing.iter().any(|need| !need.optional) {
             return Err(error);
         }
         println!("going on without: {error:#}");
     }
-    let absent: Vec<&&Need> = missing
-        .iter()
-        .filter(|need| !need.optional && !(need.is_here)())
-        .collect();
+    let absent: Vec<&&Need> = missing.iter().filter(|need| !need.optional && !(need.is_here)()).collect();
     if !absent.is_empty() {
-        bail!(
-            "installed, and still not found: {}",
-            listed(absent.iter().map(|need| need.name))
-        );
+        bail!("installed, and still not found: {}", listed(absent.iter().map(|need| need.name)));
     }
     Ok(())
 }
@@ -129,9 +108,7 @@ pub fn postgres_binaries() -> Option<PathBuf> {
         ("/home/linuxbrew/.linuxbrew/opt", "postgresql@"), // Homebrew on Linux
     ];
     let complete = |path: &PathBuf| {
-        ["initdb", "postgres", "pg_ctl", "psql"]
-            .iter()
-            .all(|name| path.join(name).is_file())
+        ["initdb", "postgres", "pg_ctl", "psql"].iter().all(|name| path.join(name).is_file())
     };
     if let Some(chosen) = env::var_os("BACKSTITCH_PG_BIN") {
         return Some(PathBuf::from(chosen)).filter(complete);
@@ -151,10 +128,7 @@ pub fn postgres_binaries() -> Option<PathBuf> {
 
 fn install(missing: &[&Need]) -> Result<()> {
     let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
-    println!(
-        "installing with apt-get: {} (no service is started)",
-        packages.join(" ")
-    );
+    println!("installing with apt-get: {} (no service is started)", packages.join(" "));
     let began = Instant::now();
     let script = ["sh", "-c", include_str!("install.sh"), "install.sh"];
     let mut apt = if command::succeeds(Command::new("sh").args(["-c", r#"[ "$(id -u)" = 0 ]"#])) {
@@ -165,17 +139,11 @@ fn install(missing: &[&Need]) -> Result<()> {
         sudo.arg(script[0]);
         sudo
     } else {
-        bail!(
-            "neither root nor sudo is here; as root: apt-get install {}",
-            packages.join(" ")
-        );
+        bail!("neither root nor sudo is here; as root: apt-get install {}", packages.join(" "));
     };
     let status = apt.args(&script[1..]).args(&packages).status()?;
     if !status.success() {
-        bail!(
-            "apt-get failed ({status}); as root: apt-get update && apt-get install {}",
-            packages.join(" ")
-        );
+        bail!("apt-get failed ({status}); as root: apt-get update && apt-get install {}", packages.join(" "));
     }
     println!("installed in {}", seconds(began.elapsed()));
     Ok(())
@@ -190,9 +158,7 @@ fn by_hand(missing: &[&Need]) -> Result<()> {
         (FAKETIME.name, "libfaketime", "libfaketime", "libfaketime"),
     ];
     let needed = |name: &str| missing.iter().any(|need| need.name == name);
-    let mut lines = ["brew install", "dnf install", "pacman -S"]
-        .map(String::from)
-        .to_vec();
+    let mut lines = ["brew install", "dnf install", "pacman -S"].map(String::from).to_vec();
     for (name, brew, dnf, pacman) in ROWS {
         if needed(name) {
             for (line, package) in lines.iter_mut().zip([brew, dnf, pacman]) {
@@ -204,10 +170,7 @@ fn by_hand(missing: &[&Need]) -> Result<()> {
     if needed(POSTGRES.name) {
         lines.push("or set BACKSTITCH_PG_BIN to the directory of an initdb that is here already".into());
     }
-    bail!(
-        "there is no apt-get here; please install it with what you have:\n  {}",
-        lines.join("\n  ")
-    );
+    bail!("there is no apt-get here; please install it with what you have:\n  {}", lines.join("\n  "));
 }
 
 fn on_debian() -> bool {
@@ -216,18 +179,13 @@ fn on_debian() -> bool {
 
 /// A program on the path, or where distributions keep servers that plain users don't have on theirs.
 fn program(name: &str) -> Option<PathBuf> {
-    search_path()
-        .map(|directory| directory.join(name))
-        .find(|path| path.is_file())
+    search_path().map(|directory| directory.join(name)).find(|path| path.is_file())
 }
 
 fn search_path() -> impl Iterator<Item = PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let servers = ["/usr/sbin", "/usr/local/sbin", "/sbin", "/opt/homebrew/bin"].map(PathBuf::from);
-    env::split_paths(&path)
-        .chain(servers)
-        .collect::<Vec<_>>()
-        .into_iter()
+    env::split_paths(&path).chain(servers).collect::<Vec<_>>().into_iter()
 }
 
 /// A file below a library directory, also where Debian puts it per architecture.
@@ -239,11 +197,7 @@ fn library(file: &str) -> bool {
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
-    fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {

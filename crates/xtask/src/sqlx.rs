@@ -27,18 +27,11 @@ pub fn regenerate() -> Result<()> {
     for name in before.keys().filter(|name| !fresh.contains_key(*name)) {
         fs::remove_file(kept.join(name))?;
     }
-    for (name, content) in fresh
-        .iter()
-        .filter(|(name, content)| before.get(*name) != Some(*content))
-    {
+    for (name, content) in fresh.iter().filter(|(name, content)| before.get(*name) != Some(*content)) {
         fs::write(kept.join(name), content)?;
     }
     let differences = differences(&before, &fresh);
-    println!(
-        ".sqlx holds {} queries, {} of them new, gone or different",
-        fresh.len(),
-        differences.len()
-    );
+    println!(".sqlx holds {} queries, {} of them new, gone or different", fresh.len(), differences.len());
     Ok(())
 }
 
@@ -50,10 +43,7 @@ pub fn check() -> Result<()> {
         println!(".sqlx is up to date: {} queries", fresh.len());
         return Ok(());
     }
-    bail!(
-        "`cargo xtask sqlx` brings .sqlx up to date:\n  {}",
-        differences.join("\n  ")
-    )
+    bail!("`cargo xtask sqlx` brings .sqlx up to date:\n  {}", differences.join("\n  "))
 }
 
 fn asked_of_postgres() -> Result<QueryData> {
@@ -78,26 +68,14 @@ fn expand_all(database_url: &str, data: &Path) -> Result<()> {
     let wrapper = place.path().join("env"); // `env rustc …` runs rustc
     std::os::unix::fs::symlink("/usr/bin/env", &wrapper)?;
 
-    let arguments = [
-        "check",
-        "--locked",
-        "--workspace",
-        "--all-targets",
-        "--message-format=json-render-diagnostics",
-    ];
+    let arguments =
+        ["check", "--locked", "--workspace", "--all-targets", "--message-format=json-render-diagnostics"];
     let mut check = command::cargo(&arguments);
-    check
-        .env("RUSTC_WORKSPACE_WRAPPER", &wrapper)
-        .env("CARGO_INCREMENTAL", "0");
-    check
-        .env("DATABASE_URL", database_url)
-        .env("SQLX_OFFLINE", "false")
-        .env("SQLX_OFFLINE_DIR", data);
+    check.env("RUSTC_WORKSPACE_WRAPPER", &wrapper).env("CARGO_INCREMENTAL", "0");
+    check.env("DATABASE_URL", database_url).env("SQLX_OFFLINE", "false").env("SQLX_OFFLINE_DIR", data);
 
-    let output = check
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .context("could not start cargo check")?;
+    let output =
+        check.stderr(std::process::Stdio::inherit()).output().context("could not start cargo check")?;
     for line in output.stdout.split(|byte| *byte == b'\n') {
         forget(&serde_json::from_slice(line).unwrap_or_default());
     }
@@ -109,23 +87,16 @@ fn expand_all(database_url: &str, data: &Path) -> Result<()> {
 
 /// Removes what cargo says it built for a crate of ours: the output, its dependency file, its fingerprint.
 fn forget(message: &Value) {
-    let ours = message["manifest_path"]
-        .as_str()
-        .is_some_and(|path| Path::new(path).starts_with(command::root()));
+    let ours =
+        message["manifest_path"].as_str().is_some_and(|path| Path::new(path).starts_with(command::root()));
     if message["reason"] != "compiler-artifact" || !ours {
         return;
     }
-    for file in message["filenames"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(PathBuf::from)
+    for file in
+        message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str).map(PathBuf::from)
     {
-        let Some((_, hash)) = file
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .and_then(|stem| stem.rsplit_once('-'))
+        let Some((_, hash)) =
+            file.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.rsplit_once('-'))
         else {
             continue;
         };
@@ -133,16 +104,9 @@ fn forget(message: &Value) {
         for directory in [built.to_path_buf(), built.with_file_name(".fingerprint")] {
             for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
                 let path = entry.path();
-                if path
-                    .file_stem()
-                    .is_some_and(|stem| stem.to_string_lossy().ends_with(hash))
-                {
+                if path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(hash)) {
                     // Left-overs cost a few kilobytes and nothing else.
-                    let _ = if path.is_dir() {
-                        fs::remove_dir_all(path)
-                    } else {
-                        fs::remove_file(path)
-                    };
+                    let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
                 }
             }
         }
@@ -154,20 +118,11 @@ fn migrations(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut numbered = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten() {
         let path = entry?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name.ends_with(".sql") && !name.ends_with(".down.sql") {
-            let number = name
-                .split('_')
-                .next()
-                .and_then(|number| number.parse::<u64>().ok());
-            numbered.push((
-                number.with_context(|| format!("{name}: a migration begins with its number"))?,
-                path,
-            ));
+            let number = name.split('_').next().and_then(|number| number.parse::<u64>().ok());
+            numbered
+                .push((number.with_context(|| format!("{name}: a migration begins with its number"))?, path));
         }
     }
     numbered.sort();
@@ -207,11 +162,5 @@ fn differences(kept: &QueryData, fresh: &QueryData) -> Vec<String> {
 fn first_line(content: &[u8]) -> String {
     let data: Value = serde_json::from_slice(content).unwrap_or_default();
     let query = data["query"].as_str().unwrap_or("(not readable)");
-    query
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .chars()
-        .take(60)
-        .collect()
+    query.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(60).collect()
 }

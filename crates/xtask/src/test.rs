@@ -14,22 +14,15 @@ pub fn test(arguments: &[String]) -> Result<()> {
     parts.then("build", || {
         let ours = arguments.iter().take_while(|argument| *argument != "--");
         command::run(
-            cargo(&["test", "--workspace", "--locked", "--no-run"])
-                .args(ours)
-                .env("SQLX_OFFLINE", "true"),
+            cargo(&["test", "--workspace", "--locked", "--no-run"]).args(ours).env("SQLX_OFFLINE", "true"),
         )
     });
     parts.then("tests", || {
         let mut test = cargo(&["test", "--workspace", "--locked"]);
-        command::run_and_see(test.args(arguments).env("SQLX_OFFLINE", "true"), |line| {
-            cases.count(line)
-        })
+        command::run_and_see(test.args(arguments).env("SQLX_OFFLINE", "true"), |line| cases.count(line))
     });
     let ended = parts.finish();
-    println!(
-        "{} passed, {} failed, {} ignored",
-        cases.passed, cases.failed, cases.ignored
-    );
+    println!("{} passed, {} failed, {} ignored", cases.passed, cases.failed, cases.ignored);
     ended
 }
 
@@ -44,17 +37,12 @@ struct Cases {
 impl Cases {
     /// Reads `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; …`.
     fn count(&mut self, line: &str) {
-        let Some((_, counts)) = line
-            .strip_prefix("test result: ")
-            .and_then(|rest| rest.split_once(". "))
+        let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
         else {
             return;
         };
         for count in counts.split("; ") {
-            match count
-                .split_once(' ')
-                .map(|(number, what)| (number.parse::<u32>(), what))
-            {
+            match count.split_once(' ').map(|(number, what)| (number.parse::<u32>(), what)) {
                 Some((Ok(number), "passed")) => self.passed += number,
                 Some((Ok(number), "failed")) => self.failed += number,
                 Some((Ok(number), "ignored")) => self.ignored += number,

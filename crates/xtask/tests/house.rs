@@ -58,15 +58,7 @@ const NOT_CALLED_IN_CORE: [&str; 9] = [
 ];
 
 /// What the engine promises to SQL of others; all else in its schema is its own affair.
-const CONTRACT: [&str; 7] = [
-    "enqueue",
-    "cancel",
-    "clock",
-    "uuid_v7",
-    "workflows",
-    "steps",
-    "attention",
-];
+const CONTRACT: [&str; 7] = ["enqueue", "cancel", "clock", "uuid_v7", "workflows", "steps", "attention"];
 
 /// Words that say nothing of what a thing is for.
 const EMPTY_WORDS: [&str; 6] = ["manager", "helper", "helpers", "util", "utils", "common"];
@@ -78,10 +70,8 @@ const LINES_MAX: usize = 500;
 fn arrows_only_point_down() {
     for package in packages() {
         let name = text(&package["name"]);
-        let (_, allowed) = ARROWS
-            .iter()
-            .find(|(known, _)| *known == name)
-            .expect("every crate has its place in ARROWS");
+        let (_, allowed) =
+            ARROWS.iter().find(|(known, _)| *known == name).expect("every crate has its place in ARROWS");
         for (dependency, kind) in dependencies(&package) {
             let of_a_test = kind == "dev" && ARROWS_OF_TESTS.contains(&dependency.as_str());
             let ours = ARROWS.iter().any(|(known, _)| *known == dependency);
@@ -126,10 +116,7 @@ fn sql_on_the_engines_schema_stays_with_the_engine() {
     };
     let check = |path: &Path, source: &str| {
         if let Some(name) = elsewhere(path).then(|| foreign_sql(source)).flatten() {
-            panic!(
-                "{}: backstitch.{name} is not part of what the engine promises",
-                path.display()
-            );
+            panic!("{}: backstitch.{name} is not part of what the engine promises", path.display());
         }
     };
     each_source("crates", "rs", check);
@@ -138,10 +125,7 @@ fn sql_on_the_engines_schema_stays_with_the_engine() {
 
 #[test]
 fn a_foreign_query_is_recognised() {
-    assert_eq!(
-        foreign_sql("SELECT id\n  FROM backstitch.journal").as_deref(),
-        Some("journal")
-    );
+    assert_eq!(foreign_sql("SELECT id\n  FROM backstitch.journal").as_deref(), Some("journal"));
     assert_eq!(foreign_sql("perform backstitch.bury(1)").as_deref(), Some("bury"));
     assert_eq!(
         foreign_sql("select backstitch.enqueue($1), backstitch.clock() from backstitch.workflows"),
@@ -159,11 +143,7 @@ fn a_file_says_which_question_it_answers_and_answers_no_second() {
             path.display()
         );
         let lines = source.lines().count();
-        assert!(
-            lines <= LINES_MAX,
-            "{}: {lines} lines; what second question moved in?",
-            path.display()
-        );
+        assert!(lines <= LINES_MAX, "{}: {lines} lines; what second question moved in?", path.display());
     });
 }
 
@@ -175,16 +155,10 @@ fn names_say_what_a_thing_is_for() {
         for name in declared {
             let words = words(name);
             let empty = words.iter().find(|word| EMPTY_WORDS.contains(&word.as_str()));
-            assert!(
-                empty.is_none(),
-                "{}: {name} does not say what it is for",
-                path.display()
-            );
+            assert!(empty.is_none(), "{}: {name} does not say what it is for", path.display());
             // The rollback report is the one thing of ours that has that name.
             let other = words.contains(&"undo".into())
-                || words
-                    .windows(2)
-                    .any(|pair| pair[0] == "rollback" && pair[1] != "report");
+                || words.windows(2).any(|pair| pair[0] == "rollback" && pair[1] != "report");
             assert!(!other, "{}: {name}: the word is compensate", path.display());
         }
     });
@@ -192,16 +166,13 @@ fn names_say_what_a_thing_is_for() {
 
 /// The first name of the engine's schema that a query uses and the contract does not know.
 fn foreign_sql(source: &str) -> Option<String> {
-    const BEFORE: [&str; 9] = [
-        "from", "join", "into", "update", "table", "only", "select", "perform", "call",
-    ];
+    const BEFORE: [&str; 9] =
+        ["from", "join", "into", "update", "table", "only", "select", "perform", "call"];
     let lower = source.to_lowercase();
     lower.match_indices("backstitch.").find_map(|(at, schema)| {
         let before = lower[..at].split_whitespace().next_back()?;
-        let name: String = lower[at + schema.len()..]
-            .chars()
-            .take_while(|c| c.is_alphanumeric() || *c == '_')
-            .collect();
+        let name: String =
+            lower[at + schema.len()..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         let query = BEFORE.contains(&before.trim_start_matches(['"', '(', '#']));
         (query && name != "toml" && !CONTRACT.contains(&name.as_str())).then_some(name)
     })
@@ -210,11 +181,7 @@ fn foreign_sql(source: &str) -> Option<String> {
 /// The source without its comments, and without the tests at its end.
 fn code(source: &str) -> String {
     let shipped = source.split("#[cfg(test)]").next().unwrap_or_default();
-    shipped
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    shipped.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
 fn declared_name(line: &str) -> Option<&str> {
@@ -222,9 +189,8 @@ fn declared_name(line: &str) -> Option<&str> {
         .split_whitespace()
         .skip_while(|word| word.starts_with("pub") || ["async", "const"].contains(word));
     let keyword = words.next()?;
-    let rest = ["fn", "struct", "enum", "trait", "mod", "type"]
-        .contains(&keyword)
-        .then(|| words.next())??;
+    let rest =
+        ["fn", "struct", "enum", "trait", "mod", "type"].contains(&keyword).then(|| words.next())??;
     rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()
 }
 
@@ -236,10 +202,7 @@ fn words(name: &str) -> Vec<String> {
             words.push(String::new());
         }
         if c != '_' {
-            words
-                .last_mut()
-                .expect("there is always a last word")
-                .extend(c.to_lowercase());
+            words.last_mut().expect("there is always a last word").extend(c.to_lowercase());
         }
     }
     words.retain(|word| !word.is_empty());
@@ -249,42 +212,22 @@ fn words(name: &str) -> Vec<String> {
 fn packages() -> Vec<Value> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let arguments = ["metadata", "--no-deps", "--format-version", "1", "--offline"];
-    let output = Command::new(cargo)
-        .args(arguments)
-        .current_dir(root())
-        .output()
-        .expect("cargo runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = Command::new(cargo).args(arguments).current_dir(root()).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata is json");
-    metadata["packages"]
-        .as_array()
-        .expect("a workspace has packages")
-        .clone()
+    metadata["packages"].as_array().expect("a workspace has packages").clone()
 }
 
 /// Name and kind (`normal`, `dev`, `build`), each pair once.
 fn dependencies(package: &Value) -> BTreeSet<(String, String)> {
     let all = package["dependencies"].as_array().into_iter().flatten();
-    all.map(|found| {
-        (
-            text(&found["name"]),
-            found["kind"].as_str().unwrap_or("normal").into(),
-        )
-    })
-    .collect()
+    all.map(|found| (text(&found["name"]), found["kind"].as_str().unwrap_or("normal").into())).collect()
 }
 
 fn each_source(below: &str, extension: &str, mut see: impl FnMut(&Path, &str)) {
     let mut open = vec![root().join(below)];
     while let Some(directory) = open.pop() {
-        for entry in fs::read_dir(directory)
-            .expect("the workspace is readable")
-            .flatten()
-        {
+        for entry in fs::read_dir(directory).expect("the workspace is readable").flatten() {
             let path = entry.path();
             if path.is_dir() {
                 open.push(path);
