@@ -53,6 +53,8 @@ pub enum Do {
     Block,
     /// Blocks its thread until this file is there: nothing else of the attempt runs in between.
     BlockUntil(PathBuf),
+    /// Makes this file, without waiting for anything: an effect of the first moment.
+    Touch(PathBuf),
     /// Leaves a beat every few milliseconds, and never ends.
     Beat(String),
     /// Leaves as a mark whether its process' clock is ahead of the ledger's, behind, or right within a minute.

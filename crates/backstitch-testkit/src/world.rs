@@ -225,7 +225,7 @@ impl Spawn {
     #[must_use]
     pub fn log_to(mut self, file: &Path, filter: &str) -> Self {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(file);
-        self.command.env("RUST_LOG", filter).stderr(file.expect("a log file"));
+        self.command.env("RUST_LOG", filter).env("NO_COLOR", "1").stderr(file.expect("a log file"));
         self
     }
 

@@ -1,0 +1,76 @@
+//! The line to Postgres is cut in the middle of a word: what was asked may have happened, or not.
+
+use backstitch::{Database, Running};
+use backstitch_testkit::cut::{Line, Moment};
+use backstitch_testkit::script::{Act, Compensating};
+use backstitch_testkit::world::{World, worker};
+
+use crate::look::{attempts, effects, giving_up};
+
+/// A world whose worker reaches its database over a line that can be cut.
+pub async fn over_a_line() -> (World, Line, Running) {
+    let world = World::new().await;
+    let line = line_to(&world);
+    let worker = start_over(&world, &line).await;
+    (world, line, worker)
+}
+
+fn line_to(world: &World) -> Line {
+    let options = world.pool.connect_options();
+    Line::to(options.get_socket().expect("tests reach Postgres through a socket"))
+}
+
+async fn start_over(world: &World, line: &Line) -> Running {
+    let options = line.options((*world.pool.connect_options()).clone());
+    let database = Database::connect_with(options).await.expect("the line holds");
+    worker(database, world.ledger.clone()).start().await.expect("the worker starts")
+}
+
+const MOMENTS: [Moment; 2] = [Moment::BeforeStatement, Moment::BeforeAnswer];
+
+/// Whichever record's write gets no answer, it stands once, and nothing is done twice.
+#[tokio::test]
+async fn ambiguous_commit_is_resolved_by_repeating_the_keyed_write() {
+    let (world, line, worker) = over_a_line().await;
+    let mut hit = 0;
+    for moment in MOMENTS {
+        // Three intents, the last outcome with the end.
+        for record in 0..4 {
+            line.cut(moment, "backstitch.append", record);
+            let handle = world.enqueue(Compensating::of([Act::new(), Act::new(), Act::new()])).await;
+            assert_eq!(world.completes(&handle).await, [Some(1); 3], "{moment:?} {record}");
+            assert!(!line.disarm(), "{moment:?} {record}: it came to that");
+            let expected = ["0 run 1", "1 run 1", "2 run 1"];
+            assert_eq!(effects(&world, handle.workflow).await, expected, "{moment:?} {record}");
+            hit += 1;
+        }
+        // Two intents forward, the turn with the first intent back, the second, the end.
+        for record in 0..5 {
+            line.cut(moment, "backstitch.append", record);
+            let handle = world.enqueue(giving_up::<false>([Act::new(), Act::new()])).await;
+            world.compensates(&handle).await;
+            assert!(!line.disarm(), "{moment:?} {record}: it came to that");
+            let expected = ["0 run 1", "1 run 1", "1 compensate 1", "0 compensate 1"];
+            assert_eq!(effects(&world, handle.workflow).await, expected, "{moment:?} {record}");
+            assert_eq!(attempts(&world, handle.workflow).await.len(), 4);
+            hit += 1;
+        }
+    }
+    assert_eq!((hit, line.cuts()), (18, 18));
+    worker.shut_down().await;
+}
+
+/// A claim that was carried out and not answered leaves a workflow held by a worker that does not know it.
+#[tokio::test]
+async fn an_unanswered_claim_is_found_again() {
+    for moment in MOMENTS {
+        let world = World::new().await;
+        let handle = world.enqueue(Compensating::of([Act::new(), Act::new()])).await;
+        let line = line_to(&world);
+        line.cut(moment, "backstitch.claim", 0);
+        let worker = start_over(&world, &line).await;
+        assert_eq!(world.completes(&handle).await, [Some(1); 2], "{moment:?}");
+        assert_eq!(line.cuts(), 1);
+        worker.shut_down().await;
+    }
+}

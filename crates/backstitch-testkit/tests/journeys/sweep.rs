@@ -1,0 +1,200 @@
+//! Every step and every fault: each point is a workflow of five steps, one of which fails in one way, once.
+
+use std::os::unix::process::ExitStatusExt;
+
+use backstitch::{Ending, Fate, Handle};
+use backstitch_testkit::script::{Act, Compensating, Do, Manner, Script};
+use backstitch_testkit::world::World;
+use rustix::process::Signal;
+use tokio::sync::watch;
+
+use crate::WORKER;
+use crate::look::{attempts, compensated, fates};
+
+const STEPS: usize = 5;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Fault {
+    Retry,
+    Fail,
+    Reject,
+    Panic,
+    Hang,
+    KillBeforeEffect,
+    KillAfterEffect,
+}
+
+use Fault::*;
+
+const FAULTS: [Fault; 7] = [Retry, Fail, Reject, Panic, Hang, KillBeforeEffect, KillAfterEffect];
+
+/// Where the fault is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Point {
+    step: usize,
+    fault: Fault,
+    compensating: bool,
+    transactional: bool,
+}
+
+impl Point {
+    fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for step in 0..STEPS {
+            for fault in FAULTS {
+                for (compensating, transactional) in
+                    [(false, false), (false, true), (true, false), (true, true)]
+                {
+                    all.push(Self { step, fault, compensating, transactional });
+                }
+            }
+        }
+        all
+    }
+
+    fn kills(self) -> bool {
+        matches!(self.fault, KillBeforeEffect | KillAfterEffect)
+    }
+
+    /// The workflow with this fault. A kill burns its own fuse, so that it happens once, and is seen to have happened.
+    fn script(self, world: &World) -> Compensating {
+        let fuse = || Do::Burn(world.lay_fuse(&format!("{self:?}")));
+        let attempt = match self.fault {
+            Retry => vec![Do::Effect, Do::Retry("fault".into())],
+            Fail => vec![Do::Effect, Do::Fail("fault".into())],
+            Reject => vec![Do::Reject("fault".into())],
+            Panic => vec![Do::Effect, Do::Panic],
+            Hang => vec![Do::Effect, Do::Hang],
+            KillBeforeEffect => vec![fuse(), Do::Effect],
+            KillAfterEffect => vec![Do::Effect, fuse()],
+        };
+        let mut steps = vec![Act::new(); STEPS];
+        let step = &mut steps[self.step];
+        step.manner = if self.transactional { Manner::Transactional } else { Manner::Dependent };
+        if self.compensating {
+            step.compensate.push(attempt)
+        } else {
+            step.run.push(attempt)
+        }
+        Script { gives_up: self.compensating.then(|| "enough".into()), ..Script::of(steps) }
+    }
+
+    /// What the journal calls the attempt with the fault. None: it knows of no such attempt, its transaction is gone.
+    fn outcome(self) -> Option<&'static str> {
+        match (self.fault, self.compensating) {
+            (Retry, _) | (Fail | Reject, true) => Some("retry"),
+            (Fail, false) => Some("failed"),
+            (Reject, false) => Some("rejected"),
+            (Panic | Hang, _) => Some("in_doubt"),
+            (KillBeforeEffect | KillAfterEffect, _) => (!self.transactional).then_some("open"),
+        }
+    }
+
+    fn expected(self) -> Expected {
+        // An attempt that the journal counts makes one more.
+        let tries = 1 + u32::from(self.outcome().is_some());
+        let completed =
+            Expected::Completed((0..STEPS).map(|step| if step == self.step { tries } else { 1 }).collect());
+        let taken_back = |code: &str, begun, own: Fate| {
+            let fate = |step| if step == self.step { own.clone() } else { compensated(1) };
+            Expected::Compensated(code.to_owned(), (0..begun).map(fate).collect())
+        };
+        match (self.fault, self.compensating) {
+            (_, true) => taken_back("enough", STEPS, compensated(tries)),
+            (Retry | Panic | Hang, false) => completed,
+            (Fail, false) if !self.transactional => taken_back("fault", self.step + 1, compensated(1)),
+            (Fail | Reject, false) => taken_back("fault", self.step + 1, Fate::DidNotHappen),
+            // Nothing of it stands in the journal: nobody knows that there was a death.
+            (_, false) if self.transactional && self.step == 0 => completed,
+            (_, false) if self.transactional => taken_back("orphaned", self.step, compensated(1)),
+            (_, false) => taken_back("orphaned", self.step + 1, compensated(1)),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Expected {
+    Completed(Vec<u32>),
+    Compensated(String, Vec<Fate>),
+}
+
+type Asked = Vec<(Point, Handle<Vec<Option<u32>>>)>;
+
+async fn ask(world: &World, kills: bool) -> Asked {
+    let mut asked = Vec::new();
+    for point in Point::all().into_iter().filter(|point| point.kills() == kills) {
+        asked.push((point, world.enqueue(point.script(world)).await));
+    }
+    asked
+}
+
+/// Holds every workflow against what its fault should have made of it. Says how many points were hit.
+async fn hits(world: &World, asked: Asked) -> usize {
+    let mut hits = 0;
+    for (point, handle) in asked {
+        let ended = match world.ending(&handle).await {
+            Ending::Completed(outputs) => Expected::Completed(outputs.into_iter().flatten().collect()),
+            Ending::Compensated(unfinished) => {
+                Expected::Compensated(unfinished.error.failure.code.to_string(), fates(&unfinished))
+            }
+            Ending::NeedsAttention(unfinished) => panic!("{point:?} needs attention: {}", unfinished.report),
+        };
+        assert_eq!(ended, point.expected(), "{point:?}");
+        let direction = if point.compensating { "compensate" } else { "run" };
+        let attempts = attempts(world, handle.workflow).await;
+        let of_the_fault = format!("{} {direction} 1 ", point.step);
+        let outcome = attempts.iter().find_map(|attempt| attempt.strip_prefix(&of_the_fault));
+        match point.outcome() {
+            Some(expected) => assert_eq!(outcome, Some(expected), "{point:?}: {attempts:?}"),
+            None => assert!(outcome.is_none_or(|outcome| outcome == "succeeded"), "{point:?}: {attempts:?}"),
+        }
+        assert!(!world.directory.path().join(format!("{point:?}")).exists(), "{point:?} burnt its fuse");
+        hits += 1;
+    }
+    hits
+}
+
+/// Keeps a process at work that drives one workflow at a time, until `done`. Says how often it was killed.
+async fn killed_again_and_again(world: &World, done: &watch::Sender<bool>) -> usize {
+    let mut killed = 0;
+    let mut done = done.subscribe();
+    loop {
+        let process = world.process(WORKER).with_lock(&world.state_directory()).one_at_a_time();
+        let mut process = process.spawn().await;
+        tokio::select! {
+            status = process.ended() => {
+                assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "killed, not aborted: {status}");
+                killed += 1;
+            }
+            _ = done.wait_for(|done| *done) => return killed,
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_step_and_every_fault() {
+    let alive = async {
+        let world = World::new().await;
+        let asked = ask(&world, false).await;
+        let worker = world.start_worker().await;
+        let hits = hits(&world, asked).await;
+        worker.shut_down().await;
+        hits
+    };
+    let killed = async {
+        let world = World::new().await;
+        let asked = ask(&world, true).await;
+        let done = watch::Sender::new(false);
+        let all = async {
+            let hits = hits(&world, asked).await;
+            done.send_replace(true);
+            hits
+        };
+        let (hits, one, other) =
+            tokio::join!(all, killed_again_and_again(&world, &done), killed_again_and_again(&world, &done));
+        assert_eq!(one + other, hits, "each point is one death");
+        hits
+    };
+    // 5 steps, 5 faults and 2 kills, both directions, in a transaction and not.
+    assert_eq!(tokio::join!(alive, killed), (100, 40));
+}

@@ -1,0 +1,123 @@
+//! Transactional steps: their effect and their outcome are one commit, wherever the worker dies or the line is cut.
+
+use backstitch::Workflow;
+use backstitch_testkit::cut::Moment::{self, BeforeAnswer, BeforeStatement};
+use backstitch_testkit::script::{Act, Do, Ground, Manner, Script};
+use backstitch_testkit::world::World;
+
+use crate::look::{compensated, died_of, effects, fates, giving_up};
+use crate::severed::over_a_line;
+
+/// Where the worker dies in the transaction of one attempt.
+#[derive(Debug, Clone, Copy)]
+enum Dies {
+    BeforeItsSql,
+    AfterItsSql,
+    AfterTheCommit,
+}
+
+fn inside(world: &World, dies: Dies) -> Vec<Do> {
+    let burn = Do::Burn(world.lay_fuse("fuse"));
+    match dies {
+        Dies::BeforeItsSql => vec![burn, Do::Effect],
+        Dies::AfterItsSql => vec![Do::Effect, burn],
+        Dies::AfterTheCommit => vec![Do::Effect],
+    }
+}
+
+/// The middle one of three steps is a transaction, in which the worker dies.
+async fn dies_in_run<const RESUME: bool>(dies: Dies)
+where
+    Script<RESUME>: Workflow<Ground, Output = Vec<Option<u32>>>,
+{
+    let (world, handle) = died_of(|world| {
+        let last = match dies {
+            Dies::AfterTheCommit => Act::new().fuse(world.lay_fuse("fuse")),
+            _ => Act::new(),
+        };
+        let middle = Act::new().manner(Manner::Transactional).run(inside(world, dies));
+        Script::<RESUME>::of([Act::new(), middle, last])
+    })
+    .await;
+    let worker = world.start_worker_with_lock().await;
+    let committed = matches!(dies, Dies::AfterTheCommit);
+    let in_transactions = if RESUME {
+        assert_eq!(world.completes(&handle).await, [Some(1), Some(1), Some(1)], "{dies:?}");
+        1
+    } else {
+        let unfinished = world.compensates(&handle).await;
+        assert_eq!(unfinished.error.failure.code, "orphaned", "{dies:?}");
+        2 * usize::from(committed)
+    };
+    let inner = world.inner_ledger.entries(handle.workflow).await;
+    assert_eq!(inner.len(), in_transactions, "{dies:?}: {inner:?}");
+    worker.shut_down().await;
+}
+
+async fn dies_in_compensation(dies: Dies) {
+    let (world, handle) = died_of(|world| {
+        let first = match dies {
+            Dies::AfterTheCommit => Act::new().compensate([Do::Kill]),
+            _ => Act::new(),
+        };
+        let middle = Act::new().manner(Manner::Transactional).compensate(inside(world, dies));
+        giving_up::<true>([first, middle, Act::new()])
+    })
+    .await;
+    let worker = world.start_worker_with_lock().await;
+    let unfinished = world.compensates(&handle).await;
+    assert_eq!(unfinished.error.failure.code, "enough", "{dies:?}");
+    assert_eq!(fates(&unfinished)[1], compensated(1), "{dies:?}");
+    let inner = world.inner_ledger.entries(handle.workflow).await;
+    assert_eq!(inner.len(), 2, "{dies:?}: {inner:?}");
+    worker.shut_down().await;
+}
+
+/// Neither a death nor a cut line makes it happen twice, or be lost.
+#[tokio::test]
+async fn transactional_step_is_exactly_once() {
+    let deaths = async {
+        let mut hit = 0;
+        for dies in [Dies::BeforeItsSql, Dies::AfterItsSql, Dies::AfterTheCommit] {
+            tokio::join!(dies_in_run::<true>(dies), dies_in_run::<false>(dies), dies_in_compensation(dies));
+            hit += 3;
+        }
+        hit
+    };
+    let cuts = async {
+        let (world, line, worker) = over_a_line().await;
+        let mut hit = 0;
+        let places: [(Moment, &str); 6] = [
+            (BeforeStatement, "backstitch.enter_slot"),
+            (BeforeAnswer, "backstitch.enter_slot"),
+            (BeforeStatement, "backstitch.append"),
+            (BeforeAnswer, "backstitch.append"),
+            (BeforeStatement, "COMMIT"),
+            // Committed, and nobody was told: it is looked for, and found.
+            (BeforeAnswer, "COMMIT"),
+        ];
+        for (moment, statement) in places {
+            for (nth, direction) in ["run", "compensate"].into_iter().enumerate() {
+                let step = Act::new().manner(Manner::Transactional);
+                // A workflow of one such step: its run is the first of these statements, its compensation the second,
+                // but the record that says so of the turn is an append as well.
+                let pass = match (statement, direction) {
+                    ("backstitch.append", "compensate") => 2,
+                    _ => u32::try_from(nth).expect("few"),
+                };
+                line.cut(moment, statement, pass);
+                let handle = world.enqueue(giving_up::<false>([step])).await;
+                let unfinished = world.compensates(&handle).await;
+                assert!(!line.disarm(), "{moment:?} {statement} {direction}: it came to that");
+                assert_eq!(unfinished.error.failure.code, "enough", "{moment:?} {statement} {direction}");
+                let made = effects(&world, handle.workflow).await;
+                assert_eq!(made.len(), 2, "{moment:?} {statement} {direction}: {made:?}");
+                hit += 1;
+            }
+        }
+        assert_eq!(line.cuts(), hit);
+        worker.shut_down().await;
+        hit
+    };
+    assert_eq!(tokio::join!(deaths, cuts), (9, 12));
+}
