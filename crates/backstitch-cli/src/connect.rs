@@ -23,12 +23,19 @@ pub async fn connect(settings: &Settings) -> Result<Database, Failed> {
         Some(url) => url.to_owned(),
         None => own(settings).await?,
     };
-    let options = PgConnectOptions::from_str(&url).map_err(|_| {
+    let options = options(&url).ok_or_else(|| {
         // Not repeated: it may hold a password.
         Failed::usage("the database URL can't be read; write it as postgres://user@host:5432/database")
     })?;
     look(&options).await?;
     Ok(Database::connect_lazily(options))
+}
+
+/// None: it is no URL of a Postgres.
+fn options(url: &str) -> Option<PgConnectOptions> {
+    // sqlx takes any scheme.
+    let is_postgres = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
+    is_postgres.then(|| PgConnectOptions::from_str(url).ok())?
 }
 
 async fn own(settings: &Settings) -> Result<String, Failed> {

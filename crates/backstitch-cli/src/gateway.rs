@@ -54,7 +54,7 @@ pub async fn run(settings: &Settings, command: GatewayCommand) -> Result<Exit, F
                 let states =
                     [stats.total, stats.new, stats.ready, stats.allocated, stats.stopping, stats.quarantined];
                 table.add_row(states);
-                say(&lines(&table))?;
+                say(&lines(table))?;
             }
         }
         GatewayVerb::Quarantine { gateway, why } => {
@@ -199,5 +199,5 @@ fn as_table(listed: &[Listed]) -> String {
             cell(gateway.reason.as_deref().unwrap_or_default()),
         ]);
     }
-    lines(&table)
+    lines(table)
 }

@@ -42,7 +42,7 @@ pub fn told(workflows: &[WorkflowView]) -> String {
             cell(beside(view)),
         ]);
     }
-    lines(&table)
+    lines(table)
 }
 
 fn beside(view: &WorkflowView) -> String {

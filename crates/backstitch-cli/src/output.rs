@@ -54,7 +54,10 @@ pub fn table(headers: &[&str]) -> Table {
 }
 
 /// A table's text, without the blanks at the ends of its lines.
-pub fn lines(table: &Table) -> String {
+pub fn lines(mut table: Table) -> String {
+    if let Some(first) = table.column_mut(0) {
+        first.set_padding((0, 1));
+    }
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 

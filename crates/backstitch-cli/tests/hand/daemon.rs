@@ -1,0 +1,186 @@
+//! Does the daemon answer, tell of alerts, and stop in order?
+
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use serde_json::{Value, json};
+use sqlx::Executor;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, ChildStderr, Command};
+
+use crate::toys::{self, Toy};
+use crate::world::World;
+
+/// `serve`, listening.
+pub struct Daemon {
+    pub url: String,
+    address: String,
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+}
+
+impl Daemon {
+    pub async fn start(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut said = String::new();
+        while let Some(line) = log.next_line().await.unwrap() {
+            if let Some((_, address)) = line.split_once("http.address=") {
+                let address = address.trim().to_owned();
+                return Self { url: format!("http://{address}"), address, child, log };
+            }
+            said.push_str(&line);
+            said.push('\n');
+        }
+        panic!("the daemon ended before it listened: {said}");
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        read(reqwest::get(format!("{}{path}", self.url)).await.unwrap()).await
+    }
+
+    pub async fn post(&self, path: &str, body: &str) -> (u16, Value) {
+        let request = reqwest::Client::new().post(format!("{}{path}", self.url)).body(body.to_owned());
+        read(request.send().await.unwrap()).await
+    }
+
+    /// SIGTERM, and the rest of its log.
+    pub async fn stop(mut self) -> (i32, String) {
+        let pid = self.child.id().unwrap().to_string();
+        let killed = std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        assert!(killed.success());
+        let mut rest = String::new();
+        while let Some(line) = self.log.next_line().await.unwrap() {
+            rest.push_str(&line);
+            rest.push('\n');
+        }
+        (self.child.wait().await.unwrap().code().unwrap_or(-1), rest)
+    }
+}
+
+async fn read(answer: reqwest::Response) -> (u16, Value) {
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+fn serve(world: &World) -> Command {
+    world.command(&["serve", "--without-gateway", "--listen", "127.0.0.1:0"])
+}
+
+#[tokio::test]
+async fn the_daemon_is_live_and_ready_until_it_is_told_to_stop() {
+    let world = World::new().await;
+    let daemon = Daemon::start(serve(&world)).await;
+    assert_eq!(daemon.get("/health/live").await, (200, json!({ "status": "live" })));
+    assert_eq!(daemon.get("/health/ready").await, (200, json!({ "status": "ready" })));
+    assert_eq!(daemon.get("/health").await.0, 200);
+    let pool = world.database.pool().await;
+    // A heartbeat in between may have renewed it: once more.
+    let (status, body) = loop {
+        let over = "update backstitch.incarnation set lease_until = now() - interval '1 h'";
+        pool.execute(over).await.unwrap();
+        let (status, body) = daemon.get("/health/ready").await;
+        if status != 200 {
+            break (status, body);
+        }
+    };
+    assert_eq!((status, &body["error"]), (503, &json!("no_lease")));
+    assert_eq!(daemon.get("/health/live").await.0, 200, "restarting it would not help");
+    let (code, log) = daemon.stop().await;
+    assert_eq!(code, 0, "{log}");
+}
+
+#[tokio::test]
+async fn a_second_daemon_on_the_same_port_says_so() {
+    let world = World::new().await;
+    let daemon = Daemon::start(serve(&world)).await;
+    let second = ["serve", "--without-gateway", "--listen", &daemon.address.clone()];
+    let ran = world.run(&second).await.expect(1);
+    assert!(ran.err.contains(&daemon.address) && ran.err.contains("choose another address"), "{ran:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn an_alert_is_posted_until_the_webhook_takes_it() {
+    let world = World::new().await;
+    let worker = toys::worker(&world).await;
+    let client = world.client().await;
+    let handle = client.enqueue(Toy { fails: true, sticks: true }).send().await.unwrap();
+    client.wait(&handle).await.unwrap();
+    worker.shut_down().await;
+    assert_eq!(client.alerts_to_deliver().await.unwrap().len(), 1);
+
+    // The first answer is no; the second takes it.
+    let heard: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let (told, mut taken) = tokio::sync::mpsc::unbounded_channel();
+    let hear = async move |State(heard): State<Arc<Mutex<Vec<Value>>>>, body: axum::Json<Value>| {
+        let mut heard = heard.lock().unwrap();
+        heard.push(body.0);
+        if heard.len() == 1 {
+            return StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        told.send(()).unwrap();
+        StatusCode::NO_CONTENT
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/alerts", listener.local_addr().unwrap());
+    let router = Router::new().route("/alerts", post(hear)).with_state(heard.clone());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+
+    let mut command = serve(&world);
+    command.env("BACKSTITCH_ALERT_WEBHOOK", url);
+    let daemon = Daemon::start(command).await;
+    taken.recv().await.unwrap();
+    let (code, log) = daemon.stop().await;
+    assert_eq!(code, 0);
+    let heard = heard.lock().unwrap().clone();
+    assert_eq!(heard[0], heard[1], "the same alert again");
+    assert_eq!((&heard[0]["kind"], &heard[0]["workflow"]), (&json!("toy"), &json!(handle.workflow)));
+    assert!(!log.contains("/alerts"), "the webhook's path is a secret: {log}");
+}
+
+#[tokio::test]
+async fn without_a_webhook_the_log_is_told_and_that_counts() {
+    let world = World::new().await;
+    let worker = toys::worker(&world).await;
+    let client = world.client().await;
+    let handle = client.enqueue(Toy { fails: true, sticks: true }).send().await.unwrap();
+    client.wait(&handle).await.unwrap();
+    worker.shut_down().await;
+    let mut daemon = Daemon::start(serve(&world)).await;
+    while let Some(line) = daemon.log.next_line().await.unwrap() {
+        if line.contains("a person should look") && line.contains(&handle.workflow.to_string()) {
+            break;
+        }
+    }
+    while !client.alerts_to_deliver().await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_never_ends_its_request_is_hung_up_on() {
+    let world = World::new().await;
+    let daemon = Daemon::start(serve(&world)).await;
+    let mut slow = TcpStream::connect(&daemon.address).await.unwrap();
+    slow.write_all(b"GET /health HTTP/1.1\r\nHost: a").await.unwrap();
+    let mut answer = Vec::new();
+    // Ends when the daemon hangs up; without its bound, never.
+    slow.read_to_end(&mut answer).await.unwrap();
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_not_plain_http_is_refused() {
+    let world = World::new().await;
+    for (url, said) in [("https://hooks.example.com/sesame", "only plain http"), ("sesame", "give a URL")] {
+        let ran = world.run(&["serve", "--without-gateway", "--alert-webhook", url]).await;
+        let ran = ran.complains(2, &["--alert-webhook", said]);
+        assert!(!ran.err.contains("sesame"), "{ran:?}");
+    }
+}

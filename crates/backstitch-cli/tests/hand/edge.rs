@@ -1,0 +1,180 @@
+//! Does the daemon check its edge, and does the platform get its answers, on real PowerDNS and nginx?
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use backstitch_gateway::agent::{GatewayState, StartRequest};
+use backstitch_gateway::sandbox::{Sandbox, SandboxOptions};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+
+use super::daemon::Daemon;
+use crate::world::World;
+
+const ORGANIZATION: &str = "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10";
+
+/// Real servers, and the configuration that leads to them.
+struct Edge {
+    world: World,
+    sandbox: Sandbox,
+}
+
+impl Edge {
+    async fn start() -> Self {
+        let world = World::new().await;
+        let options = SandboxOptions { gateways: 0, ..SandboxOptions::new(world.path("sandbox")) };
+        let sandbox = Sandbox::start(options).await.unwrap();
+        let edge = Self { world, sandbox };
+        edge.configure("key", edge.sandbox.nginx_config().binary);
+        edge.sandbox.write_api_key(&edge.world.path("key")).unwrap();
+        edge
+    }
+
+    fn configure(&self, key: &str, nginx: PathBuf) {
+        let (powerdns, conf) = (self.sandbox.powerdns_config(), self.sandbox.nginx_config());
+        let configuration = json!({
+            "listen": "127.0.0.1:0",
+            "gateway": {
+                "domain": powerdns.zone,
+                "edge_address": "127.0.0.1",
+                "powerdns": { "url": powerdns.url.to_string(), "api_key_file": self.world.path(key) },
+                "nginx": {
+                    "binary": nginx, "prefix": conf.prefix, "conf": conf.conf, "error_log": conf.error_log,
+                    "pid_file": conf.pid_file, "sites": conf.sites, "listen": conf.listen, "probe": conf.probe,
+                },
+            },
+        });
+        std::fs::write(self.world.path("backstitch.toml"), toml::to_string(&configuration).unwrap()).unwrap();
+    }
+
+    fn serve(&self) -> Command {
+        self.world.command(&["serve"])
+    }
+}
+
+#[tokio::test]
+async fn the_platform_gets_its_answers() {
+    let edge = Edge::start().await;
+    let daemon = Daemon::start(edge.serve()).await;
+    for (body, said) in [
+        ("", "empty"),
+        ("{", "line 1"),
+        ("{}", "missing field `organization_id`"),
+        (r#"{"organization_id": "acme"}"#, "give a UUID such as"),
+        (r#"{"organization_id": 7}"#, "expected a string"),
+        (&format!(r#"{{"organization_id": "{ORGANIZATION}", "size": 1}}"#), "unknown field `size`"),
+    ] {
+        for path in ["/gateway/start", "/gateway/stop"] {
+            let (status, answer) = daemon.post(path, body).await;
+            assert_eq!((status, &answer["error"]), (400, &json!("invalid_request")), "{body}");
+            assert!(answer["details"].as_str().unwrap().contains(said), "{body}: {answer}");
+        }
+    }
+    let large = format!(r#"{{"organization_id": "{}"}}"#, "x".repeat(300 * 1024));
+    assert_eq!(daemon.post("/gateway/start", &large).await.0, 413);
+
+    let body = json!({ "organization_id": ORGANIZATION }).to_string();
+    let (status, answer) = daemon.post("/gateway/start", &body).await;
+    assert_eq!((status, &answer["error"]), (503, &json!("no_gateway_available")), "{answer}");
+    assert!(answer["workflow_id"].is_string() && answer["report"].is_object(), "{answer}");
+    let (status, answer) = daemon.post("/gateway/stop", &body).await;
+    let hostname = format!("org-{ORGANIZATION}.{}", edge.sandbox.domain);
+    assert_eq!((status, answer), (200, json!({ "gateway_hostname": hostname })));
+
+    let ran = edge.world.run(&["gateway", "start", ORGANIZATION]).await.expect(3);
+    assert!(ran.out.contains("no gateway available"), "{ran:?}");
+    edge.world.run(&["gateway", "stop", ORGANIZATION]).await.expect(0);
+    assert_eq!(daemon.stop().await.0, 0);
+}
+
+#[tokio::test]
+async fn a_gateway_is_started_once_and_stopped() {
+    let edge = Edge::start().await;
+    let upstream = obedient_gateway().await;
+    edge.world.run(&["gateway", "add", "berlin-1", &upstream]).await.expect(0);
+    let daemon = Daemon::start(edge.serve()).await;
+    let body = json!({ "organization_id": ORGANIZATION }).to_string();
+    let hostname = format!("org-{ORGANIZATION}.{}", edge.sandbox.domain);
+    let answer = (200, json!({ "gateway_hostname": hostname }));
+    assert_eq!(daemon.post("/gateway/start", &body).await, answer);
+    assert_eq!(daemon.post("/gateway/start", &body).await, answer, "asked twice");
+    let started = edge.world.run(&["list", "--kind", "gateway.start", "--json"]).await.expect(0).json();
+    assert_eq!(started.as_array().unwrap().len(), 1);
+    assert_eq!(started[0]["status"], "completed");
+    let listed = edge.world.run(&["gateway", "list", "--json"]).await.expect(0).json();
+    assert_eq!(
+        (&listed[0]["state"], &listed[0]["organization"]),
+        (&json!("allocated"), &json!(ORGANIZATION))
+    );
+    let asked = edge.world.run(&["gateway", "start", ORGANIZATION]).await.expect(0);
+    assert_eq!(asked.out.trim(), hostname);
+
+    assert_eq!(daemon.post("/gateway/stop", &body).await, answer);
+    assert_eq!(edge.world.run(&["gateway", "stats", "--json"]).await.expect(0).json()["ready"], 1);
+    assert_eq!(daemon.stop().await.0, 0);
+}
+
+/// A gateway that does as it is told. What real ones do is tested with the workflows.
+async fn obedient_gateway() -> String {
+    type Serving = Arc<Mutex<GatewayState>>;
+    let nobody = GatewayState { organization_id: None, hostname: None, starts: 0, resets: 0, refusals: 0 };
+    let start = async |State(serving): State<Serving>, Json(asked): Json<StartRequest>| {
+        let mut serving = serving.lock().unwrap();
+        serving.organization_id = Some(asked.organization_id);
+        serving.hostname = Some(asked.hostname);
+        Json(serving.clone())
+    };
+    let reset = async |State(serving): State<Serving>| {
+        let mut serving = serving.lock().unwrap();
+        (serving.organization_id, serving.hostname) = (None, None);
+        Json(serving.clone())
+    };
+    let router = Router::new()
+        .route("/collab/ping", get(async || "pong"))
+        .route("/collab/start", post(start))
+        .route("/collab/reset", post(reset))
+        .with_state(Arc::new(Mutex::new(nobody)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    upstream
+}
+
+#[tokio::test]
+async fn one_run_of_recovery_settles_what_is_due_and_reports_it() {
+    let edge = Edge::start().await;
+    let input = json!({ "organization": ORGANIZATION }).to_string();
+    let asked = edge.world.run(&["enqueue", "gateway.start", &input]).await.expect(0);
+    assert!(asked.err.contains("no living worker"), "{asked:?}");
+    let recovered = edge.world.run(&["recover", "--json"]).await.expect(0).json();
+    assert_eq!(recovered["settled"][0]["workflow"], asked.out.trim());
+    assert_eq!(recovered["settled"][0]["status"], "compensated", "the pool is empty");
+    assert_eq!((&recovered["left"]["due"], &recovered["left"]["running"]), (&json!(0), &json!(0)));
+    let again = edge.world.run(&["recover"]).await.expect(0).out;
+    assert!(again.contains("nothing was left to settle") && again.contains("left: nothing"), "{again}");
+}
+
+#[tokio::test]
+async fn a_key_that_powerdns_refuses_stops_the_daemon_before_it_begins() {
+    let edge = Edge::start().await;
+    std::fs::write(edge.world.path("wrong"), "sesame").unwrap();
+    edge.configure("wrong", edge.sandbox.nginx_config().binary);
+    for command in ["serve", "recover"] {
+        let ran = edge.world.run(&[command]).await.expect(1);
+        assert!(ran.err.contains("PowerDNS: powerdns refused the api key (401)"), "{ran:?}");
+        assert!(!ran.err.contains("sesame"), "{ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_nginx_that_cannot_be_run_stops_the_daemon_before_it_begins() {
+    let edge = Edge::start().await;
+    edge.configure("key", edge.world.path("no-nginx"));
+    let ran = edge.world.run(&["serve"]).await.expect(1);
+    assert!(ran.err.contains("nginx cannot be run as") && ran.err.contains("no-nginx"), "{ran:?}");
+    assert!(ran.err.contains("configure where it is"), "{ran:?}");
+}

@@ -1,0 +1,12 @@
+//! Does the real binary keep its word to people and to scripts, on a real database?
+
+#![allow(clippy::unwrap_used, reason = "a test has nothing better to do")]
+
+mod bad_input;
+mod configuration;
+mod daemon;
+mod edge;
+mod endings;
+mod help;
+mod toys;
+mod world;
