@@ -8,5 +8,6 @@ mod daemon;
 mod edge;
 mod endings;
 mod help;
+mod own_postgres;
 mod toys;
 mod world;
