@@ -1,19 +1,64 @@
 //! How due workflows are taken, with the journals of those that have one.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use backstitch_core::decide::Orphaned;
 use backstitch_core::history::History;
 use backstitch_core::id::{Epoch, IncarnationId, WorkflowId};
 use backstitch_core::json::Json;
+use backstitch_core::record::Operator;
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::database::Database;
-use crate::drive::Claimed;
 use crate::error::Error;
 use crate::journal::{self, Row, operator};
+
+/// A workflow that this incarnation has claimed.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    pub(crate) workflow: WorkflowId,
+    pub(crate) kind: String,
+    pub(crate) input: Json,
+    pub(crate) epoch: Epoch,
+    pub(crate) attention: bool,
+    pub(crate) orphaned: Option<Orphaned>,
+    pub(crate) cancel: Option<Operator>,
+    pub(crate) crash_charges: u32,
+    pub(crate) deadline_at: Option<DateTime<Utc>>,
+    /// The database's clock at the claim, and when the claim was answered.
+    pub(crate) now: (DateTime<Utc>, Instant),
+    /// What its journal says; or why it can't be understood.
+    pub(crate) history: Result<History, String>,
+}
+
+/// By what right this worker works on a workflow.
+#[derive(Debug, Clone)]
+pub(crate) struct Hold {
+    pub(crate) workflow: WorkflowId,
+    pub(crate) kind: String,
+    pub(crate) epoch: Epoch,
+}
+
+impl Claimed {
+    pub(crate) fn hold(&self) -> Hold {
+        Hold { workflow: self.workflow, kind: self.kind.clone(), epoch: self.epoch }
+    }
+}
+
+/// How a workflow left this worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// It reached its end.
+    Ended,
+    /// Nobody holds it until this much time has passed.
+    Parked(Duration),
+    /// It belongs to somebody else now.
+    Fenced,
+}
 
 /// Which workflows to take.
 #[derive(Debug, Clone)]

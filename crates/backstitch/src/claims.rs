@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::claim::{Want, claim};
-use crate::drive::{Claimed, Departure, drive};
+use crate::claim::{Claimed, Departure, Want, claim};
+use crate::drive::drive;
 use crate::future::catch_panic;
 use crate::journal::{After, Attention, AttentionChange};
 use crate::life::{Life, Shop};

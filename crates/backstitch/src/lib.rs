@@ -13,6 +13,7 @@ mod attempt;
 mod claim;
 mod claims;
 mod client;
+mod course;
 mod database;
 mod drive;
 mod effect;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::claim::{Departure, Hold};
 use crate::database::interval;
-use crate::drive::{Departure, Hold};
 use crate::journal::{After, AttentionChange};
 use crate::life::{Life, Shop};
 
