@@ -417,6 +417,8 @@ pub fn judge(
     }
 }
 
-fn later(at: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
+/// A time so much later, or the end of time.
+#[must_use]
+pub fn later(at: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
     TimeDelta::from_std(by).ok().and_then(|by| at.checked_add_signed(by)).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }

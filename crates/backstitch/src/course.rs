@@ -4,16 +4,15 @@
 //! decision builds on it; `drive` makes it durable before anything follows from it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use backstitch_core::decide::{Circumstances, Conduct, Forward, Unwind, forward, must_unwind, unwind};
+use backstitch_core::decide::{Circumstances, Conduct, Forward, Unwind, forward, later, must_unwind, unwind};
 use backstitch_core::failure::{StepFailed, WorkflowError};
 use backstitch_core::history::{History, Slot};
 use backstitch_core::id::{Direction, Position};
 use backstitch_core::json::Json;
 use backstitch_core::limits::SLOW_RETRY;
 use backstitch_core::record::{Cause, Stitch, Turn};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use crate::claim::Claimed;
 use crate::flow::{Asked, Function, Misuse, Polled};
@@ -285,8 +284,4 @@ impl From<Misuse> for WorkflowError {
     fn from(misuse: Misuse) -> Self {
         Self::new(misuse.code(), misuse.to_string())
     }
-}
-
-fn later(at: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
-    TimeDelta::from_std(by).ok().and_then(|by| at.checked_add_signed(by)).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
