@@ -18,6 +18,11 @@ use super::processes::Master;
 
 /// Old workers leave within some 100 ms of the signal; a reload that is refused leaves them for ever.
 const SWITCH_TIMEOUT: Duration = Duration::from_secs(2);
+/// A master that finds an address taken tries five times itself, half a second apart. Until it has given up it answers no
+/// other signal, and its complaint would be taken for that of the next reload.
+const BIND_TIMEOUT: Duration = Duration::from_secs(3);
+const BIND_FAILED: &str = "bind() to ";
+const BIND_GIVEN_UP: &str = "still could not bind()";
 /// A fiftieth of the usual wait.
 const SWITCH_POLL: Duration = Duration::from_millis(2);
 /// One reload of someone else, its test included, and then ours.
@@ -77,17 +82,20 @@ async fn now(config: &NginxConfig, binary: &Binary) -> Result<(), NginxError> {
     let mut old = master.serving();
     let log = Log::at_its_end(config);
     master.hang_up()?;
-    let deadline = Instant::now() + SWITCH_TIMEOUT;
+    let began = Instant::now();
     loop {
         old.retain(|pid| master.is_serving(*pid));
         if old.is_empty() && !master.serving().is_empty() {
             return Ok(());
         }
         // Only the log says that the master refused, for example because a port is taken: `-t` can't know.
-        if let Some(detail) = log.complaint_of(master) {
-            return Err(NginxError::ReloadFailed { detail });
-        }
-        if Instant::now() >= deadline {
+        let complaints = log.complaints_of(master);
+        if let Some(first) = complaints.first() {
+            let given_up = complaints.iter().any(|complaint| complaint == BIND_GIVEN_UP);
+            if given_up || !first.starts_with(BIND_FAILED) || began.elapsed() >= BIND_TIMEOUT {
+                return Err(NginxError::ReloadFailed { detail: first.clone() });
+            }
+        } else if began.elapsed() >= SWITCH_TIMEOUT {
             let detail = "its old workers still take requests".to_owned();
             return Err(NginxError::ReloadFailed { detail });
         }
@@ -109,7 +117,13 @@ impl Log {
     }
 
     /// What the master, and not some `nginx -t`, has found fatal since.
-    fn complaint_of(&self, master: Master) -> Option<String> {
+    fn complaints_of(&self, master: Master) -> Vec<String> {
+        let by_master = format!("[emerg] {0}#{0}: ", master.pid());
+        let text = self.since().unwrap_or_default();
+        text.lines().filter_map(|line| Some(line.split_once(&by_master)?.1.to_owned())).collect()
+    }
+
+    fn since(&self) -> Option<String> {
         use std::io::{Read, Seek, SeekFrom};
         let mut file = fs::File::open(&self.path).ok()?;
         if file.metadata().ok()?.len() <= self.offset {
@@ -118,9 +132,6 @@ impl Log {
         file.seek(SeekFrom::Start(self.offset)).ok()?;
         let mut bytes = Vec::new();
         file.take(64 * 1024).read_to_end(&mut bytes).ok()?;
-        let by_master = format!("[emerg] {0}#{0}: ", master.pid());
-        let text = String::from_utf8_lossy(&bytes);
-        // The last line of several: "still could not bind()" comes after the tries that explain it, so take the first.
-        text.lines().find_map(|line| Some(line.split_once(&by_master)?.1.to_owned()))
+        Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 }

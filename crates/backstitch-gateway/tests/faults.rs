@@ -1,0 +1,287 @@
+//! What becomes of a start when PowerDNS, nginx or a gateway does not do what it should?
+#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
+
+mod edge;
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use backstitch::{Answered, Fate, Status, WorkflowId};
+use backstitch_gateway::EdgeConfig;
+use backstitch_gateway::pool;
+use backstitch_gateway::powerdns::PowerDnsConfig;
+use backstitch_gateway::request::{self, Requested};
+use edge::platform::{Platform, failed, organization, soon, started, until};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A way to PowerDNS on which a change freezes the server (SIGSTOP) before it gets there.
+async fn freezing_way(to: SocketAddr, server: i32) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from_client, mut to_client) = client.into_split();
+                let (mut from_server, mut to_server) = TcpStream::connect(to).await.unwrap().into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+                let mut bytes = vec![0; 64 * 1024];
+                loop {
+                    let length = from_client.read(&mut bytes).await.unwrap_or(0);
+                    if length == 0 {
+                        // A connection that was cut would take the change with it; this one is only slow.
+                        std::future::pending::<()>().await;
+                    }
+                    if bytes.starts_with(b"PATCH ") {
+                        kill_process_group(Pid::from_raw(server).unwrap(), Signal::STOP).unwrap();
+                    }
+                    to_server.write_all(&bytes[..length]).await.unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn dns_timeout_with_unknown_outcome_leaves_no_record() {
+    let mut platform = Platform::of(1).await;
+    let config = platform.config();
+    let to: SocketAddr = config.powerdns.url.socket_addrs(|| None).unwrap()[0];
+    let server = platform.edge.sandbox.powerdns_server().pid();
+    let url = format!("http://{}", freezing_way(to, server).await).parse().unwrap();
+    let powerdns = PowerDnsConfig { url, ..config.powerdns.clone() };
+    // Only the first worker takes that way.
+    let worker = platform.worker_over(EdgeConfig { powerdns, ..config }).await.start().await.unwrap();
+    let organization = organization();
+    let starting = tokio::spawn({
+        let client = platform.client.clone();
+        async move { request::start(&client, organization, soon()).await.unwrap() }
+    });
+    let start = platform.live("gateway.start").await;
+    let in_doubt = until("the change got no answer", async || {
+        let attempts = platform.client.attempts(start).await.unwrap();
+        attempts.into_iter().find(|a| a.step == "register-dns" && a.outcome.as_deref() == Some("in_doubt"))
+    })
+    .await;
+    worker.shut_down().await;
+    assert_eq!(
+        platform.client.cancel(start, "the test", "it waited too long").await.unwrap(),
+        Answered::Accepted
+    );
+
+    // The change lies in the frozen server's socket. It lands while it is being taken back.
+    let worker = platform.start_worker().await;
+    let compensating = until("the compensation has begun", async || {
+        let attempts = platform.client.attempts(start).await.unwrap();
+        attempts.into_iter().find(|a| a.step == "register-dns" && a.direction == "compensate")
+    })
+    .await;
+    let waited = compensating.began_at - in_doubt.began_at;
+    assert!(waited >= chrono::TimeDelta::seconds(7), "what may come late is waited out: {waited}");
+    platform.edge.sandbox.powerdns_server().thaw().unwrap();
+    let unfinished = failed(starting.await.unwrap());
+    assert_eq!(unfinished.error.failure.code, "cancelled");
+    assert_eq!(unfinished.report.owed().count(), 0);
+    platform.assert_nothing_left(organization).await;
+    assert_eq!(platform.stats().await.ready, 1);
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn someone_elses_dns_record_is_not_deleted() {
+    let mut platform = Platform::of(1).await;
+    platform.edge.sandbox.gateways[0].restart(&["--hang-start", "1", "--fail-start"]).await.unwrap();
+    let worker = platform.start_worker().await;
+    let powerdns = platform.edge.sandbox.powerdns().unwrap();
+
+    // There before the start, and refused; or put in its place while the start is under way, and left alone.
+    let (before, meanwhile) = (organization(), organization());
+    platform.edge.somebody_writes(&platform.hostname(before), "CNAME", "elsewhere.test.").await;
+    assert_eq!(failed(platform.start(before).await).error.failure.code, "hostname_taken");
+
+    let starting = tokio::spawn({
+        let client = platform.client.clone();
+        async move { request::start(&client, meanwhile, soon()).await.unwrap() }
+    });
+    let start = platform.live("gateway.start").await;
+    platform.step_is(start, "handshake", "in_progress").await;
+    let another = "\"heritage=backstitch,workflow=0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\"";
+    platform.edge.somebody_writes(&platform.hostname(meanwhile), "TXT", another).await;
+    let unfinished = failed(starting.await.unwrap());
+    assert_eq!(unfinished.report.owed().count(), 0, "{}", unfinished.report);
+
+    for (organization, kind, content) in [(before, "CNAME", "elsewhere.test."), (meanwhile, "TXT", another)] {
+        let records = powerdns.lookup(&platform.hostname(organization)).await.unwrap();
+        assert!(records.iter().any(|r| r.kind == kind && r.content == content), "{records:?}");
+    }
+    assert_eq!(platform.stats().await.ready, 1);
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn someone_elses_broken_vhost_is_reported_as_such() {
+    let platform = Platform::of(1).await;
+    let worker = platform.start_worker().await;
+    let broken = platform.edge.site("shop.conf");
+    fs::write(&broken, "server { listen 80").unwrap();
+
+    // Not blamed on this organisation, and the gateway is free for the next although nothing can be reloaded.
+    let first = organization();
+    let unfinished = failed(platform.start(first).await);
+    assert_eq!(unfinished.error.failure.code, "nginx_config_broken_by_someone_else");
+    assert_eq!(unfinished.error.step.as_deref(), Some("write-vhost"));
+    assert!(unfinished.error.failure.message.contains("shop.conf"), "it says where: {}", unfinished.error);
+    assert_eq!(unfinished.report.owed().count(), 0, "{}", unfinished.report);
+    platform.assert_nothing_left(first).await;
+    assert_eq!(platform.edge.sites(), ["shop.conf"]);
+    assert_eq!(platform.stats().await.ready, 1);
+
+    fs::remove_file(broken).unwrap();
+    started(platform.start(first).await);
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_may_know_its_organisation_is_reset_or_quarantined() {
+    let mut platform = Platform::of(3).await;
+    let config = EdgeConfig { answer_patience: Duration::from_millis(300), ..platform.config() };
+    let worker = platform.worker_over(config).await.start().await.unwrap();
+    // In the order in which the pool hands them out: each was free for longer than the next.
+    let faults: [&[&str]; 2] = [&["--fail-start"], &["--fail-start", "--refuse-reset"]];
+    for (gateway, faults) in platform.edge.sandbox.gateways.iter_mut().zip(faults) {
+        gateway.restart(faults).await.unwrap();
+    }
+    platform.edge.sandbox.gateways[2].kill().unwrap();
+
+    // It took the organisation and said that it failed: it is told to forget.
+    let unfinished = failed(platform.start(organization()).await);
+    assert_eq!(unfinished.error.failure.code, "gateway_failed");
+    let state = platform.edge.sandbox.gateways[0].agent().unwrap().state().await.unwrap();
+    assert_eq!((state.organization_id, state.starts, state.resets), (None, 1, 1));
+    assert_eq!((platform.stats().await.ready, platform.stats().await.quarantined), (3, 0));
+
+    // It took it, and refuses to forget.
+    let second = organization();
+    let unfinished = failed(platform.start(second).await);
+    assert!(matches!(unfinished.report.steps[4].fate, Fate::Compensated { .. }), "{}", unfinished.report);
+    let state = platform.edge.sandbox.gateways[1].agent().unwrap().state().await.unwrap();
+    assert_eq!(state.organization_id, Some(second), "it knows its organisation still");
+    assert_eq!((platform.stats().await.ready, platform.stats().await.quarantined), (2, 1));
+
+    // Nobody knows what it took: it is not there.
+    let unfinished = failed(platform.start(organization()).await);
+    assert_eq!(unfinished.error.failure.code, "gateway_never_answered");
+    assert_eq!((platform.stats().await.ready, platform.stats().await.quarantined), (1, 2));
+    let listed = pool::list(&mut platform.db.acquire().await.unwrap()).await.unwrap();
+    let reason = listed[2].reason.clone().unwrap();
+    assert!(reason.contains(&unfinished.workflow.to_string()), "{reason}");
+
+    // The quarantined ones are never handed out, and the first one is as good as new.
+    platform.edge.sandbox.gateways[0].restart(&[]).await.unwrap();
+    let served = organization();
+    assert_eq!(started(platform.start(served).await), platform.gateways[0]);
+    assert!(matches!(platform.start(organization()).await, Requested::NoGatewayAvailable(_)));
+
+    // A stop ends the same way when the gateway is gone.
+    platform.edge.sandbox.gateways[0].kill().unwrap();
+    assert!(matches!(platform.stop(served).await, Requested::Stopped));
+    platform.assert_nothing_left(served).await;
+    assert_eq!((platform.stats().await.ready, platform.stats().await.quarantined), (0, 3));
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_gateway_whose_route_still_stands_stays_out_of_the_pool() {
+    let mut platform = Platform::of(1).await;
+    platform.edge.sandbox.gateways[0].restart(&["--hang-start", "0.5", "--fail-start"]).await.unwrap();
+    let worker = platform.start_worker().await;
+    let organization = organization();
+    let starting = tokio::spawn({
+        let client = platform.client.clone();
+        async move { request::start(&client, organization, soon()).await.unwrap() }
+    });
+    let start: WorkflowId = platform.live("gateway.start").await;
+    platform.step_is(start, "handshake", "in_progress").await;
+    // From here on nginx does not reload, and goes on with what it has.
+    let blocker = platform.edge.site("shop.conf");
+    fs::write(&blocker, "server { listen 80").unwrap();
+
+    let unfinished = match starting.await.unwrap() {
+        Requested::NeedsAttention(unfinished) => unfinished,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(unfinished.error.failure.code, "gateway_failed", "the original error");
+    let owed: Vec<_> = unfinished.report.owed().map(|step| step.step.as_str()).collect();
+    assert_eq!(owed, ["allocate-gateway", "write-vhost"], "the name is gone already");
+
+    let hostname = platform.hostname(organization);
+    let nginx = platform.edge.sandbox.nginx().unwrap();
+    assert_eq!(nginx.route(&hostname).await.unwrap(), Some(start.0.into()), "gone from the disk only");
+    assert_eq!(platform.edge.sandbox.resolve(&hostname).await.unwrap(), [] as [std::net::Ipv4Addr; 0]);
+    assert_eq!((platform.stats().await.ready, platform.stats().await.allocated), (0, 1));
+    let next = edge::platform::organization();
+    assert!(matches!(platform.start(next).await, Requested::NoGatewayAvailable(_)));
+    // Whoever asks for this organisation hears that a person must look.
+    for requested in [platform.start(organization).await, platform.stop(organization).await] {
+        assert!(matches!(&requested, Requested::NeedsAttention(u) if u.workflow == start), "{requested:?}");
+    }
+
+    // Mended, and tried again now: everything is taken back.
+    fs::remove_file(blocker).unwrap();
+    let retried = until("nobody is at it", async || {
+        let answered = platform.client.retry(start, "the test", "it is mended").await.unwrap();
+        (answered != Answered::IsRunning).then_some(answered)
+    });
+    assert_eq!(retried.await, Answered::Accepted);
+    until("it is compensated", async || {
+        let view = platform.client.workflow(start).await.unwrap().unwrap();
+        (view.status == Status::Compensated).then_some(())
+    })
+    .await;
+    platform.assert_nothing_left(organization).await;
+    assert_eq!(platform.stats().await.ready, 1);
+    worker.shut_down().await;
+}
+
+/// Both ask while a third one is at it, so neither is answered by that one.
+#[tokio::test]
+async fn two_workers_reload_nginx_at_once() {
+    let platform = Platform::of(2).await;
+    let mut workers = Vec::new();
+    for _ in 0..2 {
+        let worker = platform.worker_over(platform.config()).await.concurrency(1);
+        workers.push(worker.start().await.unwrap());
+    }
+    let lock = platform.config().nginx.state.join("reloading.lock");
+    let third = File::options().create(true).append(true).open(&lock).unwrap();
+    third.lock().unwrap();
+    let before = platform.edge.sandbox.nginx().unwrap().reloads_done().unwrap();
+
+    let mut starting = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let (client, organization) = (platform.client.clone(), organization());
+        starting.spawn(async move { request::start(&client, organization, soon()).await.unwrap() });
+    }
+    until("both wait for the lock", async || {
+        let files = fs::read_dir("/proc/self/fd").unwrap();
+        let open =
+            files.filter(|file| fs::read_link(file.as_ref().unwrap().path()).is_ok_and(|to| to == lock));
+        (open.count() == 3).then_some(())
+    })
+    .await;
+    drop(third);
+    let gateways: std::collections::BTreeSet<_> =
+        starting.join_all().await.into_iter().map(started).collect();
+    assert_eq!(gateways.len(), 2);
+    assert_eq!(
+        platform.edge.sandbox.nginx().unwrap().reloads_done().unwrap(),
+        before + 1,
+        "one answers both"
+    );
+    for worker in workers {
+        worker.shut_down().await;
+    }
+}
