@@ -18,6 +18,10 @@ pub(crate) async fn perform<'a, S>(
     timeout: Duration,
     effect: impl FnOnce(Call<'a, S>) -> BoxFuture<'a, Result<Json, StepError>>,
 ) -> Ended {
+    // The answer that its intent is durable may have come after the lease: too late to begin anything.
+    if !life.lease.is_usable() || life.abort.is_cancelled() {
+        return Ended::CutShort;
+    }
     let attempt = call.attempt;
     let _watching = life.watchdog.watch(attempt.key().to_string(), timeout);
     tokio::select! {
