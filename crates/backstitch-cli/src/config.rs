@@ -163,6 +163,19 @@ mod tests {
     }
 
     #[test]
+    fn the_example_names_only_keys_that_there_are() {
+        let example = include_str!("../backstitch.example.toml");
+        parse(Path::new("example"), example).expect("as it is");
+        let is_setting = |line: &str| line.contains(" = ") || line.starts_with('[');
+        let uncommented = |line: &str| match line.strip_prefix("# ") {
+            Some(setting) if is_setting(setting) => format!("{setting}\n"),
+            _ => format!("{line}\n"),
+        };
+        let all = parse(Path::new("example"), &example.lines().map(uncommented).collect::<String>());
+        assert_eq!(all.expect("with everything said").listen.as_deref(), Some("127.0.0.1:7410"));
+    }
+
+    #[test]
     fn a_value_of_the_wrong_type_is_named_with_its_line() {
         let said = refused("[gateway]\nedge_address = \"nowhere\"\n");
         assert!(said.contains("line 2: ") && said.contains("IP address"), "{said}");

@@ -36,7 +36,7 @@ pub fn note(message: &str) {
     let _ = writeln!(io::stderr(), "{message}");
 }
 
-/// A table without lines. Coloured and as wide as the terminal where there is one, plain and unbroken otherwise.
+/// A table without lines. Coloured where there is a terminal.
 pub fn table(headers: &[&str]) -> Table {
     let mut table = Table::new();
     table
@@ -47,9 +47,9 @@ pub fn table(headers: &[&str]) -> Table {
     } else {
         table.force_no_tty();
     }
-    if io::stdout().is_terminal() {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-    }
+    // Never broken into narrow columns: an id in pieces can be neither copied nor searched for.
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.style_text_only();
     table
 }
 

@@ -38,7 +38,7 @@ fn told(workflow: &WorkflowView, steps: &[StepView], attempts: &[AttemptView]) -
             tinted(&step.status, tint(&step.status))
         ));
         for (direction, arrow) in [("run", "↓"), ("compensate", "↑")] {
-            lines.extend(rung(step, attempts, direction, arrow));
+            lines.extend(rung(step, attempts, direction, arrow, workflow.holder.is_some()));
         }
     }
     lines.join("\n")
@@ -88,7 +88,7 @@ fn about(view: &WorkflowView) -> Vec<String> {
 }
 
 /// One step in one direction: how often, its key, and each try.
-fn rung(step: &StepView, attempts: &[AttemptView], direction: &str, arrow: &str) -> Vec<String> {
+fn rung(step: &StepView, attempts: &[AttemptView], direction: &str, arrow: &str, held: bool) -> Vec<String> {
     let tries: Vec<_> = attempts
         .iter()
         .filter(|attempt| attempt.position == step.position && attempt.direction == direction)
@@ -104,7 +104,9 @@ fn rung(step: &StepView, attempts: &[AttemptView], direction: &str, arrow: &str)
     let mut lines =
         vec![format!("     {arrow} {direction:<10}  {}", tinted(&format!("key {}", first.key), Tint::Quiet))];
     for attempt in tries {
-        let outcome = attempt.outcome.as_deref().unwrap_or("under way, or in doubt");
+        // Somebody is at it; or was, and nobody knows how far it came.
+        let unknown = if held { "under way, or in doubt" } else { "in doubt" };
+        let outcome = attempt.outcome.as_deref().unwrap_or(unknown);
         let took = attempt.ended_at.map_or_else(|| "-".to_owned(), |at| span(attempt.began_at, at));
         lines.push(format!(
             "         {:>2}  {}  {took:>8}  {}",
@@ -123,7 +125,7 @@ fn tint(word: &str) -> Tint {
     match word {
         "completed" | "succeeded" => Tint::Good,
         "compensated" | "compensating" | "retry" | "waiting" => Tint::Back,
-        "failed" | "rejected" | "needs_attention" | "in_doubt" => Tint::Bad,
+        "failed" | "rejected" | "needs_attention" | "in_doubt" | "in doubt" => Tint::Bad,
         _ => Tint::Quiet,
     }
 }

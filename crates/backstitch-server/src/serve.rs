@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{Method, StatusCode, Uri};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -13,6 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::refusal::Refusal;
 
 /// How long a caller may take to send its request line and headers, and how long an idle connection is kept.
 pub const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -25,6 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `stop`; then takes no new connection, and returns when those at work have their answer.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let router = router.fallback(unknown_path).method_not_allowed_fallback(wrong_method);
     let connections = TaskTracker::new();
     let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Some(accepted) = stop.run_until_cancelled(accept(&listener, &places)).await {
@@ -45,6 +49,19 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     drop(listener);
     connections.close();
     connections.wait().await;
+}
+
+async fn unknown_path(uri: Uri) -> Refusal {
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        format!("there is nothing at {}: check the path", uri.path()),
+    )
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Refusal {
+    let why = format!("{method} is not for {}: requests are POST, the rest is GET", uri.path());
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", why)
 }
 
 async fn accept(

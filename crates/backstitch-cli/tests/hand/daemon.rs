@@ -78,6 +78,9 @@ async fn the_daemon_is_live_and_ready_until_it_is_told_to_stop() {
     assert_eq!(daemon.get("/health/live").await, (200, json!({ "status": "live" })));
     assert_eq!(daemon.get("/health/ready").await, (200, json!({ "status": "ready" })));
     assert_eq!(daemon.get("/health").await.0, 200);
+    assert_eq!(daemon.get("/wealth").await.1["error"], "not_found");
+    assert_eq!(daemon.post("/health", "{}").await.0, 405);
+    assert_eq!(daemon.post("/gateway/start", "{}").await.0, 404, "it serves no gateways");
     let pool = world.database.pool().await;
     // A heartbeat in between may have renewed it: once more.
     let (status, body) = loop {
