@@ -18,6 +18,7 @@ use crate::journal::{After, Attention, AttentionChange};
 use crate::life::{Life, Shop};
 use crate::lives::Plan;
 use crate::park;
+use crate::strays;
 
 /// When a woken worker looks again: what was announced may not be committed yet.
 const LOOKS_AFTER_A_WAKE: [Duration; 3] =
@@ -38,6 +39,8 @@ struct Work<'a, S> {
     alone: bool,
     next_look: Instant,
     looks_soon: VecDeque<Duration>,
+    /// Until when a claim without an answer may still be carried out. None: every claim was answered.
+    in_doubt_until: Option<Instant>,
 }
 
 /// Claims and drives until `stop` or until this incarnation is dead; then hands everything back.
@@ -57,6 +60,7 @@ pub(crate) async fn work<S: Send + Sync + 'static>(
         alone: false,
         next_look: Instant::now(),
         looks_soon: VecDeque::new(),
+        in_doubt_until: None,
     };
     loop {
         // Whatever has left meanwhile makes room for one claim, not for one each.
@@ -91,7 +95,21 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
         self.free() > 0 && self.suspect.is_none() && !self.alone
     }
 
+    /// Lets go of what an unanswered claim took, for as long as one may still be carried out.
+    async fn let_strays_go(&mut self) {
+        let Some(until) = self.in_doubt_until else { return };
+        let mut known: Vec<_> =
+            self.life.in_flight.workflows().into_iter().map(|workflow| workflow.0).collect();
+        known.extend(self.suspect.as_ref().map(|suspect| suspect.workflow.0));
+        match strays::let_go(self.shop, self.life, known).await {
+            Ok(_) if Instant::now() < until => {}
+            Ok(_) => self.in_doubt_until = None,
+            Err(error) => tracing::warn!(%error, "looking for workflows held without knowing failed"),
+        }
+    }
+
     async fn look(&mut self) {
+        self.let_strays_go().await;
         let free = self.free();
         let want = Want {
             queues: self.plan.queues.clone(),
@@ -104,6 +122,7 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
             Err(error) => {
                 tracing::warn!(%error, "claiming failed");
                 self.next_look = Instant::now() + LOOK_AFTER_AN_ERROR;
+                self.in_doubt_until = Some(Instant::now() + self.shop.timing.lease);
                 return;
             }
         };
@@ -137,7 +156,7 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
 
     fn drive(&mut self, claimed: Claimed) {
         let hold = claimed.hold();
-        let cancelled = self.life.in_flight.enter(hold.workflow);
+        let cancelled = self.life.in_flight.enter(&hold);
         let (shop, life) = (Arc::clone(self.shop), Arc::clone(self.life));
         self.driving.spawn(async move {
             let driven = drive(Arc::clone(&shop), Arc::clone(&life), claimed, cancelled);
@@ -151,7 +170,7 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
                     park::park(&shop, &life, &hold, SLOW_RETRY, after).await
                 }
             };
-            life.in_flight.leave(hold.workflow);
+            life.in_flight.leave(&hold);
             departure
         });
     }

@@ -34,6 +34,7 @@ mod recovery;
 mod session;
 mod settle;
 mod step;
+mod strays;
 mod timing;
 mod transaction;
 mod view;

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use backstitch_core::id::WorkflowId;
+use backstitch_core::id::{Epoch, WorkflowId};
 use tokio_util::sync::CancellationToken;
 
 use crate::appender::Appender;
+use crate::claim::Hold;
 use crate::database::Database;
 use crate::lease::Lease;
 use crate::timing::Timing;
@@ -35,27 +36,35 @@ pub(crate) struct Life {
 
 /// The workflows in flight, each with the token by which its running attempt hears of a cancel.
 #[derive(Default)]
-pub(crate) struct InFlight(Mutex<HashMap<WorkflowId, CancellationToken>>);
+pub(crate) struct InFlight(Mutex<HashMap<WorkflowId, (Epoch, CancellationToken)>>);
 
 impl InFlight {
-    pub(crate) fn enter(&self, workflow: WorkflowId) -> CancellationToken {
+    pub(crate) fn enter(&self, hold: &Hold) -> CancellationToken {
         let token = CancellationToken::new();
-        self.lock().insert(workflow, token.clone());
+        self.lock().insert(hold.workflow, (hold.epoch, token.clone()));
         token
     }
 
-    pub(crate) fn leave(&self, workflow: WorkflowId) {
-        self.lock().remove(&workflow);
+    pub(crate) fn leave(&self, hold: &Hold) {
+        let mut in_flight = self.lock();
+        // Parked, it may have been claimed again before this: that one stays.
+        if in_flight.get(&hold.workflow).is_some_and(|(epoch, _)| *epoch == hold.epoch) {
+            in_flight.remove(&hold.workflow);
+        }
+    }
+
+    pub(crate) fn workflows(&self) -> Vec<WorkflowId> {
+        self.lock().keys().copied().collect()
     }
 
     /// Tells the running attempt, if the workflow is here.
     pub(crate) fn cancel(&self, workflow: WorkflowId) {
-        if let Some(token) = self.lock().get(&workflow) {
+        if let Some((_, token)) = self.lock().get(&workflow) {
             token.cancel();
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WorkflowId, CancellationToken>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WorkflowId, (Epoch, CancellationToken)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
