@@ -51,15 +51,35 @@ impl Daemon {
 
     /// SIGTERM, and the rest of its log.
     pub async fn stop(mut self) -> (i32, String) {
-        let pid = self.child.id().unwrap().to_string();
-        let killed = std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-        assert!(killed.success());
+        self.terminate();
         let mut rest = String::new();
         while let Some(line) = self.log.next_line().await.unwrap() {
             rest.push_str(&line);
             rest.push('\n');
         }
-        (self.child.wait().await.unwrap().code().unwrap_or(-1), rest)
+        (self.ended().await, rest)
+    }
+
+    /// SIGTERM, and no more.
+    pub fn terminate(&self) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// How it ended.
+    pub async fn ended(&mut self) -> i32 {
+        self.child.wait().await.unwrap().code().unwrap_or(-1)
+    }
+
+    /// Waits until its log says this.
+    pub async fn says(&mut self, part: &str) {
+        while let Some(line) = self.log.next_line().await.unwrap() {
+            if line.contains(part) {
+                return;
+            }
+        }
+        panic!("the daemon ended without saying {part:?}");
     }
 }
 
@@ -155,11 +175,7 @@ async fn without_a_webhook_the_log_is_told_and_that_counts() {
     client.wait(&handle).await.unwrap();
     worker.shut_down().await;
     let mut daemon = Daemon::start(serve(&world)).await;
-    while let Some(line) = daemon.log.next_line().await.unwrap() {
-        if line.contains("a person should look") && line.contains(&handle.workflow.to_string()) {
-            break;
-        }
-    }
+    daemon.says("a person should look").await;
     while !client.alerts_to_deliver().await.unwrap().is_empty() {
         tokio::task::yield_now().await;
     }

@@ -11,6 +11,7 @@ use backstitch_gateway::sandbox::{Sandbox, SandboxOptions};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::process::Command;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::daemon::Daemon;
 use crate::world::World;
@@ -94,7 +95,7 @@ async fn the_platform_gets_its_answers() {
 #[tokio::test]
 async fn a_gateway_is_started_once_and_stopped() {
     let edge = Edge::start().await;
-    let upstream = obedient_gateway().await;
+    let (upstream, _asked) = gateway(true).await;
     edge.world.run(&["gateway", "add", "berlin-1", &upstream]).await.expect(0);
     let daemon = Daemon::start(edge.serve()).await;
     let body = json!({ "organization_id": ORGANIZATION }).to_string();
@@ -118,11 +119,42 @@ async fn a_gateway_is_started_once_and_stopped() {
     assert_eq!(daemon.stop().await.0, 0);
 }
 
-/// A gateway that does as it is told. What real ones do is tested with the workflows.
-async fn obedient_gateway() -> String {
+#[tokio::test]
+async fn a_second_signal_ends_at_once_and_recovery_takes_back_what_was_under_way() {
+    let edge = Edge::start().await;
+    let (upstream, mut asked) = gateway(false).await;
+    edge.world.run(&["gateway", "add", "berlin-1", &upstream]).await.expect(0);
+    let mut daemon = Daemon::start(edge.serve()).await;
+    let started =
+        edge.world.run(&["gateway", "start", ORGANIZATION, "--wait", "1", "--json"]).await.expect(6).json();
+    assert_eq!(started["answer"], "still_under_way");
+    asked.recv().await.unwrap();
+    daemon.terminate();
+    daemon.says("stopping").await;
+    daemon.terminate();
+    daemon.says("stopping at once").await;
+    assert_eq!(daemon.ended().await, 1);
+
+    let recovered = edge.world.run(&["recover", "--json"]).await.expect(0).json();
+    let settled = &recovered["settled"][0];
+    assert_eq!((&settled["workflow"], &settled["status"]), (&started["workflow"], &json!("compensated")));
+    assert_eq!(settled["cause"]["cause"], "orphaned");
+    assert_eq!(edge.world.run(&["gateway", "stats", "--json"]).await.expect(0).json()["ready"], 1);
+    let shown = edge.world.run(&["show", settled["workflow"].as_str().unwrap()]).await.expect(0).out;
+    assert!(shown.contains("in doubt"), "{shown}");
+}
+
+/// A gateway that does as it is told, or never ends a start; and word of each start. What real ones do is tested with
+/// the workflows.
+async fn gateway(starts: bool) -> (String, UnboundedReceiver<()>) {
     type Serving = Arc<Mutex<GatewayState>>;
     let nobody = GatewayState { organization_id: None, hostname: None, starts: 0, resets: 0, refusals: 0 };
-    let start = async |State(serving): State<Serving>, Json(asked): Json<StartRequest>| {
+    let (word, asked) = unbounded_channel();
+    let start = async move |State(serving): State<Serving>, Json(asked): Json<StartRequest>| {
+        word.send(()).unwrap();
+        if !starts {
+            std::future::pending::<()>().await;
+        }
         let mut serving = serving.lock().unwrap();
         serving.organization_id = Some(asked.organization_id);
         serving.hostname = Some(asked.hostname);
@@ -141,7 +173,7 @@ async fn obedient_gateway() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move { axum::serve(listener, router).await });
-    upstream
+    (upstream, asked)
 }
 
 #[tokio::test]
