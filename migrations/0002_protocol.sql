@@ -241,6 +241,7 @@ begin
             select *,
                 -- Intent and outcome of one attempt in one row: a transactional step.
                 u.outcome is not null
+                    and u.intent_position is not null
                     and u.outcome_position = u.intent_position
                     and u.outcome_direction = u.intent_direction
                     and u.outcome_attempt = u.intent_attempt as transactional

@@ -130,17 +130,15 @@ impl<S: Send + Sync + 'static> Drive<S> {
                 tokio::time::sleep(LEASE_LOOK).await;
                 ControlFlow::Continue(false)
             }
-            _ => {
-                let message =
-                    "the journal refuses the next record, though its holder lives: it was changed by hand";
-                let after =
-                    After { attention: raise("journal_refused", message.to_owned()), ..After::default() };
-                ControlFlow::Break(
-                    park::park(&self.course.shop, &self.life, &self.course.claimed.hold(), SLOW_RETRY, after)
-                        .await,
-                )
-            }
+            _ => ControlFlow::Break(self.refused().await),
         }
+    }
+
+    /// The journal holds another record where the next one belongs: a person must look.
+    async fn refused(&mut self) -> Departure {
+        let message = "the journal refuses the next record, though its holder lives: it was changed by hand";
+        let after = After { attention: raise("journal_refused", message.to_owned()), ..After::default() };
+        park::park(&self.course.shop, &self.life, &self.course.claimed.hold(), SLOW_RETRY, after).await
     }
 
     /// Makes one attempt of a transactional step, in a task of its own: a transaction must not be dropped halfway.
@@ -235,9 +233,11 @@ impl<S: Send + Sync + 'static> Drive<S> {
     async fn complete(&mut self, output: Json) -> ControlFlow<Departure> {
         self.course.row.turn = Some(Turn::Completed);
         let answer = self.write(After { output: Some(output), ..After::default() }).await?;
-        if answer.verdict != Written::Whole {
+        match answer.verdict {
+            Written::Whole => {}
             // A cancel came first, and now decides.
-            return ControlFlow::Continue(());
+            _ if answer.cancel.is_some() => return ControlFlow::Continue(()),
+            _ => return ControlFlow::Break(self.refused().await),
         }
         tracing::info!(workflow.id = %self.course.claimed.workflow, workflow.kind = self.course.claimed.kind, "completed");
         ControlFlow::Break(Departure::Ended)
@@ -249,7 +249,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
         let unwinding = Some(Unwinding::of(report.clone()));
         let answer = self.write(After { unwinding, ..After::default() }).await?;
         if answer.verdict != Written::Whole {
-            return ControlFlow::Continue(());
+            return ControlFlow::Break(self.refused().await);
         }
         tracing::warn!(
             workflow.id = %self.course.claimed.workflow, workflow.kind = self.course.claimed.kind,
