@@ -1,7 +1,18 @@
 //! Can a hostile name get past the types into a path, a header, a directive, a zone or a statement?
+#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
 
+mod edge;
+
+use backstitch::Ending;
 use backstitch_gateway::identifiers::{Domain, GatewayId, Hostname, OrganizationId, Owner};
 use backstitch_gateway::networks::{AllowedNetworks, Upstream};
+use backstitch_gateway::steps::allocation::{AllocateGateway, BeginStop, EndAllocation};
+use backstitch_gateway::steps::dns::{RegisterDns, RemoveDns};
+use backstitch_gateway::steps::handshake::{Handshake, ResetGateway};
+use backstitch_gateway::steps::vhost::{ReloadNginx, RemoveVhost, WriteVhost};
+use backstitch_gateway::{StartGateway, StopGateway};
+use edge::platform::Platform;
+use serde_json::json;
 
 const ORGANIZATION: &str = "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10";
 
@@ -63,7 +74,7 @@ const HOSTILE: &[&str] = &[
 ];
 
 #[test]
-fn hostile_identifiers_are_refused() {
+fn no_identifier_is_made_of_a_hostile_text() {
     for hostile in HOSTILE {
         assert!(hostile.parse::<OrganizationId>().is_err(), "as an organisation: {hostile:?}");
         assert!(hostile.parse::<Owner>().is_err(), "as a workflow: {hostile:?}");
@@ -101,6 +112,73 @@ fn hostile_identifiers_are_refused_when_they_arrive_as_json() {
         assert!(serde_json::from_str::<Hostname>(json).is_err(), "{json}");
         assert!(serde_json::from_str::<Upstream>(json).is_err(), "{json}");
     }
+}
+
+/// Past the types: through SQL, as the input of a workflow, and as the journaled input of each step.
+#[tokio::test]
+async fn hostile_identifiers_are_refused() {
+    let platform = Platform::of(1).await;
+    let worker = platform.start_worker().await;
+    let mut asked = 0;
+    for hostile in HOSTILE {
+        let request = "select answer from gateway.request_start($1::text::uuid)";
+        let started = sqlx::query(request).bind(hostile).execute(&platform.db).await;
+        // Postgres reads other spellings of a UUID, too; what goes on from there is its one canonical form.
+        asked += i32::from(started.is_ok());
+        let stopped = "select answer from gateway.request_stop($1::text::uuid)";
+        let stopped = sqlx::query(stopped).bind(hostile).execute(&platform.db).await;
+        assert_eq!(started.is_ok(), stopped.is_ok(), "{hostile:?}");
+
+        let text = serde_json::Value::from(*hostile);
+        let name = serde_json::Value::from(format!("org-{ORGANIZATION}.{hostile}"));
+        let good_name = format!("org-{ORGANIZATION}.example.com");
+        let (one, upstream) = (json!(1), json!("10.0.0.7:8080"));
+        refused::<StartGateway>(json!({ "organization": text }));
+        refused::<StopGateway>(json!({ "organization": text }));
+        refused::<AllocateGateway>(json!({ "organization": text }));
+        refused::<BeginStop>(json!({ "organization": text }));
+        refused::<EndAllocation>(json!({ "gateway": text }));
+        refused::<RegisterDns>(json!({ "hostname": name }));
+        refused::<RemoveDns>(json!({ "hostname": name, "owner": ORGANIZATION }));
+        refused::<RemoveDns>(json!({ "hostname": good_name, "owner": text }));
+        refused::<WriteVhost>(json!({ "hostname": name, "upstream": upstream }));
+        refused::<WriteVhost>(json!({ "hostname": good_name, "upstream": text }));
+        refused::<ReloadNginx>(json!({ "hostname": name }));
+        refused::<RemoveVhost>(json!({ "hostname": good_name, "owner": text }));
+        refused::<Handshake>(json!({ "gateway": one, "upstream": text, "hostname": good_name }));
+        refused::<Handshake>(json!({ "gateway": one, "upstream": upstream, "hostname": name }));
+        refused::<ResetGateway>(
+            json!({ "gateway": text, "upstream": upstream, "organization": ORGANIZATION }),
+        );
+    }
+    assert_eq!(asked, 2, "only the two other spellings of a UUID");
+    let inputs = "select distinct input ->> 'organization' from backstitch.workflows";
+    let inputs: Vec<String> = sqlx::query_scalar(inputs).fetch_all(&platform.db).await.unwrap();
+    assert_eq!(inputs, [ORGANIZATION]);
+
+    // Asked for past the function, too: nothing begins, and a person is told.
+    for hostile in
+        ["../../etc/nginx/nginx", "example.com; } server { listen 80; ", "x'; drop table gateway.gateway; --"]
+    {
+        let input = json!({ "organization": hostile });
+        let handle = platform.client.enqueue_untyped("gateway.start", &input).send().await.unwrap();
+        let unfinished = match platform.client.wait(&handle).await.unwrap() {
+            Ending::NeedsAttention(unfinished) => unfinished,
+            other => panic!("{other:?}"),
+        };
+        assert!(
+            unfinished.error.failure.message.contains("is not an organisation id"),
+            "{}",
+            unfinished.error
+        );
+        assert_eq!(platform.client.steps(handle.workflow).await.unwrap().len(), 0);
+    }
+    worker.shut_down().await;
+}
+
+fn refused<T: serde::de::DeserializeOwned>(input: serde_json::Value) {
+    let name = std::any::type_name::<T>();
+    assert!(serde_json::from_value::<T>(input.clone()).is_err(), "{name} reads {input}");
 }
 
 #[test]

@@ -24,6 +24,8 @@ const SCHEMAS: [&str; 3] = [
 ];
 /// A free port can be taken by someone else before the server has it.
 const PORT_TRIES_MAX: usize = 5;
+/// Above what services are assigned, below what Linux gives to outgoing connections.
+const PORTS: std::ops::Range<u16> = 18_000..32_000;
 const PACKAGES: &str = "pdns-server pdns-backend-sqlite3 sqlite3";
 
 #[derive(Debug)]
@@ -43,7 +45,8 @@ impl PowerDnsServer {
             tries += 1;
             make_database(&directory)?;
             match Self::try_start(sandbox, &directory, zone).await {
-                Err(SandboxError::DidNotStart { .. }) if tries < PORT_TRIES_MAX => {}
+                // Told no by a stranger, who was faster at the port.
+                Err(SandboxError::DidNotStart { .. } | SandboxError::Http(_)) if tries < PORT_TRIES_MAX => {}
                 started => return started,
             }
         }
@@ -139,7 +142,17 @@ distributor-threads=1
     )
 }
 
-/// A port that nobody has at this moment.
+/// A port that nobody has at this moment. Not one of those that the kernel gives to outgoing connections: of these the
+/// next one may be taken between our look and the server's.
 pub(super) fn free_port() -> std::io::Result<SocketAddr> {
-    std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let port = PORTS.start + Uuid::new_v4().as_fields().1 % (PORTS.end - PORTS.start);
+        match std::net::TcpListener::bind(("127.0.0.1", port)) {
+            Err(e) if tries >= PORT_TRIES_MAX * 10 => return Err(e),
+            Err(_) => {}
+            Ok(listener) => return listener.local_addr(),
+        }
+    }
 }
