@@ -15,6 +15,10 @@ use crate::future::BoxFuture;
 /// the claim take one each, recovery and transactional steps share the rest.
 const CONNECTIONS_MAX: u32 = 8;
 
+/// How many of them are never lent to transactional steps, which keep theirs for as long as their code runs: one each for
+/// the appender, the claim and the recovery.
+const CONNECTIONS_KEPT: u32 = 3;
+
 /// Postgres, with a deadline on every call.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -71,6 +75,12 @@ impl Database {
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// How many transactional steps may run at once.
+    pub(crate) fn transactions_max(&self) -> usize {
+        let lent = self.pool.options().get_max_connections().saturating_sub(CONNECTIONS_KEPT);
+        usize::try_from(lent.max(1)).unwrap_or(1)
     }
 
     pub(crate) fn with_deadline(self, deadline: Duration) -> Self {

@@ -150,6 +150,13 @@ impl<S: Send + Sync + 'static> Drive<S> {
                 return ControlFlow::Continue(());
             }
         }
+        // Waiting for a connection is not the attempt's time, and nothing is held meanwhile.
+        let turn = tokio::select! {
+            biased;
+            () = self.life.draining.cancelled() => return ControlFlow::Continue(()),
+            () = self.life.lease.lost() => return ControlFlow::Continue(()),
+            turn = Arc::clone(&self.course.shop.transactions).acquire_owned() => turn.expect("it is never closed"),
+        };
         let id = intent.attempt;
         let slot = self.course.history.slot(id.position);
         let input = intent.input.clone().or_else(|| slot.map(|slot| slot.input.clone()));
@@ -173,6 +180,8 @@ impl<S: Send + Sync + 'static> Drive<S> {
         let transacting = {
             let place = place.clone();
             tokio::spawn(async move {
+                // Until its transaction has ended, also if nobody waits for it any more.
+                let _turn = turn;
                 let code = shop.kinds.get(kind.as_str()).and_then(|kind| kind.steps.get(&step));
                 let Some(StepCode { effect: Effect::InTransaction { run, compensate }, .. }) = code else {
                     unreachable!("the decision found a transactional step");

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backstitch_core::id::{Epoch, WorkflowId};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::appender::Appender;
@@ -20,6 +21,8 @@ pub(crate) struct Shop<S> {
     pub(crate) kinds: HashMap<&'static str, Kind<S>>,
     pub(crate) database: Database,
     pub(crate) timing: Timing,
+    /// One permit per transactional step at a time.
+    pub(crate) transactions: Arc<Semaphore>,
 }
 
 /// One life: from registering an incarnation to its end.

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstitch_core::limits::NAME_BYTES_MAX;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::database::Database;
 use crate::error::Error;
 use crate::life::Shop;
-use crate::lives::{self, Plan};
+use crate::lives::{self, Plan, Pulse};
 use crate::migrate::check_migrated;
 use crate::session;
 use crate::settle::{self, Unsettled};
@@ -123,11 +124,12 @@ impl<S: Send + Sync + 'static> Worker<S> {
         let plan = Plan { queues, concurrency, state_directory };
         let mut names: Vec<_> = kinds.keys().map(|name| (*name).to_owned()).collect();
         names.sort_unstable();
-        let shop = Arc::new(Shop { services, kinds, database: database.clone(), timing });
-        let stop = CancellationToken::new();
+        let transactions = Arc::new(Semaphore::new(database.transactions_max()));
+        let shop = Arc::new(Shop { services, kinds, database: database.clone(), timing, transactions });
+        let (stop, pulse) = (CancellationToken::new(), Pulse::new());
         let birth = lives::begin(&shop, &plan).await?;
-        let living = tokio::spawn(lives::live(shop, plan, birth, stop.clone()));
-        Ok(Running { database, kinds: names, stop, living })
+        let living = tokio::spawn(lives::live(shop, plan, birth, pulse.clone(), stop.clone()));
+        Ok(Running { database, kinds: names, stop, pulse, living })
     }
 }
 
@@ -137,6 +139,7 @@ pub struct Running {
     database: Database,
     kinds: Vec<String>,
     stop: CancellationToken,
+    pulse: Pulse,
     living: JoinHandle<()>,
 }
 
@@ -148,6 +151,12 @@ impl Running {
         if let Err(error) = self.living.await {
             tracing::error!(%error, "the worker ended with a panic");
         }
+    }
+
+    /// Whether it may begin effects, to be asked from elsewhere.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// What is left to do for workflows of the served kinds.
