@@ -104,8 +104,8 @@ impl Watched {
         let silence = self.began.elapsed().saturating_sub(ticked);
         if silence > runtime_silence_max {
             return Some(format!(
-                "the runtime has not run for {} s (a step blocks its threads)",
-                silence.as_secs()
+                "the runtime has not run for {:.1} s (a step blocks its threads)",
+                silence.as_secs_f64()
             ));
         }
         let now = Instant::now();
