@@ -37,7 +37,7 @@ pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Fai
 
     let (closing, stopped) = (CancellationToken::new(), CancellationToken::new());
     let beside = TaskTracker::new();
-    let routes = health(client.clone()).merge(gateway_routes(&client, domain, &daemon, &stopped));
+    let routes = health(running.pulse()).merge(gateway_routes(&client, domain, &daemon, &stopped));
     beside.spawn(serve(listener, routes, closing.clone()));
     beside.spawn(alerts::tell(client, daemon.alert_webhook, closing.clone()));
 

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use backstitch::Client;
+use backstitch::Pulse;
 use serde_json::json;
 
 use crate::refusal::Refusal;
@@ -13,33 +13,27 @@ use crate::refusal::Refusal;
 /// After how many seconds a daemon that is not ready is worth asking again: recovery looks that often.
 const ASK_AGAIN_SECONDS: u32 = 1;
 
-/// `GET /health/live`: the process answers. `GET /health/ready`, and `/health`: the database answers and the worker of
-/// this process holds its lease, so workflows move.
-pub fn health(client: Client) -> Router {
+/// `GET /health/live`: the process answers. `GET /health/ready`, and `/health`: the worker of this process holds its lease,
+/// so the database answers and workflows move.
+pub fn health(pulse: Pulse) -> Router {
     Router::new()
         .route("/health/live", get(|| async { well("live") }))
         .route("/health/ready", get(ready))
         .route("/health", get(ready))
-        .with_state(client)
+        .with_state(pulse)
 }
 
-async fn ready(State(client): State<Client>) -> Response {
-    match client.holds_lease().await {
-        Ok(true) => well("ready"),
-        Ok(false) => unwell(
-            "no_lease",
-            "the worker of this process holds no lease: it takes up no work until its heartbeat gets through",
-        ),
-        Err(error) => unwell("database_unavailable", &error.to_string()),
+async fn ready(State(pulse): State<Pulse>) -> Response {
+    if pulse.holds_lease() {
+        return well("ready");
     }
+    let details =
+        "the worker of this process holds no lease: it takes up no work until its heartbeat gets through";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no_lease", details)
+        .retry_after(ASK_AGAIN_SECONDS)
+        .into_response()
 }
 
 fn well(status: &str) -> Response {
     Json(json!({ "status": status })).into_response()
-}
-
-fn unwell(error: &str, details: &str) -> Response {
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error, details)
-        .retry_after(ASK_AGAIN_SECONDS)
-        .into_response()
 }

@@ -154,33 +154,6 @@ impl Client {
         Answered::from_word(workflow, &answered)
     }
 
-    /// Whether the worker of this process holds its lease.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn holds_lease(&self) -> Result<bool, Error> {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let pid = i32::try_from(std::process::id()).unwrap_or(0);
-        self.database
-            .run("looking for this worker's lease", move |connection| {
-                Box::pin(async move {
-                    sqlx::query_scalar!(
-                        r#"
-                        select exists (
-                            select from backstitch.incarnation
-                            where died_at is null and host = $1 and pid = $2 and lease_until > backstitch.clock()
-                        ) as "held!"
-                        "#,
-                        host,
-                        pid
-                    )
-                    .fetch_one(connection)
-                    .await
-                })
-            })
-            .await
-    }
-
     /// One workflow as it stands. None: there is none of this id.
     ///
     /// # Errors

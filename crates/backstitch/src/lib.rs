@@ -56,6 +56,7 @@ pub use crate::client::{Answered, Client, Ending, Enqueue, Handle, Unfinished};
 pub use crate::database::Database;
 pub use crate::error::Error;
 pub use crate::flow::Flow;
+pub use crate::lives::Pulse;
 pub use crate::migrate::{check_migrated, migrate};
 pub use crate::settle::Unsettled;
 pub use crate::step::{

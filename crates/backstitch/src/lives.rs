@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -29,6 +29,22 @@ pub(crate) struct Plan {
     pub(crate) queues: Vec<String>,
     pub(crate) concurrency: usize,
     pub(crate) state_directory: Option<PathBuf>,
+}
+
+/// Tells whether a worker may begin effects, through all its lives. Cheap to clone and to ask.
+#[derive(Debug, Clone)]
+pub struct Pulse(Arc<watch::Sender<Option<Arc<Lease>>>>);
+
+impl Pulse {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(None)))
+    }
+
+    /// Whether the worker holds its lease: its heartbeat got through to the database not long ago, and it takes up work.
+    #[must_use]
+    pub fn holds_lease(&self) -> bool {
+        self.0.borrow().as_ref().is_some_and(|lease| lease.is_usable())
+    }
 }
 
 /// A life that has begun: registered, its heart beating.
@@ -72,10 +88,12 @@ pub(crate) async fn live<S: Send + Sync + 'static>(
     shop: Arc<Shop<S>>,
     plan: Plan,
     birth: Birth,
+    pulse: Pulse,
     stop: CancellationToken,
 ) {
     let mut birth = Some(birth);
     while let Some(life) = birth.take() {
+        pulse.0.send_replace(Some(Arc::clone(&life.life.lease)));
         spend(&shop, &plan, life, &stop).await;
         while !stop.is_cancelled() && birth.is_none() {
             match begin(&shop, &plan).await {

@@ -91,6 +91,17 @@ fn serve(world: &World) -> Command {
     world.command(&["serve", "--without-gateway", "--listen", "127.0.0.1:0"])
 }
 
+/// Asks until the daemon says so. Bounded by the lease, and then by the test's own patience.
+async fn until_ready_is(daemon: &Daemon, expected: u16) {
+    tokio::time::timeout(std::time::Duration::from_secs(60), async {
+        while daemon.get("/health/ready").await.0 != expected {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("the daemon never answered {expected}"));
+}
+
 #[tokio::test]
 async fn the_daemon_is_live_and_ready_until_it_is_told_to_stop() {
     let world = World::new().await;
@@ -102,17 +113,14 @@ async fn the_daemon_is_live_and_ready_until_it_is_told_to_stop() {
     assert_eq!(daemon.post("/health", "{}").await.0, 405);
     assert_eq!(daemon.post("/gateway/start", "{}").await.0, 404, "it serves no gateways");
     let pool = world.database.pool().await;
-    // A heartbeat in between may have renewed it: once more.
-    let (status, body) = loop {
-        let over = "update backstitch.incarnation set lease_until = now() - interval '1 h'";
-        pool.execute(over).await.unwrap();
-        let (status, body) = daemon.get("/health/ready").await;
-        if status != 200 {
-            break (status, body);
-        }
-    };
-    assert_eq!((status, &body["error"]), (503, &json!("no_lease")));
+    // Nobody can renew a lease while this transaction is open.
+    let mut transaction = pool.begin().await.unwrap();
+    transaction.execute("lock table backstitch.incarnation in access exclusive mode").await.unwrap();
+    until_ready_is(&daemon, 503).await;
+    assert_eq!(daemon.get("/health/ready").await.1["error"], "no_lease");
     assert_eq!(daemon.get("/health/live").await.0, 200, "restarting it would not help");
+    transaction.rollback().await.unwrap();
+    until_ready_is(&daemon, 200).await;
     let (code, log) = daemon.stop().await;
     assert_eq!(code, 0, "{log}");
 }

@@ -23,6 +23,8 @@ impl Daemon {
             .arg("--config")
             .arg(config)
             .arg("serve")
+            // The demo's own database, whatever the reader's environment says.
+            .env_remove("DATABASE_URL")
             .stdin(Stdio::null())
             .stdout(log_file.try_clone()?)
             .stderr(log_file)

@@ -36,7 +36,9 @@ async fn main() -> ExitCode {
     screen.times();
     match shown {
         Ok(()) => {
-            println!("\nPool, DNS zone, vhost directory and the running nginx agree: nothing is left of what was taken back.");
+            println!(
+                "\nPool, DNS zone, vhost directory and the running nginx agree: nothing is left of what was taken back."
+            );
             println!("Everything shown was real: Postgres, PowerDNS, nginx, gateways and SIGKILL.");
             ExitCode::SUCCESS
         }

@@ -90,7 +90,17 @@ impl Stage {
         screen.command("backstitch serve");
         let daemon = Daemon::start(&config, &log, &format!("http://{address}/health/ready"), &http).await?;
         screen.line(&format!("daemon     http://{address}"));
-        Ok(Self { sandbox, daemon, client: Client::new(database), pool, http, address, config, postgres, directory })
+        Ok(Self {
+            sandbox,
+            daemon,
+            client: Client::new(database),
+            pool,
+            http,
+            address,
+            config,
+            postgres,
+            directory,
+        })
     }
 
     /// Starts a daemon where the last one was killed.
@@ -190,6 +200,7 @@ async fn run(screen: &Screen, config: &std::path::Path, arguments: &[&str]) -> R
         .arg("--config")
         .arg(config)
         .args(arguments)
+        .env_remove("DATABASE_URL")
         .stdin(Stdio::null())
         .output()
         .await
