@@ -18,6 +18,8 @@ use ask::{AskedStart, AskedStop};
 
 /// Who cancels a start when a stop is asked for, as the journal names it.
 const STOP_CANCELS: &str = "gateway.request_stop";
+/// What a stop says that meets a start.
+pub(crate) const START_UNDER_WAY: &str = "start_under_way";
 /// One look at the database, even where the deadline has passed already.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -89,6 +91,7 @@ pub async fn start(
                 return Ok(match ending::<Allocation>(client, workflow, deadline).await? {
                     None => Requested::StillRunning(workflow),
                     Some(Ending::Completed(allocation)) => started(workflow, allocation),
+                    Some(Ending::Compensated(unfinished)) if was_overtaken(&unfinished, deadline) => continue,
                     Some(Ending::Compensated(unfinished)) => taken_back(unfinished),
                     Some(Ending::NeedsAttention(unfinished)) => Requested::NeedsAttention(unfinished),
                 });
@@ -118,6 +121,7 @@ pub async fn stop(
                 return Ok(match ending::<Value>(client, workflow, deadline).await? {
                     None => Requested::StillRunning(workflow),
                     Some(Ending::Completed(_)) => Requested::Stopped,
+                    Some(Ending::Compensated(unfinished)) if was_overtaken(&unfinished, deadline) => continue,
                     Some(Ending::Compensated(unfinished)) => Requested::Failed(unfinished),
                     Some(Ending::NeedsAttention(unfinished)) => Requested::NeedsAttention(unfinished),
                 });
@@ -163,6 +167,18 @@ async fn wait_for_its_end(
         Some(Ending::NeedsAttention(unfinished)) => Some(Requested::NeedsAttention(unfinished)),
         None => Some(Requested::Conflict { workflow, message: message.to_owned() }),
     })
+}
+
+/// Whether the pool had changed between the question and the first step, by a workflow that was asked for past the SQL
+/// functions or by hand: then asking again gives another answer.
+fn was_overtaken(unfinished: &Unfinished, deadline: Instant) -> bool {
+    const BY_ANOTHER: [&str; 4] = [
+        "organization_has_gateway",
+        "organization_has_no_gateway",
+        "organization_being_stopped",
+        START_UNDER_WAY,
+    ];
+    BY_ANOTHER.contains(&&*unfinished.error.failure.code) && Instant::now() < deadline
 }
 
 fn started(workflow: WorkflowId, allocation: Allocation) -> Requested {

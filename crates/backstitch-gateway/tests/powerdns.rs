@@ -10,7 +10,7 @@ use backstitch_gateway::identifiers::Hostname;
 use backstitch_gateway::powerdns::{PowerDns, PowerDnsConfig, PowerDnsError, Record, Removal};
 use backstitch_gateway::secret::Secret;
 use backstitch_gateway::verdict::{Classified, Verdict};
-use edge::{Edge, owner, sandbox};
+use edge::{owner, sandbox};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

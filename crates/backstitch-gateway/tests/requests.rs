@@ -7,10 +7,12 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::time::Duration;
 
+use backstitch::Ending;
+use backstitch_gateway::StopGateway;
 use backstitch_gateway::identifiers::OrganizationId;
 use backstitch_gateway::request::{self, Requested};
 use chrono::{DateTime, Utc};
-use edge::platform::{Platform, organization, started};
+use edge::platform::{Platform, organization, soon, started, until};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -36,9 +38,7 @@ async fn two_starts_for_one_organisation_share_one_allocation() {
     let mut callers = JoinSet::new();
     for _ in 0..6 {
         let client = platform.client.clone();
-        callers.spawn(async move {
-            request::start(&client, organization, Instant::now() + Duration::from_secs(60)).await.unwrap()
-        });
+        callers.spawn(async move { request::start(&client, organization, soon()).await.unwrap() });
     }
     // Nobody works yet: all of them ask before there is an allocation.
     platform.live("gateway.start").await;
@@ -59,7 +59,7 @@ async fn concurrent_starts_never_share_a_gateway() {
     let mut callers = JoinSet::new();
     for organization in organizations.clone() {
         let client = platform.client.clone();
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = soon();
         callers.spawn(async move {
             (organization, request::start(&client, organization, deadline).await.unwrap())
         });
@@ -94,7 +94,7 @@ async fn start_and_stop_of_one_organisation_never_overlap() {
         let client = platform.client.clone();
         callers.spawn(async move {
             for round in 0..4 {
-                let deadline = Instant::now() + Duration::from_secs(60);
+                let deadline = soon();
                 let requested = if (caller + round) % 2 == 0 {
                     request::start(&client, organization, deadline).await.unwrap()
                 } else {
@@ -132,9 +132,7 @@ async fn a_stop_during_a_start_takes_the_start_back() {
     let organization = organization();
     let starting = tokio::spawn({
         let client = platform.client.clone();
-        async move {
-            request::start(&client, organization, Instant::now() + Duration::from_secs(60)).await.unwrap()
-        }
+        async move { request::start(&client, organization, soon()).await.unwrap() }
     });
     let start = platform.live("gateway.start").await;
     platform.step_is(start, "handshake", "in_progress").await;
@@ -164,9 +162,7 @@ async fn a_start_during_a_stop_waits_until_its_deadline() {
     writing.lock().unwrap();
     let stopping = tokio::spawn({
         let client = platform.client.clone();
-        async move {
-            request::stop(&client, organization, Instant::now() + Duration::from_secs(60)).await.unwrap()
-        }
+        async move { request::stop(&client, organization, soon()).await.unwrap() }
     });
     let stop = platform.live("gateway.stop").await;
     platform.step_is(stop, "remove-vhost", "in_progress").await;
@@ -179,9 +175,7 @@ async fn a_start_during_a_stop_waits_until_its_deadline() {
     // One with more time is served when the stop has ended.
     let starting = tokio::spawn({
         let client = platform.client.clone();
-        async move {
-            request::start(&client, organization, Instant::now() + Duration::from_secs(60)).await.unwrap()
-        }
+        async move { request::start(&client, organization, soon()).await.unwrap() }
     });
     drop(writing);
     assert!(matches!(stopping.await.unwrap(), Requested::Stopped));
@@ -206,4 +200,70 @@ async fn a_start_that_no_worker_serves_is_still_running_and_is_joined() {
     let worker = platform.start_worker().await;
     started(platform.start(organization).await);
     worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_stop_that_was_asked_for_past_the_function_does_not_overtake_a_start() {
+    let mut platform = Platform::of(1).await;
+    platform.edge.sandbox.gateways[0].restart(&["--hang-start", "1"]).await.unwrap();
+    let worker = platform.start_worker().await;
+    let organization = organization();
+    let starting = tokio::spawn({
+        let client = platform.client.clone();
+        async move { request::start(&client, organization, soon()).await.unwrap() }
+    });
+    let start = platform.live("gateway.start").await;
+    platform.step_is(start, "handshake", "in_progress").await;
+    let stop = platform.client.enqueue(StopGateway { organization }).send().await.unwrap();
+    match platform.client.wait(&stop).await.unwrap() {
+        Ending::Compensated(unfinished) => assert_eq!(unfinished.error.failure.code, "start_under_way"),
+        other => panic!("{other:?}"),
+    }
+    let gateway = started(starting.await.unwrap());
+    platform.assert_served(organization, gateway).await;
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn who_asks_second_waits_for_the_first_and_sees_what_it_asked_for() {
+    let platform = Platform::of(1).await;
+    let organization = organization();
+    let ask = "select answer, workflow_id from gateway.request_start($1)";
+    let mut first = platform.db.begin().await.unwrap();
+    let (answer, workflow): (String, uuid::Uuid) =
+        sqlx::query_as(ask).bind(organization.uuid()).fetch_one(&mut *first).await.unwrap();
+    assert_eq!(answer, "started");
+    let second = tokio::spawn({
+        let db = platform.db.clone();
+        async move {
+            sqlx::query_as::<_, (String, uuid::Uuid)>(ask)
+                .bind(organization.uuid())
+                .fetch_one(&db)
+                .await
+                .unwrap()
+        }
+    });
+    let waiting = "select exists (select from pg_stat_activity \
+        where datname = current_database() and wait_event_type = 'Lock')";
+    until("the second waits", async || {
+        sqlx::query_scalar::<_, bool>(waiting).fetch_one(&platform.db).await.unwrap().then_some(())
+    })
+    .await;
+    first.commit().await.unwrap();
+    assert_eq!(second.await.unwrap(), ("starting".to_owned(), workflow));
+
+    // One that is rolled back asked for nothing.
+    let another = edge::platform::organization();
+    let mut rolled_back = platform.db.begin().await.unwrap();
+    sqlx::query(ask).bind(another.uuid()).execute(&mut *rolled_back).await.unwrap();
+    rolled_back.rollback().await.unwrap();
+    assert_eq!(lives_begun(&platform, another).await, 0);
+}
+
+async fn lives_begun(platform: &Platform, organization: OrganizationId) -> i64 {
+    sqlx::query_scalar("select count(*) from backstitch.workflows where input ->> 'organization' = $1")
+        .bind(organization.to_string())
+        .fetch_one(&platform.db)
+        .await
+        .unwrap()
 }

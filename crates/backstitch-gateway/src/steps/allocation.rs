@@ -79,7 +79,7 @@ impl TransactionalStep<Edge> for BeginStop {
         // `gateway.request_stop` sees to this; a stop that was asked for past it must not overtake a start either.
         if request::is_live(transaction, allocation.owner).await.map_err(step_error)? {
             let message = format!("workflow {} has not started the gateway yet", allocation.owner);
-            return Err(StepError::rejected("start_under_way", message));
+            return Err(StepError::rejected(request::START_UNDER_WAY, message));
         }
         Ok(allocation)
     }

@@ -50,7 +50,13 @@ impl Step<Edge> for Handshake {
     async fn run(&self, edge: &Edge, attempt: &Attempt) -> Result<(), StepError> {
         let agent = edge.agent(self.upstream).map_err(step_error)?;
         let patience = edge.answer_patience.min(attempt.time_left().saturating_sub(CALL_TIMEOUT));
-        agent.wait_until_it_answers(patience).await.map_err(step_error)?;
+        tokio::select! {
+            answered = agent.wait_until_it_answers(patience) => answered.map_err(step_error)?,
+            // Whoever cancelled waits for this attempt, and it has sent nothing yet.
+            () = attempt.cancelled() => {
+                return Err(StepError::retry("cancelled", "cancelled while waiting for the gateway"));
+            }
+        }
         let request =
             StartRequest { organization_id: self.hostname.organization(), hostname: self.hostname.clone() };
         agent.start(&request, &caller(attempt)).await.map(drop).map_err(step_error)

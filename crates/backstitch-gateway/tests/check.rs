@@ -1,0 +1,50 @@
+//! Does an edge that steps can't work with say so before the first of them tries?
+#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
+
+mod edge;
+
+use backstitch_gateway::nginx::{NginxConfig, NginxError};
+use backstitch_gateway::powerdns::{PowerDnsConfig, PowerDnsError};
+use backstitch_gateway::secret::Secret;
+use backstitch_gateway::{Edge, EdgeConfig, EdgeError};
+use edge::platform::Platform;
+
+async fn check(platform: &Platform, config: EdgeConfig) -> Result<(), EdgeError> {
+    Edge::new(config, platform.db.clone()).unwrap().check().await
+}
+
+#[tokio::test]
+async fn an_edge_that_cannot_be_worked_with_says_what_is_wrong() {
+    let mut platform = Platform::of(0).await;
+    let config = platform.config();
+    check(&platform, config.clone()).await.unwrap();
+
+    let powerdns = PowerDnsConfig { api_key: Secret::new("not-the-key"), ..config.powerdns.clone() };
+    let error = check(&platform, EdgeConfig { powerdns, ..config.clone() }).await.unwrap_err();
+    assert!(matches!(error, EdgeError::PowerDns(PowerDnsError::KeyRefused)), "{error:?}");
+    assert!(!error.is_transient());
+
+    let powerdns = PowerDnsConfig { zone: "nowhere.test".parse().unwrap(), ..config.powerdns.clone() };
+    let error = check(&platform, EdgeConfig { powerdns, ..config.clone() }).await.unwrap_err();
+    assert!(matches!(error, EdgeError::PowerDns(PowerDnsError::ZoneMissing { .. })), "{error:?}");
+
+    let nginx = NginxConfig { binary: "/nowhere/nginx".into(), ..config.nginx.clone() };
+    let error = check(&platform, EdgeConfig { nginx, ..config.clone() }).await.unwrap_err();
+    assert!(matches!(error, EdgeError::Nginx(NginxError::NotRunnable { .. })), "{error:?}");
+    assert!(!error.is_transient());
+
+    let broken = platform.edge.site("shop.conf");
+    std::fs::write(&broken, "server { listen 80").unwrap();
+    let error = check(&platform, config.clone()).await.unwrap_err();
+    assert!(matches!(error, EdgeError::Nginx(NginxError::SomeoneElsesConfig { .. })), "{error:?}");
+    assert!(error.is_transient(), "somebody may mend it");
+    std::fs::remove_file(broken).unwrap();
+
+    platform.edge.sandbox.nginx_server().kill().unwrap();
+    let error = check(&platform, config.clone()).await.unwrap_err();
+    assert!(matches!(error, EdgeError::Nginx(NginxError::EdgeSilent { .. })), "{error:?}");
+    platform.edge.sandbox.powerdns_server().kill().unwrap();
+    let error = check(&platform, config).await.unwrap_err();
+    assert!(matches!(error, EdgeError::PowerDns(PowerDnsError::Unreachable { .. })), "{error:?}");
+    assert!(error.is_transient());
+}
