@@ -106,6 +106,15 @@ impl Ledger {
             .collect()
     }
 
+    /// How many rows there are, of all workflows.
+    pub async fn count(&self) -> u64 {
+        let count: i64 = sqlx::query_scalar("select count(*) from effect")
+            .fetch_one(&self.pool)
+            .await
+            .expect("the ledger answers");
+        count.unsigned_abs()
+    }
+
     /// How many times each step's effect stands: distinct keys run, and not compensated afterwards.
     pub async fn standing(&self, workflow: WorkflowId) -> BTreeMap<u32, u32> {
         let rows: Vec<(i32, i64)> = sqlx::query_as(

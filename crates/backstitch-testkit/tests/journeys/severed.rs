@@ -2,10 +2,10 @@
 
 use backstitch::{Database, Running};
 use backstitch_testkit::cut::{Line, Moment};
-use backstitch_testkit::script::{Act, Compensating};
+use backstitch_testkit::script::{Act, Compensating, Manner};
 use backstitch_testkit::world::{World, worker};
 
-use crate::look::{attempts, effects, giving_up};
+use crate::look::{attempts, effects, giving_up, retried};
 
 /// A world whose worker reaches its database over a line that can be cut.
 pub async fn over_a_line() -> (World, Line, Running) {
@@ -25,6 +25,9 @@ async fn start_over(world: &World, line: &Line) -> Running {
     let database = Database::connect_with(options).await.expect("the line holds");
     worker(database, world.ledger.clone()).start().await.expect("the worker starts")
 }
+
+/// Some two workflows need, with the looks and beats in between.
+const STATEMENTS: u32 = 24;
 
 const MOMENTS: [Moment; 2] = [Moment::BeforeStatement, Moment::BeforeAnswer];
 
@@ -73,4 +76,31 @@ async fn an_unanswered_claim_is_found_again() {
         assert_eq!(line.cuts(), 1);
         worker.shut_down().await;
     }
+}
+
+/// Whichever statement is cut, of whatever kind: the workflow ends as if nothing had been.
+#[tokio::test]
+async fn whatever_statement_is_cut_nothing_is_lost_and_nothing_is_doubled() {
+    let (world, line, worker) = over_a_line().await;
+    let mut ended = 0;
+    for moment in MOMENTS {
+        for statement in 0..STATEMENTS {
+            line.cut(moment, "", statement);
+            let transactional = Act::new().manner(Manner::Transactional);
+            let steps = [Act::new(), transactional.clone(), retried(&["busy"]), transactional];
+            let completed = world.enqueue(Compensating::of(steps.clone())).await;
+            let taken_back = world.enqueue(giving_up::<false>(steps)).await;
+            let outputs = world.completes(&completed).await;
+            assert_eq!((outputs[0], outputs[2]), (Some(1), Some(2)), "{moment:?} {statement}");
+            world.compensates(&taken_back).await;
+            for (workflow, times) in [(completed.workflow, 2), (taken_back.workflow, 4)] {
+                let inner = world.inner_ledger.entries(workflow).await;
+                assert_eq!(inner.len(), times, "{moment:?} {statement}: {inner:?}");
+            }
+            ended += 2;
+        }
+    }
+    assert!(line.cuts() >= 2 * STATEMENTS - 2, "{} cuts", line.cuts());
+    assert_eq!(ended, 4 * STATEMENTS);
+    worker.shut_down().await;
 }

@@ -3,13 +3,14 @@
 use std::os::unix::process::ExitStatusExt;
 
 use backstitch::{Ending, Fate, Handle};
-use backstitch_testkit::script::{Act, Compensating, Do, Manner, Script};
+use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming, Script};
+use backstitch_testkit::wait::until;
 use backstitch_testkit::world::World;
 use rustix::process::Signal;
 use tokio::sync::watch;
 
 use crate::WORKER;
-use crate::look::{attempts, compensated, fates};
+use crate::look::{attempts, compensated, fates, giving_up, retried};
 
 const STEPS: usize = 5;
 
@@ -197,4 +198,47 @@ async fn every_step_and_every_fault() {
     };
     // 5 steps, 5 faults and 2 kills, both directions, in a transaction and not.
     assert_eq!(tokio::join!(alive, killed), (100, 40));
+}
+
+/// How many workers die, and after how many effects the next one.
+const DEATHS: u64 = 8;
+const EFFECTS_TO_A_DEATH: u64 = 8;
+
+/// Workers die with many workflows in flight, at whatever they are doing just then.
+#[tokio::test]
+async fn killed_at_any_moment() {
+    let world = World::new().await;
+    let manners = [Manner::Dependent, Manner::Transactional, Manner::Independent, Manner::Transactional];
+    let steps = || manners.map(|manner| retried(&["busy"]).manner(manner));
+    let (mut resumed, mut others) = (Vec::new(), Vec::new());
+    for _ in 0..12 {
+        resumed.push(world.enqueue(Resuming::of(steps())).await);
+        others.push(world.enqueue(Compensating::of(steps())).await);
+        others.push(world.enqueue(giving_up::<false>(steps())).await);
+    }
+    let mut processes = std::collections::VecDeque::new();
+    for _ in 0..3 {
+        processes.push_back(world.spawn_worker_with_lock(WORKER).await);
+    }
+    for death in 1..=DEATHS {
+        until("there were effects", async || {
+            (world.ledger.count().await >= death * EFFECTS_TO_A_DEATH).then_some(())
+        })
+        .await;
+        processes.pop_front().expect("there are three").kill().await;
+        processes.push_back(world.spawn_worker_with_lock(WORKER).await);
+    }
+    for handle in &resumed {
+        world.completes(handle).await;
+    }
+    let mut taken_back = 0;
+    for handle in &others {
+        taken_back += usize::from(matches!(world.ending(handle).await, Ending::Compensated(_)));
+    }
+    assert!(taken_back >= 12, "those that give up, and the orphans");
+    let charged: i64 = sqlx::query_scalar("select count(*) from backstitch.incarnation where death = 'gone'")
+        .fetch_one(&world.pool)
+        .await
+        .expect("it answers");
+    assert_eq!(charged.unsigned_abs(), DEATHS, "each death was seen once");
 }

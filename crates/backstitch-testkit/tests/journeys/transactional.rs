@@ -1,10 +1,12 @@
 //! Transactional steps: their effect and their outcome are one commit, wherever the worker dies or the line is cut.
 
 use backstitch::Workflow;
+use backstitch::limits::CRASH_BUDGET;
 use backstitch_testkit::cut::Moment::{self, BeforeAnswer, BeforeStatement};
-use backstitch_testkit::script::{Act, Do, Ground, Manner, Script};
+use backstitch_testkit::script::{Act, CONDUCT, Do, Ground, Manner, Resuming, Script};
 use backstitch_testkit::world::World;
 
+use crate::WORKER;
 use crate::look::{compensated, died_of, effects, fates, giving_up};
 use crate::severed::over_a_line;
 
@@ -120,4 +122,48 @@ async fn transactional_step_is_exactly_once() {
         hit
     };
     assert_eq!(tokio::join!(deaths, cuts), (9, 12));
+}
+
+/// No intent tells of its attempts: its deaths must be counted all the same.
+#[tokio::test]
+#[ignore = "a burial charges only open intents, and a transactional attempt has none: the engine does not count these yet"]
+async fn a_transactional_step_that_kills_its_worker_is_not_tried_forever() {
+    let world = World::new().await;
+    let killing = Act::new().manner(Manner::Transactional).run([Do::Kill]);
+    let handle = world.enqueue(Resuming::of([killing])).await;
+    let mut deaths = 0;
+    let unfinished = loop {
+        let process = world.process(WORKER).with_lock(&world.state_directory()).one_at_a_time();
+        let mut process = process.spawn().await;
+        tokio::select! {
+            unfinished = world.compensates(&handle) => break unfinished,
+            _ = process.ended() => deaths += 1,
+        }
+        assert!(deaths <= CRASH_BUDGET, "{deaths} deaths, and nobody counts them");
+    };
+    assert_eq!((deaths, unfinished.error.failure.code.as_ref()), (CRASH_BUDGET, "crash_loop"));
+}
+
+/// A transaction waits for as long as its step does; the journal must not wait for it.
+#[tokio::test]
+async fn many_transactional_steps_at_once_starve_nobody() {
+    let world = World::new().await;
+    let worker = world.start_worker().await;
+    let waiting =
+        Act::new().manner(Manner::Transactional).run([Do::Mark("begun".into()), Do::Wait("gate".into())]);
+    let mut waiting_ones = Vec::new();
+    for _ in 0..20 {
+        waiting_ones.push(world.enqueue(Resuming::of([waiting.clone()])).await);
+    }
+    world.marked("begun").await;
+    let asked = std::time::Instant::now();
+    let other = world.enqueue(Resuming::of([Act::new(), Act::new(), Act::new()])).await;
+    world.completes(&other).await;
+    let took = asked.elapsed();
+    world.ledger.open("gate").await;
+    for handle in waiting_ones {
+        assert_eq!(world.completes(&handle).await, [Some(1)], "waiting for a connection is no failure");
+    }
+    assert!(took < CONDUCT.timeout / 2, "another workflow took {took:?}");
+    worker.shut_down().await;
 }
