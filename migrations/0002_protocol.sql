@@ -4,12 +4,21 @@
 -- its fresh snapshot, looks whether the incarnation lives and holds the workflow. A burial takes the same lock exclusively.
 -- So a burial waits for the writes in flight, and no later write misses it. In one statement, with a row lock, or under
 -- repeatable read, a stale record slips through: the tests show each.
+--
+-- What runs at every step must cost the same on a table that was empty when its plan was made: plans live as long as a
+-- session, a burst comes between two analyses, and a vacuum that met an empty table says for a minute that it still is.
+-- So these functions scan no table in sequence, look rows up by `any (array)` or in a lateral `offset 0`, which can't be
+-- turned into a join of whole tables, and compare the holder by `is not distinct from`, which leaves only the primary key.
+-- And as no value can make another plan better, they plan once: planning anew took four fifths of an append's time.
 
 -- The class of the fence's advisory locks: 'bs' in ASCII, so that they are told apart in pg_locks.
 create function backstitch.fence_class() returns integer
     language sql immutable parallel safe
     set search_path = pg_catalog
     return 25203;
+
+comment on function backstitch.fence_class() is
+    'The class of the fence''s advisory locks, one per incarnation; the next one is that of the gate of wake().';
 
 create function backstitch.assert_read_committed() returns void
     language plpgsql
@@ -98,8 +107,8 @@ create function backstitch.claim(
     )
     language plpgsql
     set search_path = pg_catalog
-    -- A burst of new rows between two analyses must not turn the claim into a sequential scan.
     set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
     rows 100
 as $$
 declare
@@ -167,7 +176,12 @@ begin
         select c.workflow_id, w.kind, w.version, w.input::text, c.epoch, c.phase, c.attention, c.orphaned, c.cancel,
             c.crash_charges::integer, w.enqueued_at, w.deadline_at, v_now
         from claimed c
-            join backstitch.workflow w on w.workflow_id = c.workflow_id
+            cross join lateral (
+                select w.kind, w.version, w.input, w.enqueued_at, w.deadline_at
+                from backstitch.workflow w
+                where w.workflow_id = c.workflow_id
+                offset 0
+            ) w
         order by c.priority, c.due_at;
 end
 $$;
@@ -202,6 +216,8 @@ create function backstitch.append(
     returns table (ordinal integer, verdict text, leased boolean, cancel jsonb, written_at timestamptz)
     language plpgsql
     set search_path = pg_catalog
+    set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
     rows 100
 as $$
 declare
@@ -210,7 +226,10 @@ declare
     v_leased boolean;
     v_touched uuid[];
     v_written uuid[];
+    v_begun uuid[];
     v_ended uuid[];
+    v_record record;
+    v_attention boolean;
 begin
     perform pg_advisory_xact_lock_shared(backstitch.fence_class(), p_incarnation);
     perform backstitch.assert_read_committed();
@@ -224,14 +243,15 @@ begin
     -- Whoever changes its row in ready locks it first: a cancel comes before all of this, or after.
     v_touched := array(
         select u.workflow_id
-        from unnest(p_workflow, p_after, p_intent_backward) u (workflow_id, after, backward)
+        from unnest(p_workflow, p_turn, p_after, p_intent_backward) u (workflow_id, turn, after, backward)
         where u.after is not null
+            or u.turn in ('completed', 'compensated')
             or u.backward = 'pivot'
     );
     if v_alive and v_touched <> '{}' then
         perform from backstitch.ready r
         where r.workflow_id = any (v_touched)
-            and r.holder = p_incarnation
+            and r.holder is not distinct from p_incarnation
         order by r.workflow_id
         for update;
     end if;
@@ -265,9 +285,14 @@ begin
                             and (u.intent_direction = 'compensate' or r.cancel is null or r.past_pivot)
                     ) as keeps_intent
             from record u
-                join backstitch.ready r on r.workflow_id = u.workflow_id
-            where r.holder = p_incarnation
-                and r.epoch = u.epoch
+                cross join lateral (
+                    select r.cancel, r.past_pivot
+                    from backstitch.ready r
+                    where r.workflow_id = u.workflow_id
+                        and r.holder is not distinct from p_incarnation
+                        and r.epoch = u.epoch
+                    offset 0
+                ) r
         ), kept as (
             select *,
                 case when turn = 'completed' and cancel_wins then null else turn end as kept_turn
@@ -297,86 +322,106 @@ begin
                 and (
                     k.seq = 0
                     or exists (
-                        select from backstitch.journal p where p.workflow_id = k.workflow_id and p.seq = k.seq - 1
+                        select from backstitch.journal p
+                        where p.workflow_id = k.workflow_id
+                            and p.seq = k.seq - 1
+                        offset 0
                     )
                 )
+            -- In this order, or two batches that overlap, one of them repeated, wait for each other's rows.
+            order by k.workflow_id, k.seq
             on conflict do nothing
-            returning journal.workflow_id, journal.turn
+            returning journal.workflow_id, journal.turn, journal.intent_position
         )
         select coalesce(array_agg(w.workflow_id), '{}'),
+            coalesce(array_agg(w.workflow_id) filter (where w.intent_position is not null), '{}'),
             coalesce(array_agg(w.workflow_id) filter (where w.turn in ('completed', 'compensated')), '{}')
-        into v_written, v_ended
+        into v_written, v_begun, v_ended
         from written w;
     end if;
 
-    if v_written && v_touched then
-        -- The alert before the flag: it is raised when the flag changes.
-        insert into backstitch.alert (workflow_id, reason, message, raised_at)
-        select r.workflow_id, u.after -> 'attention' ->> 'reason', u.after -> 'attention' ->> 'message', v_now
-        from unnest(p_workflow, p_after::jsonb[]) u (workflow_id, after)
-            join backstitch.ready r on r.workflow_id = u.workflow_id
-        where u.workflow_id = any (v_written)
-            and jsonb_typeof(u.after -> 'attention') = 'object'
-            and not r.attention;
-
-        update backstitch.workflow w
-        set cause = u.after -> 'cause',
-            error = u.after -> 'error',
-            report = u.after -> 'report',
-            status = case when w.workflow_id = any (v_ended) then u.turn else w.status end,
-            output = case when w.workflow_id = any (v_ended) then (u.after -> 'output')::json end,
-            finished_at = case when w.workflow_id = any (v_ended) then v_now end
-        from unnest(p_workflow, p_turn, p_after::jsonb[]) u (workflow_id, turn, after)
-        where w.workflow_id = u.workflow_id
+    -- What follows from a record, one by one: as joins of the batch with tables this took a time quadratic in the batch.
+    for v_record in
+        select u.workflow_id, u.epoch, u.turn, coalesce(u.after::jsonb, '{}') as after,
+            u.workflow_id = any (v_ended) as ends,
+            -- Only with the intent: one that was dropped, for a cancel or the lease, leaves the way back open.
+            u.workflow_id = any (v_begun)
+                and u.intent_backward = 'pivot'
+                and u.intent_direction = 'run'
+                and (u.outcome_position is distinct from u.intent_position or u.outcome = 'succeeded') as pivots
+        from unnest(
+            p_workflow, p_epoch, p_outcome, p_outcome_position, p_turn, p_intent_position, p_intent_direction,
+            p_intent_backward, p_after
+        ) u (
+            workflow_id, epoch, outcome, outcome_position, turn, intent_position, intent_direction,
+            intent_backward, after
+        )
+        where u.workflow_id = any (v_touched)
             and u.workflow_id = any (v_written)
-            and (u.workflow_id = any (v_ended) or u.after ? 'report');
+    loop
+        select r.attention
+        into v_attention
+        from backstitch.ready r
+        where r.workflow_id = v_record.workflow_id
+            -- A batch may also hold a refused record of an earlier claim: nothing follows from that.
+            and r.epoch = v_record.epoch;
+        continue when not found;
 
-        if v_ended <> '{}' then
-            delete from backstitch.ready r where r.workflow_id = any (v_ended);
+        if jsonb_typeof(v_record.after -> 'attention') = 'object' and not v_attention then
+            insert into backstitch.alert (workflow_id, reason, message, raised_at)
+            values (
+                v_record.workflow_id,
+                v_record.after -> 'attention' ->> 'reason',
+                v_record.after -> 'attention' ->> 'message',
+                v_now
+            );
         end if;
 
-        update backstitch.ready r
-        set phase = coalesce(u.after ->> 'phase', r.phase),
-            attention = case when u.after ? 'attention' then u.after -> 'attention' <> 'false' else r.attention end,
-            past_pivot = r.past_pivot
-                or (
-                    u.intent_backward = 'pivot'
-                    and u.intent_direction = 'run'
-                    and (u.outcome_position is distinct from u.intent_position or u.outcome = 'succeeded')
-                ),
-            crash_charges = case when u.after ? 'innocent' then 0 else r.crash_charges end,
-            holder = case when u.after ? 'park_ms' then null else r.holder end,
-            due_at = case
-                when not u.after ? 'park_ms' then r.due_at
-                -- A cancel that came while the attempt ran is not made to wait for the backoff.
-                when r.cancel is not null and coalesce(u.after ->> 'phase', r.phase) = 'running' then v_now
-                else v_now + make_interval(secs => (u.after ->> 'park_ms')::double precision / 1000)
-            end
-        from unnest(
-            p_workflow, p_after::jsonb[], p_outcome, p_outcome_position, p_intent_position, p_intent_direction,
-            p_intent_backward
-        ) u (workflow_id, after, outcome, outcome_position, intent_position, intent_direction, intent_backward)
-        where r.workflow_id = u.workflow_id
-            and r.workflow_id = any (v_touched)
-            and r.workflow_id = any (v_written)
-            and r.holder = p_incarnation;
+        if v_record.ends or v_record.after ? 'report' then
+            update backstitch.workflow w
+            set cause = v_record.after -> 'cause',
+                error = v_record.after -> 'error',
+                report = v_record.after -> 'report',
+                status = case when v_record.ends then v_record.turn else w.status end,
+                output = case when v_record.ends then (v_record.after -> 'output')::json end,
+                finished_at = case when v_record.ends then v_now end
+            where w.workflow_id = v_record.workflow_id;
+        end if;
 
-        update backstitch.alert a
-        set resolved_at = v_now
-        where a.resolved_at is null
-            and (
-                a.workflow_id = any (v_ended)
-                or a.workflow_id = any (array(
-                    select u.workflow_id
-                    from unnest(p_workflow, p_after::jsonb[]) u (workflow_id, after)
-                    where u.workflow_id = any (v_written)
-                        and u.after -> 'attention' = 'false'
-                ))
-            );
-    end if;
+        if v_record.ends then
+            delete from backstitch.ready r where r.workflow_id = v_record.workflow_id;
+        else
+            update backstitch.ready r
+            set phase = coalesce(v_record.after ->> 'phase', r.phase),
+                attention = case
+                    when v_record.after ? 'attention' then v_record.after -> 'attention' <> 'false'
+                    else r.attention
+                end,
+                past_pivot = r.past_pivot or coalesce(v_record.pivots, false),
+                crash_charges = case when v_record.after ? 'innocent' then 0 else r.crash_charges end,
+                holder = case when v_record.after ? 'park_ms' then null else r.holder end,
+                due_at = case
+                    when not v_record.after ? 'park_ms' then r.due_at
+                    -- A cancel that came while the attempt ran is not made to wait for the backoff.
+                    when r.cancel is not null and coalesce(v_record.after ->> 'phase', r.phase) = 'running'
+                        then v_now
+                    else v_now
+                        + make_interval(secs => (v_record.after ->> 'park_ms')::double precision / 1000)
+                end
+            where r.workflow_id = v_record.workflow_id;
+        end if;
+
+        if v_record.ends or v_record.after -> 'attention' = 'false' then
+            update backstitch.alert a
+            set resolved_at = v_now
+            where a.workflow_id = v_record.workflow_id
+                and a.resolved_at is null;
+        end if;
+    end loop;
 
     -- Compared with what stands in the journal, not with what was just done: so that a repeated write, after a commit
-    -- whose answer was lost, gets the answer of the first.
+    -- whose answer was lost, gets the answer of the first. And compared with what it says: a transaction given up for
+    -- lost may have committed another end of the same attempt under the same seq.
     return query
         select u.ordinal::integer,
             case
@@ -386,21 +431,49 @@ begin
                 when u.intent_position is not null and j.intent_position is null then 'written_without_intent'
                 else 'written'
             end,
-            coalesce(v_leased, false),
+            -- What dropped an intent that nobody cancelled was the lease, even if it is renewed by now.
+            coalesce(v_leased, false)
+                and not (
+                    j.seq is not null
+                    and u.intent_position is not null
+                    and j.intent_position is null
+                    and r.cancel is null
+                ),
             r.cancel,
             coalesce(j.written_at, v_now)
-        from unnest(p_workflow, p_seq, p_epoch, p_turn, p_intent_position)
-            with ordinality u (workflow_id, seq, epoch, turn, intent_position, ordinal)
-            left join backstitch.journal j
-                on j.workflow_id = u.workflow_id
-                and j.seq = u.seq
-                and j.epoch = u.epoch
-                and j.incarnation = p_incarnation
-            left join backstitch.ready r
-                on r.workflow_id = u.workflow_id
-                and r.holder = p_incarnation
-                and r.epoch = u.epoch
-                and v_alive
+        from unnest(
+                p_workflow, p_seq, p_epoch, p_outcome, p_outcome_position, p_outcome_direction, p_outcome_attempt,
+                p_turn, p_intent_position, p_intent_direction, p_intent_attempt
+            ) with ordinality u (
+                workflow_id, seq, epoch, outcome, outcome_position, outcome_direction, outcome_attempt,
+                turn, intent_position, intent_direction, intent_attempt, ordinal
+            )
+            left join lateral (
+                select j.seq, j.turn, j.intent_position, j.written_at
+                from backstitch.journal j
+                where j.workflow_id = u.workflow_id
+                    and j.seq = u.seq
+                    and j.epoch = u.epoch
+                    and j.incarnation = p_incarnation
+                    and (j.outcome, j.outcome_position, j.outcome_direction, j.outcome_attempt)
+                        is not distinct from (u.outcome, u.outcome_position, u.outcome_direction, u.outcome_attempt)
+                    and (j.turn is not distinct from u.turn or j.turn is null and u.turn = 'completed')
+                    and (
+                        j.intent_position is null
+                        or (j.intent_position, j.intent_direction, j.intent_attempt)
+                            = (u.intent_position, u.intent_direction, u.intent_attempt)
+                    )
+                offset 0
+            ) j on true
+            left join lateral (
+                select r.workflow_id, r.cancel
+                from backstitch.ready r
+                where r.workflow_id = u.workflow_id
+                    and r.holder is not distinct from p_incarnation
+                    and r.epoch = u.epoch
+                    and v_alive
+                offset 0
+            ) r on true
         order by u.ordinal;
 end
 $$;
@@ -415,6 +488,8 @@ create function backstitch.park(p_incarnation integer, p_workflow uuid, p_epoch 
     returns boolean
     language plpgsql
     set search_path = pg_catalog
+    set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_now timestamptz;
@@ -427,7 +502,7 @@ begin
     into v_attention
     from backstitch.ready r
     where r.workflow_id = p_workflow
-        and r.holder = p_incarnation
+        and r.holder is not distinct from p_incarnation
         and r.epoch = p_epoch
     for update;
     if not found then
@@ -438,11 +513,14 @@ begin
             insert into backstitch.alert (workflow_id, reason, message, raised_at)
             values (p_workflow, p_after -> 'attention' ->> 'reason', p_after -> 'attention' ->> 'message', v_now);
         end if;
-        update backstitch.workflow w
-        set cause = p_after -> 'cause',
-            error = p_after -> 'error',
-            report = p_after -> 'report'
-        where w.workflow_id = p_workflow;
+        -- Called without one, a person keeps the report that stood.
+        if p_after ? 'report' then
+            update backstitch.workflow w
+            set cause = p_after -> 'cause',
+                error = p_after -> 'error',
+                report = p_after -> 'report'
+            where w.workflow_id = p_workflow;
+        end if;
     end if;
     update backstitch.ready r
     set holder = null,
@@ -470,6 +548,8 @@ create function backstitch.enter_slot(
     returns table (epoch integer, incarnation integer, outcome_value text)
     language plpgsql
     set search_path = pg_catalog
+    set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
 as $$
 begin
     perform backstitch.assert_read_committed();
@@ -514,6 +594,8 @@ create function backstitch.bury(p_incarnation integer, p_beat bigint, p_gone boo
     returns integer
     language plpgsql
     set search_path = pg_catalog
+    set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_now timestamptz := backstitch.clock();
@@ -531,7 +613,9 @@ begin
     from pg_stat_activity a
     where a.datname = current_database()
         and a.application_name = 'backstitch incarnation ' || p_incarnation
-        and a.pid <> pg_backend_pid();
+        and a.pid <> pg_backend_pid()
+        -- Anybody may call a session so; one that can't be ended must not keep the dead from being buried.
+        and pg_has_role(a.usesysid, 'usage');
 
     perform pg_advisory_xact_lock(backstitch.fence_class(), p_incarnation);
     perform backstitch.assert_read_committed();
@@ -558,6 +642,7 @@ begin
                 select from backstitch.journal j
                 where j.workflow_id = r.workflow_id
                     and j.intent_position is not null
+                offset 0
             ) then r.orphaned
             when p_gone then 'gone'
             else 'expired'
@@ -565,17 +650,16 @@ begin
         -- Charged: an attempt begun under this very claim has no outcome.
         crash_charges = r.crash_charges + (
             exists (
-                select from backstitch.journal i
+                select i.intent_position, i.intent_direction, i.intent_attempt
+                from backstitch.journal i
                 where i.workflow_id = r.workflow_id
                     and i.epoch = r.epoch
                     and i.intent_position is not null
-                    and not exists (
-                        select from backstitch.journal o
-                        where o.workflow_id = i.workflow_id
-                            and o.outcome_position = i.intent_position
-                            and o.outcome_direction = i.intent_direction
-                            and o.outcome_attempt = i.intent_attempt
-                    )
+                except
+                select o.outcome_position, o.outcome_direction, o.outcome_attempt
+                from backstitch.journal o
+                where o.workflow_id = r.workflow_id
+                    and o.outcome_position is not null
             )
         )::integer,
         -- One that waits for a person anyway is tried slowly, even if trying it kills.

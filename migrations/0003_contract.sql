@@ -91,6 +91,8 @@ begin atomic
     end;
 end;
 
+comment on function backstitch.wake() is 'Hints to the workers that work is there.';
+
 create function backstitch.cancel(p_workflow uuid, p_by text, p_why text)
     returns text
     language plpgsql
@@ -158,7 +160,9 @@ begin
     from backstitch.journal j
     where j.workflow_id = p_workflow;
     update backstitch.ready r
-    set due_at = backstitch.clock()
+    set due_at = backstitch.clock(),
+        -- Epoch 1 tells its holder that there is no journal to read; now there is one.
+        epoch = greatest(r.epoch, 1)
     where r.workflow_id = p_workflow;
     perform backstitch.wake();
     return 'accepted';
@@ -292,15 +296,26 @@ from backstitch.workflows w
 where a.resolved_at is null
 union all
 select null,
-    w.kind,
+    unserved.kind,
     'kind_not_served',
-    count(*) || ' workflows wait for a worker that serves this kind',
-    min(w.enqueued_at),
+    waiting.workflows || ' workflows wait for a worker that serves this kind',
+    waiting.since,
     null,
     null
-from backstitch.workflows w
-where w.unserved
-group by w.kind;
+from (
+        -- First the kinds, which are few: nothing is looked up for workflows that are served.
+        select k.kind
+        from (select r.kind from backstitch.ready r group by r.kind) k
+        where not exists (
+            select from backstitch.incarnation i where i.died_at is null and k.kind = any (i.kinds)
+        )
+    ) unserved
+    cross join lateral (
+        select count(*) as workflows, min(w.enqueued_at) as since
+        from backstitch.ready r
+            join backstitch.workflow w on w.workflow_id = r.workflow_id
+        where r.kind = unserved.kind
+    ) waiting;
 
 comment on view backstitch.attention is 'What needs a person: workflows with an open alert, and kinds that nobody serves.';
 

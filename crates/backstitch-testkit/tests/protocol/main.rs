@@ -1,1 +1,20 @@
 //! The protocol's interleavings, two connections at a time, and what its statements cost on large tables.
+//!
+//! Everything here is raw SQL against a real Postgres. An interleaving is held in place by open transactions and by
+//! looking who waits for whom, never by time.
+
+mod answers;
+mod attention;
+mod burials;
+mod catalog;
+mod claims;
+mod deadlocks;
+mod enqueues;
+mod keys;
+mod operators;
+mod plans;
+mod races;
+mod record;
+mod stage;
+mod stale;
+mod transactions;

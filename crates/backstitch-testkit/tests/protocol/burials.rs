@@ -1,0 +1,264 @@
+//! Who is buried, what a burial waits for, and what it leaves behind.
+
+use backstitch_testkit::wait::until;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::record::{InFlight, appending, first, record, verdict};
+use crate::stage::{Stage, bury, burying, claim, execute, one, park, register};
+
+/// Buries by the lease: whoever saw this beat.
+async fn bury_expired(stage: &Stage, worker: i32, beat: i64) -> Option<i32> {
+    sqlx::query_scalar("select backstitch.bury($1, $2, false)")
+        .bind(worker)
+        .bind(beat)
+        .fetch_one(&stage.pool)
+        .await
+        .expect("it answers")
+}
+
+async fn expire(stage: &Stage, worker: i32) {
+    stage
+        .run(&format!(
+            "update backstitch.incarnation set lease_until = now() where incarnation_id = {worker}"
+        ))
+        .await;
+}
+
+async fn beat(stage: &Stage, worker: i32) -> bool {
+    one(&stage.pool, &format!("select alive from backstitch.beat({worker}, interval '1 hour')")).await
+}
+
+#[tokio::test]
+async fn a_burial_waits_for_appends_in_flight_and_refuses_the_next() {
+    let stage = Stage::new().await;
+    let dead = stage.worker().await;
+    let late = stage.held_by(dead).await;
+    let in_flight = InFlight::first_record(&stage, dead).await;
+    let workflow = in_flight.workflow;
+    let (burier, next) = (stage.session().await, stage.session().await);
+    let (burier_pid, next_pid) = (burier.pid, next.pid);
+    let burial = burying(burier, dead);
+    stage.waits(burier_pid, "advisory").await;
+    let append = appending(next, dead, vec![first(late)]);
+    stage.waits(next_pid, "advisory").await;
+
+    assert_eq!(in_flight.release().await, "written");
+    assert_eq!(burial.await.expect("no panic"), Some(3));
+    assert_eq!(append.await.expect("no panic").expect("it answers")[0].verdict, "fenced");
+    assert_eq!(stage.ready(workflow, "orphaned").await.as_deref(), Some("gone"));
+    assert_eq!(stage.ready(workflow, "crash_charges").await.as_deref(), Some("1"));
+    assert_eq!(stage.ready(late, "orphaned").await, None);
+}
+
+#[tokio::test]
+async fn a_claim_in_flight_is_not_missed_by_a_burial() {
+    let stage = Stage::new().await;
+    let (dead, heir) = (stage.worker().await, stage.worker().await);
+    let workflow = stage.enqueued().await;
+    let mut claimant = stage.session().await;
+    claimant.open().await;
+    assert_eq!(claim(&mut claimant.connection, dead, 1).await, [workflow]);
+    let burier = stage.session().await;
+    let pid = burier.pid;
+    let burial = burying(burier, dead);
+    stage.waits(pid, "advisory").await;
+    claimant.commit().await.expect("the claim");
+    assert_eq!(burial.await.expect("no panic"), Some(1));
+    assert_eq!(claim(&stage.pool, dead, 1).await, Vec::<Uuid>::new(), "the dead claim nothing");
+    assert_eq!(claim(&stage.pool, heir, 1).await, [workflow]);
+}
+
+#[tokio::test]
+async fn a_parked_workflow_is_not_an_orphan() {
+    let stage = Stage::new().await;
+    let dead = stage.worker().await;
+    let (parked, released) = (stage.held_by(dead).await, stage.held_by(dead).await);
+    for workflow in [parked, released] {
+        assert_eq!(verdict(&stage.pool, dead, first(workflow)).await, "written");
+    }
+    let waits = record(parked, 1, 1).ends(0, "retry").after(json!({"park_ms": 60_000}));
+    assert_eq!(verdict(&stage.pool, dead, waits).await, "written");
+    assert!(park(&stage.pool, dead, released, 1, json!({})).await);
+    let never_claimed = stage.enqueued().await;
+    assert_eq!(bury(&stage.pool, dead).await, Some(0));
+    for workflow in [parked, released, never_claimed] {
+        assert_eq!(stage.ready(workflow, "orphaned").await, None);
+        assert_eq!(stage.ready(workflow, "crash_charges").await.as_deref(), Some("0"));
+    }
+    assert_eq!(stage.ready(parked, "due_at > now() + interval '50 seconds'").await.as_deref(), Some("true"));
+}
+
+#[tokio::test]
+async fn a_burial_charges_only_attempts_left_open_under_this_very_claim() {
+    let stage = Stage::new().await;
+    let (before, dead) = (stage.worker().await, stage.worker().await);
+    // Open since an earlier claim.
+    let earlier = stage.held_by(before).await;
+    assert_eq!(verdict(&stage.pool, before, first(earlier)).await, "written");
+    assert!(park(&stage.pool, before, earlier, 1, json!({})).await);
+    assert_eq!(claim(&stage.pool, dead, 1).await, [earlier]);
+    let idle = stage.held_by(dead).await;
+    let between = stage.held_by(dead).await;
+    assert_eq!(verdict(&stage.pool, dead, first(between)).await, "written");
+    assert_eq!(verdict(&stage.pool, dead, record(between, 1, 1).ends(0, "succeeded")).await, "written");
+    let transacted = stage.held_by(dead).await;
+    let whole = record(transacted, 1, 0).begins(0).ends(0, "succeeded");
+    assert_eq!(verdict(&stage.pool, dead, whole).await, "written");
+    let open = stage.held_by(dead).await;
+    assert_eq!(verdict(&stage.pool, dead, first(open)).await, "written");
+    assert_eq!(verdict(&stage.pool, dead, record(open, 1, 1).ends(0, "retry")).await, "written");
+    assert_eq!(verdict(&stage.pool, dead, record(open, 1, 2).begins_again(0, 2)).await, "written");
+
+    expire(&stage, dead).await;
+    assert_eq!(bury_expired(&stage, dead, 0).await, Some(5));
+    let mut told = Vec::new();
+    for workflow in [earlier, idle, between, transacted, open] {
+        let charges = stage.ready(workflow, "crash_charges").await.expect("live");
+        told.push((charges, stage.ready(workflow, "coalesce(orphaned, '-')").await.expect("live")));
+    }
+    let expected = [("0", "expired"), ("0", "-"), ("0", "expired"), ("0", "expired"), ("1", "expired")];
+    assert_eq!(told, expected.map(|(charges, orphaned)| (charges.to_owned(), orphaned.to_owned())));
+}
+
+#[tokio::test]
+async fn an_outcome_after_a_crash_clears_the_charges() {
+    let stage = Stage::new().await;
+    let (dead, heir) = (stage.worker().await, stage.worker().await);
+    let workflow = stage.held_by(dead).await;
+    assert_eq!(verdict(&stage.pool, dead, first(workflow)).await, "written");
+    assert_eq!(bury(&stage.pool, dead).await, Some(1));
+    assert_eq!(claim(&stage.pool, heir, 1).await, [workflow]);
+    let outcome = record(workflow, 2, 1).ends(0, "in_doubt").after(json!({"innocent": true}));
+    assert_eq!(verdict(&stage.pool, heir, outcome).await, "written");
+    assert_eq!(stage.ready(workflow, "crash_charges").await.as_deref(), Some("0"));
+}
+
+#[tokio::test]
+async fn who_beats_in_time_is_not_buried_and_who_is_buried_does_not_beat() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    assert_eq!(bury_expired(&stage, worker, 0).await, None, "its lease holds");
+    expire(&stage, worker).await;
+    assert!(beat(&stage, worker).await, "expired and not buried, it revives");
+    expire(&stage, worker).await;
+    assert_eq!(bury_expired(&stage, worker, 0).await, None, "it has beaten since");
+    assert_eq!(bury_expired(&stage, worker, 1).await, Some(0));
+    assert_eq!(bury_expired(&stage, worker, 1).await, None, "once is enough");
+    assert_eq!(bury(&stage.pool, worker).await, None);
+    assert!(!beat(&stage, worker).await);
+}
+
+#[tokio::test]
+async fn of_a_beat_and_a_burial_that_race_the_first_wins() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    expire(&stage, worker).await;
+    let mut heart = stage.session().await;
+    heart.open().await;
+    let sql = format!("select alive from backstitch.beat({worker}, interval '1 hour')");
+    assert!(one::<bool>(&mut heart.connection, &sql).await);
+    let mut burier = stage.session().await;
+    let pid = burier.pid;
+    let burial = tokio::spawn(async move {
+        let sql = format!("select backstitch.bury({worker}, 0, false)");
+        one::<Option<i32>>(&mut burier.connection, &sql).await
+    });
+    stage.waits(pid, "transactionid").await;
+    heart.commit().await.expect("the beat");
+    assert_eq!(burial.await.expect("no panic"), None, "the beat came first");
+
+    let mut burier = stage.session().await;
+    burier.open().await;
+    assert_eq!(bury(&mut burier.connection, worker).await, Some(0));
+    let mut heart = stage.session().await;
+    let pid = heart.pid;
+    let beating = tokio::spawn(async move { one::<bool>(&mut heart.connection, &sql).await });
+    stage.waits(pid, "transactionid").await;
+    burier.commit().await.expect("the burial");
+    assert!(!beating.await.expect("no panic"), "the burial came first");
+}
+
+#[tokio::test]
+async fn a_worker_retires_only_with_empty_hands() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    let workflow = stage.held_by(worker).await;
+    let retire = format!("select backstitch.retire({worker})");
+    assert!(!one::<bool>(&stage.pool, &retire).await);
+    assert!(park(&stage.pool, worker, workflow, 1, json!({})).await);
+    assert!(one::<bool>(&stage.pool, &retire).await);
+    assert!(!one::<bool>(&stage.pool, &retire).await, "it lives once");
+    assert_eq!(claim(&stage.pool, worker, 1).await, Vec::<Uuid>::new());
+}
+
+#[tokio::test]
+async fn registering_again_with_the_same_token_is_the_same_life() {
+    let stage = Stage::new().await;
+    let token = Uuid::new_v4();
+    let first = register(&stage.pool, token, "k").await;
+    assert_eq!(register(&stage.pool, token, "k").await, first);
+    assert_ne!(register(&stage.pool, Uuid::new_v4(), "k").await, first);
+}
+
+#[tokio::test]
+async fn a_burial_of_a_long_journal_takes_no_longer_than_its_deadline() {
+    let stage = Stage::new().await;
+    let dead = stage.worker().await;
+    let workflow = stage.held_by(dead).await;
+    // 10,000 attempts under this claim, each ended but the last: 9,999 looks for an end would be 50 million rows.
+    stage
+        .run(&format!(
+            "insert into backstitch.journal (workflow_id, seq, epoch, incarnation, written_at, outcome,
+                outcome_position, outcome_direction, outcome_attempt, intent_position, intent_direction,
+                intent_attempt, intent_step, intent_version, intent_backward)
+            select '{workflow}', n, 1, {dead}, now(), case when n > 0 then 'succeeded' end,
+                case when n > 0 then n - 1 end, case when n > 0 then 'run' end, case when n > 0 then 1 end,
+                n, 'run', 1, 's', 1, 'independent'
+            from generate_series(0, 9999) n"
+        ))
+        .await;
+    let mut burier = stage.session().await;
+    let deadline = backstitch::Timing::DEFAULT.database_deadline.as_millis();
+    execute(&mut burier.connection, &format!("set statement_timeout = {deadline}")).await.expect("set");
+    assert_eq!(bury(&mut burier.connection, dead).await, Some(1));
+    assert_eq!(stage.ready(workflow, "crash_charges").await.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_ended_does_not_keep_the_dead_from_being_buried() {
+    let stage = Stage::new().await;
+    let dead = stage.worker().await;
+    // The burier is no superuser; a superuser's session bears the name of the dead.
+    let role = format!("burier_{}", Uuid::new_v4().simple());
+    stage
+        .run(&format!(
+            "create role {role}; grant all on schema backstitch to {role};
+            grant all on all tables in schema backstitch to {role};
+            grant all on all functions in schema backstitch to {role}"
+        ))
+        .await;
+    let mut impostor = stage.session().await;
+    let name = format!("set application_name = 'backstitch incarnation {dead}'");
+    execute(&mut impostor.connection, &name).await.expect("a name");
+    until("the name shows", async || {
+        let shows: bool = one(
+            &stage.pool,
+            &format!(
+                "select application_name like '%incarnation%' from pg_stat_activity where pid = {}",
+                impostor.pid
+            ),
+        )
+        .await;
+        shows.then_some(())
+    })
+    .await;
+    let mut burier = stage.session().await;
+    execute(&mut burier.connection, &format!("set role {role}")).await.expect("a role");
+    let buried = sqlx::query_scalar::<_, Option<i32>>("select backstitch.bury($1, 0, true)")
+        .bind(dead)
+        .fetch_one(&mut burier.connection)
+        .await;
+    stage.run(&format!("drop owned by {role}; drop role {role}")).await;
+    assert_eq!(buried.expect("it is not refused"), Some(0));
+}

@@ -1,0 +1,192 @@
+//! What a step costs the database: the same with a hundred thousand waiting and as many finished as with none, also
+//! while the planner still believes that the tables are empty.
+
+use std::time::Instant;
+
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::record::{append, record, verdict};
+use crate::stage::{Session, Stage, claim, execute, one};
+
+/// What one call of a function cost.
+#[derive(Debug)]
+struct Cost {
+    buffers: i64,
+    sequential_scans: i64,
+}
+
+/// The most a call may touch more than on an empty database: indexes grow a level or two.
+const FACTOR: i64 = 3;
+
+async fn cost(session: &mut Session, call: &str) -> Cost {
+    let before = sequential_scans(&mut session.connection).await;
+    let explain = format!("explain (analyze, buffers, format json) {call}");
+    let plan: Value = one(&mut session.connection, &explain).await;
+    let plan = &plan[0]["Plan"];
+    let buffers = |what: &str| plan[what].as_i64().expect("a number");
+    Cost {
+        buffers: buffers("Shared Hit Blocks") + buffers("Shared Read Blocks"),
+        sequential_scans: sequential_scans(&mut session.connection).await - before,
+    }
+}
+
+/// Of this session, since its statistics were last sent away.
+async fn sequential_scans(connection: &mut PgConnection) -> i64 {
+    let sql = "select sum(seq_scan)::bigint from pg_stat_xact_user_tables where schemaname = 'backstitch'";
+    one(connection, sql).await
+}
+
+/// An append as a worker makes it, in SQL: its outcome, its next intent, and perhaps what follows.
+fn append_call(worker: i32, workflow: Uuid, seq: i32, after: &str) -> String {
+    let position = seq - 1;
+    format!(
+        "select * from backstitch.append({worker}, array['{workflow}']::uuid[], array[{seq}], array[1],
+            array['succeeded'], array[{position}], array['run'], array[1], array['1'], array[null::text],
+            array[null::text], array[{seq}], array['run'], array[1], array['s'], array[1], array['independent'],
+            array['{{}}'], array[{after}::text])"
+    )
+}
+
+/// A claim of three, an append on the way, one that ends a park, in this order. In one transaction: statistics stay.
+async fn costs(session: &mut Session, worker: i32, workflow: Uuid, seq: i32) -> Vec<(&'static str, Cost)> {
+    session.open().await;
+    let claim = format!("select * from backstitch.claim({worker}, '{{default}}', '{{k}}', 3, true)");
+    let costs = vec![
+        ("claim", cost(session, &claim).await),
+        ("append", cost(session, &append_call(worker, workflow, seq, "null")).await),
+        (
+            "append with a change",
+            cost(session, &append_call(worker, workflow, seq + 1, "'{\"innocent\": true}'")).await,
+        ),
+    ];
+    session.commit().await.expect("all of it");
+    costs
+}
+
+#[tokio::test]
+async fn a_claim_and_an_append_cost_the_same_on_large_tables() {
+    let stage = Stage::new().await;
+    // No analysis comes to help in the middle; and a vacuum has seen the tables empty.
+    for table in ["ready", "journal", "workflow"] {
+        stage.run(&format!("alter table backstitch.{table} set (autovacuum_enabled = off)")).await;
+        stage.run(&format!("vacuum analyze backstitch.{table}")).await;
+    }
+    let worker = stage.worker().await;
+    for _ in 0..40 {
+        stage.enqueued().await;
+    }
+    let mut session = stage.session().await;
+    let workflow = claim(&mut session.connection, worker, 1).await.remove(0);
+    assert_eq!(verdict(&mut session.connection, worker, record(workflow, 1, 0).begins(0)).await, "written");
+    // The session's plans are made now, and kept.
+    costs(&mut session, worker, workflow, 1).await;
+    let empty = costs(&mut session, worker, workflow, 3).await;
+
+    fill(&stage).await;
+    let burst = costs(&mut session, worker, workflow, 5).await;
+    let stale = costs(&mut stage.session().await, worker, workflow, 7).await;
+    stage.run("analyze backstitch.ready; analyze backstitch.journal; analyze backstitch.workflow").await;
+    let analyzed = costs(&mut stage.session().await, worker, workflow, 9).await;
+    // A new session reads the catalog too: count its second round.
+    let mut fresh = stage.session().await;
+    costs(&mut fresh, worker, workflow, 11).await;
+    let warm = costs(&mut fresh, worker, workflow, 13).await;
+
+    for (name, large) in [("kept plans", &burst), ("analyzed", &warm)] {
+        for ((call, small), (_, large)) in empty.iter().zip(large) {
+            assert!(
+                large.buffers <= small.buffers * FACTOR,
+                "{name}: {call} costs {large:?}, on empty tables {small:?}"
+            );
+        }
+    }
+    for (name, costs) in
+        [("kept plans", &burst), ("new plans", &stale), ("analyzed", &analyzed), ("warm", &warm)]
+    {
+        for (call, cost) in costs {
+            assert_eq!(cost.sequential_scans, 0, "{name}: {call}");
+        }
+    }
+}
+
+/// 100,000 waiting and 200,000 finished workflows, each of these with a journal of one row.
+async fn fill(stage: &Stage) {
+    stage
+        .run(
+            "insert into backstitch.workflow (workflow_id, kind, version, queue, input, enqueued_at)
+                select backstitch.uuid_v7(), 'k', 1, 'default', '{}', now() from generate_series(1, 100000);
+            insert into backstitch.ready (workflow_id, kind, queue, priority, due_at)
+                select w.workflow_id, 'k', 'default', 1, w.enqueued_at from backstitch.workflow w
+                on conflict do nothing;
+            insert into backstitch.workflow
+                    (workflow_id, kind, version, queue, input, enqueued_at, status, output, finished_at)
+                select gen_random_uuid(), 'k', 1, 'default', '{}', now(), 'completed', '1', now()
+                from generate_series(1, 200000);
+            insert into backstitch.journal (workflow_id, seq, epoch, written_at, turn)
+                select w.workflow_id, 0, 1, now(), 'completed' from backstitch.workflow w where w.status = 'completed'",
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn an_append_takes_a_time_linear_in_its_batch() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    stage.run("select backstitch.enqueue('k', '{}') from generate_series(1, 512)").await;
+    let workflows = claim(&stage.pool, worker, 512).await;
+    let mut session = stage.session().await;
+    execute(&mut session.connection, "set synchronous_commit = off").await.expect("set");
+    let alarm = serde_json::json!({"attention": {"reason": "r", "message": "m"}, "report": {}});
+    let mut seq = 0;
+    let mut round = async |batch: &[Uuid]| {
+        let records: Vec<_> = batch
+            .iter()
+            .map(|workflow| record(*workflow, 1, seq).turns("retry").after(alarm.clone()))
+            .collect();
+        seq += 1;
+        let began = Instant::now();
+        let answers = append(&mut session.connection, worker, &records).await.expect("it answers");
+        let took = began.elapsed();
+        assert!(answers.iter().all(|answer| answer.verdict == "written"));
+        took
+    };
+    round(&workflows).await;
+    let mut whole = std::time::Duration::MAX;
+    for _ in 0..3 {
+        whole = whole.min(round(&workflows).await);
+    }
+    let mut part = std::time::Duration::MAX;
+    for _ in 0..3 {
+        part = part.min(round(&workflows[..64]).await);
+    }
+    // Eight times the records; a quadratic one takes 64 times as long.
+    assert!(whole < part * 24, "64 records take {part:?}, 512 take {whole:?}");
+}
+
+#[tokio::test]
+async fn to_see_that_every_kind_is_served_no_workflow_is_looked_up() {
+    let stage = Stage::new().await;
+    stage.worker().await;
+    stage.run("select backstitch.enqueue('k', '{}') from generate_series(1, 5000)").await;
+    stage.run("analyze backstitch.ready; analyze backstitch.workflow").await;
+    let mut session = stage.session().await;
+    let sql = "explain (analyze, format json) select * from backstitch.attention";
+    let plan: Value = one(&mut session.connection, sql).await;
+    let mut looked_up = 0;
+    visit(&plan[0]["Plan"], &mut |node| {
+        if node["Relation Name"] == "workflow" {
+            let (rows, loops) = (node["Actual Rows"].as_f64(), node["Actual Loops"].as_f64());
+            looked_up += (rows.expect("a number") * loops.expect("a number")) as i64;
+        }
+    });
+    assert_eq!(looked_up, 0, "{plan:#}");
+}
+
+fn visit(node: &Value, look: &mut impl FnMut(&Value)) {
+    look(node);
+    for inner in node["Plans"].as_array().into_iter().flatten() {
+        visit(inner, look);
+    }
+}
