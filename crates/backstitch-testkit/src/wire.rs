@@ -17,6 +17,10 @@ const PORT: u16 = 5432;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Passage {
     Open,
+    /// Everything until the worker says this, then no answers.
+    OpenUntil(&'static str),
+    /// Everything until the worker says this, then no answers.
+    OpenUntil(&'static str),
     /// Postgres hears the worker, the worker does not hear Postgres.
     AnswersHeld,
     Frozen,
@@ -44,7 +48,7 @@ impl Wire {
         let socket = directory.path().join(format!(".s.PGSQL.{PORT}"));
         let listener = UnixListener::bind(socket).expect("a socket can be made");
         let passage = watch::Sender::new(Passage::Open);
-        let accepting = tokio::spawn(accept(listener, upstream, passage.subscribe()));
+        let accepting = tokio::spawn(accept(listener, upstream, passage.clone()));
         let options = options.socket(directory.path()).port(PORT);
         Self { options, passage, accepting, _directory: directory }
     }
@@ -62,9 +66,10 @@ impl Wire {
         self.passage.send_replace(Passage::Frozen);
     }
 
-    /// What is asked arrives, what is answered does not.
-    pub fn hold_answers(&self) {
-        self.passage.send_replace(Passage::AnswersHeld);
+    /// From the moment that the worker sends this word (a step's name, in the intent of its attempt), Postgres hears the
+    /// worker and the worker does not hear Postgres.
+    pub fn hold_answers_after(&self, word: &'static str) {
+        self.passage.send_replace(Passage::OpenUntil(word));
     }
 
     /// Everything passes, what was held back first.
@@ -96,7 +101,7 @@ impl Upstream {
     }
 }
 
-async fn accept(listener: UnixListener, upstream: Upstream, passage: watch::Receiver<Passage>) {
+async fn accept(listener: UnixListener, upstream: Upstream, passage: watch::Sender<Passage>) {
     while let Ok((worker, _)) = listener.accept().await {
         let (upstream, passage) = (upstream.clone(), passage.clone());
         tokio::spawn(async move {
@@ -120,12 +125,23 @@ async fn accept(listener: UnixListener, upstream: Upstream, passage: watch::Rece
 async fn join(
     worker: UnixStream,
     (answers, questions): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
-    passage: watch::Receiver<Passage>,
+    passage: watch::Sender<Passage>,
 ) {
     let (from_worker, to_worker) = worker.into_split();
+    let hear = |said: &[u8]| {
+        passage.send_if_modified(|passage| match *passage {
+            Passage::OpenUntil(word) if said.windows(word.len()).any(|said| said == word.as_bytes()) => {
+                *passage = Passage::AnswersHeld;
+                true
+            }
+            _ => false,
+        });
+    };
+    let hears = |passage| passage != Passage::Frozen;
+    let answers_pass = |passage| matches!(passage, Passage::Open | Passage::OpenUntil(_));
     tokio::select! {
-        () = pass_on(from_worker, questions, passage.clone(), |passage| passage != Passage::Frozen) => {}
-        () = pass_on(answers, to_worker, passage, |passage| passage == Passage::Open) => {}
+        () = pass_on(from_worker, questions, passage.subscribe(), hears, hear) => {}
+        () = pass_on(answers, to_worker, passage.subscribe(), answers_pass, |_| {}) => {}
     }
 }
 
@@ -134,10 +150,13 @@ async fn pass_on(
     mut to: impl AsyncWrite + Unpin,
     mut passage: watch::Receiver<Passage>,
     passes: impl Fn(Passage) -> bool,
+    hear: impl Fn(&[u8]),
 ) {
     let mut buffer = [0; 16 * 1024];
     loop {
         let read = from.read(&mut buffer).await.unwrap_or(0);
+        hear(&buffer[..read]);
+        hear(&buffer[..read]);
         // An end is held back too: a silent wire does not say that somebody hung up.
         let passing = passage.wait_for(|passage| passes(*passage)).await.is_ok();
         if !passing || read == 0 || to.write_all(&buffer[..read]).await.is_err() {

@@ -1,0 +1,154 @@
+//! Many claimers, wrong clocks, stuck threads: who holds a workflow, and for how long.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+
+use backstitch::{Database, Timing};
+use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
+use backstitch_testkit::wait::until;
+use backstitch_testkit::world::World;
+use rustix::process::Signal;
+use sqlx::postgres::PgPoolOptions;
+
+use crate::WORKER;
+use crate::facts::{attempts, effects, first_dies, incarnations, told};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_workers_one_workflow() {
+    const WORKERS: usize = 50;
+    // Of its own: fifty workers are a hundred and fifty sessions.
+    let private =
+        backstitch_postgres::test::private_cluster(backstitch_postgres::Durability::Throwaway).await;
+    let world = World::over(backstitch_postgres::test::database_in(&private.server).await).await;
+    let mut workers = Vec::new();
+    for _ in 0..WORKERS {
+        // One to listen, one for all else; the heartbeat has its own.
+        let pool = PgPoolOptions::new().max_connections(2).connect(&world.database.url).await;
+        let database = Database::from_pool(pool.expect("it answers"));
+        let worker = backstitch_testkit::world::worker(database, world.ledger.clone());
+        // The design's own times: fifty that look as often as a test's one are all that a small machine does.
+        workers.push(worker.timing(Timing::DEFAULT).start().await.expect("the worker starts"));
+    }
+    // Each step lets go of the workflow twice before it succeeds: then all may claim it.
+    let step = || Act::new().run([Do::Retry("busy".into())]).run([Do::Retry("busy".into())]);
+    let handle = world.enqueue(Compensating::of([step(), step(), step()])).await;
+    assert_eq!(world.completes(&handle).await, [Some(3), Some(3), Some(3)]);
+    let expected: Vec<_> = (0..3)
+        .flat_map(|position| {
+            told([
+                (position, "run", 1, "retry"),
+                (position, "run", 2, "retry"),
+                (position, "run", 3, "succeeded"),
+            ])
+        })
+        .collect();
+    assert_eq!(attempts(&world.client, handle.workflow).await, expected);
+    for position in 0..3 {
+        assert_eq!(effects(&world, handle.workflow, position).await, (1, 0));
+    }
+    assert_eq!(incarnations(&world).await.len(), WORKERS);
+    for worker in workers {
+        worker.shut_down().await;
+    }
+}
+
+#[tokio::test]
+async fn worker_clock_an_hour_off_changes_nothing() {
+    let library = faketime();
+    for (offset, mark) in [("+1h", "the clock is ahead"), ("-1h", "the clock is behind")] {
+        let world = World::new().await;
+        let off = world.process(WORKER).variable("LD_PRELOAD", &library).variable("FAKETIME", offset);
+        // What waits must not wait for an hour, nor be in a hurry.
+        let off = off.variable("FAKETIME_DONT_FAKE_MONOTONIC", "1").spawn().await;
+        let right = world.start_worker().await;
+        let long = Act::new().manner(Manner::Long).run([
+            Do::MarkClock,
+            Do::Effect,
+            Do::Mark("held".into()),
+            Do::Wait("two leases later".into()),
+        ]);
+        let retried = Act::new().run([Do::Retry("busy".into())]);
+        let failing = || Act::new().run([Do::Effect, Do::Fail("broken".into())]);
+        let in_an_hour = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+        let mut handles = Vec::new();
+        // Until the one whose clock is off has claimed one: the other takes some as well.
+        while !world.ledger.is_marked(mark).await {
+            let script = Compensating::of([long.clone(), retried.clone()]);
+            let asked = world.client.enqueue(script).deadline_at(in_an_hour).send().await;
+            handles.push(asked.expect("it is enqueued"));
+            until("it has begun", async || {
+                let begun = attempts(&world.client, handles.last()?.workflow).await;
+                (!begun.is_empty()).then_some(())
+            })
+            .await;
+            world.marked("held").await;
+        }
+        let held = world.ledger.now().await.expect("it answers");
+        until("two leases have passed", async || {
+            let now = world.ledger.now().await.expect("it answers");
+            (now > held + 2 * backstitch_testkit::world::TIMING.lease).then_some(())
+        })
+        .await;
+        assert_eq!(incarnations(&world).await.iter().filter(|life| life.died_at.is_some()).count(), 0);
+        world.ledger.open("two leases later").await;
+        for handle in &handles {
+            assert_eq!(world.completes(handle).await, [Some(1), Some(2)]);
+            assert_eq!(effects(&world, handle.workflow, 0).await, (1, 0));
+        }
+        right.shut_down().await;
+        // Alone, it takes back what fails, and leaves alone what is not due.
+        let failing = world.enqueue(Compensating::of([failing()])).await;
+        let later = world
+            .client
+            .enqueue(Compensating::of([Act::new()]))
+            .run_at(in_an_hour - chrono::TimeDelta::minutes(1));
+        let later = later.send().await.expect("it is enqueued");
+        assert_eq!(world.compensates(&failing).await.error.failure.code, "broken");
+        assert_eq!(attempts(&world.client, later.workflow).await, []);
+        off.kill().await;
+    }
+}
+
+/// Where distributions keep the library that sets one process' clock wrong.
+fn faketime() -> PathBuf {
+    let roots = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(std::path::Path::new);
+    let directories = roots.into_iter().flat_map(|root| {
+        let below = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+        below.chain([root.to_owned()]).collect::<Vec<_>>()
+    });
+    let mut candidates = directories.map(|directory| directory.join("faketime/libfaketime.so.1"));
+    candidates
+        .find(|library| library.is_file())
+        .expect("libfaketime is not here: install it (Debian: apt-get install libfaketime), or run `cargo xtask setup`")
+}
+
+#[tokio::test]
+async fn a_blocked_thread_ends_its_process() {
+    let world = World::new().await;
+    let mut stuck = world.spawn_worker(WORKER).await;
+    let blocking = Act::new().run([Do::Effect, Do::Block]);
+    let taken_back = world.enqueue(Compensating::of([Act::new(), blocking.clone()])).await;
+    let status = stuck.ended().await;
+    assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "it ends itself: {status}");
+    let worker = world.start_worker().await;
+    assert_eq!(world.compensates(&taken_back).await.error.failure.code, "orphaned");
+    assert_eq!(first_dies(&world, "expired").await.id, 1);
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_daemon_restarted_on_its_host_recovers_without_waiting_for_the_lease() {
+    let world = World::new().await;
+    let daemon = world.spawn_worker_with_lock(WORKER).await;
+    let killed = Act::new().manner(Manner::Long).run([Do::Effect, Do::Mark("running".into()), Do::Hang]);
+    let handle = world.enqueue(Resuming::of([killed, Act::new()])).await;
+    world.marked("running").await;
+    daemon.kill().await;
+    let restarted = world.start_worker_with_lock().await;
+    assert_eq!(world.completes(&handle).await, [Some(2), Some(1)]);
+    let dead = first_dies(&world, "gone").await;
+    assert!(dead.died_at.expect("dead") < dead.lease_until, "its lease was not waited for: {dead:?}");
+    restarted.shut_down().await;
+    let files: Vec<_> = std::fs::read_dir(world.state_directory()).expect("it is there").collect();
+    assert!(files.is_empty(), "no lock file stays: {files:?}");
+}

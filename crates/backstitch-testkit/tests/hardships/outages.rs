@@ -1,0 +1,205 @@
+//! A Postgres that restarts, is gone for long, or ends sessions as it likes.
+
+use backstitch::{Client, Database};
+use backstitch_postgres::test::{PrivateCluster, private_cluster};
+use backstitch_postgres::{Durability, Stop};
+use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
+use backstitch_testkit::wait::{until, until_equal};
+use backstitch_testkit::wire::Wire;
+use backstitch_testkit::world::World;
+
+use crate::WORKER;
+use crate::facts::{attempts, effects, ended, incarnations};
+
+/// A world whose journal is in a server of its own; the ledger stays with the others.
+async fn private_world() -> (PrivateCluster, World) {
+    let private = private_cluster(Durability::Full).await;
+    let world = World::over(backstitch_postgres::test::database_in(&private.server).await).await;
+    (private, world)
+}
+
+/// A client without the sessions that broke.
+async fn client(world: &World) -> Client {
+    Client::new(Database::connect(&world.database.url).await.expect("it answers again"))
+}
+
+fn held(mark: &str) -> Act {
+    Act::new().manner(Manner::Long).run([Do::Effect, Do::Mark(mark.into()), Do::Wait(mark.into())])
+}
+
+#[tokio::test]
+async fn postgres_restart_mid_step() {
+    let (private, mut world) = private_world().await;
+    let worker = world.spawn_worker(WORKER).await;
+    for (mark, how) in [("fast", Stop::Fast), ("immediate", Stop::Immediate)] {
+        let handle = world.enqueue(Compensating::of([Act::new(), held(mark), Act::new()])).await;
+        world.marked(mark).await;
+        private.cluster.restart(how).await.expect("it restarts");
+        world.client = client(&world).await;
+        world.ledger.open(mark).await;
+        assert_eq!(world.completes(&handle).await.len(), 3);
+    }
+    assert_eq!(incarnations(&world).await.len(), 1, "it is the same life");
+    worker.kill().await;
+}
+
+#[tokio::test]
+async fn postgres_down_for_long() {
+    const WORKFLOWS: i64 = 20;
+    let (private, mut world) = private_world().await;
+    let worker = world.spawn_worker(WORKER).await;
+    let first = world.enqueue(Compensating::of([held("first"), Act::new()])).await;
+    world.marked("first").await;
+    let beating = Act::new().manner(Manner::Long).run([Do::Beat("beat".into())]);
+    let beats = world.enqueue(Resuming::of([beating])).await;
+    until("it beats", async || world.ledger.last_beat("beat").await).await;
+    let in_a_while = chrono::Utc::now() + chrono::TimeDelta::seconds(1);
+    for _ in 0..WORKFLOWS {
+        let script = Compensating::of([Act::new(), Act::new()]);
+        world.client.enqueue(script).run_at(in_a_while).send().await.expect("it is enqueued");
+    }
+    let lease_until = incarnations(&world).await[0].lease_until;
+    private.cluster.stop(Stop::Fast).await.expect("it stops");
+    let stopped_at = world.ledger.now().await.expect("the ledger answers");
+    // The step in flight ends while nobody can say so; nothing begins after it.
+    world.ledger.open("first").await;
+    until("two leases have passed", async || {
+        let now = world.ledger.now().await.expect("the ledger answers");
+        (now > stopped_at + 2 * backstitch_testkit::world::TIMING.lease).then_some(())
+    })
+    .await;
+    let (last, _) = world.ledger.last_beat("beat").await.expect("it beat");
+    let stop_by = lease_until.max(stopped_at + backstitch_testkit::world::TIMING.lease);
+    assert!(last < stop_by, "its effect went on until {last}, the lease ended before {stop_by}");
+    assert_eq!(effects(&world, first.workflow, 1).await, (0, 0), "no effect begins meanwhile");
+    private.cluster.start().await.expect("it starts");
+    world.client = client(&world).await;
+    until("the backlog drains", async || {
+        let drained: i64 =
+            sqlx::query_scalar("select count(*) from backstitch.workflow where status = 'completed'")
+                .fetch_one(&world.pool)
+                .await
+                .ok()?;
+        (drained == WORKFLOWS + 2).then_some(())
+    })
+    .await;
+    assert_eq!(world.completes(&first).await, [Some(1), Some(1)]);
+    assert_eq!(world.completes(&beats).await, [Some(2)]);
+    assert_eq!(incarnations(&world).await.len(), 1, "it is the same life");
+    let workflows: Vec<uuid::Uuid> = sqlx::query_scalar("select workflow_id from backstitch.workflow")
+        .fetch_all(&world.pool)
+        .await
+        .expect("it answers");
+    for workflow in workflows {
+        world.assert_sound(backstitch::WorkflowId(workflow)).await;
+    }
+    worker.kill().await;
+}
+
+#[tokio::test]
+async fn a_postgres_outage_longer_than_the_lease_compensates_nothing() {
+    let (private, mut world) = private_world().await;
+    let wire = Wire::to(&world.database);
+    // One hears that nothing answers, the other one hears nothing: both bury others, and both would be buried.
+    let [first, second] = [world.spawn_worker(WORKER).await, world.spawn_worker(WORKER).await];
+    let third = world.start_worker_behind(&wire).await;
+    let mut handles = Vec::new();
+    for mark in ["a", "b", "c", "d", "e", "f"] {
+        handles.push(world.enqueue(Compensating::of([Act::new(), held(mark), Act::new()])).await);
+        world.marked(mark).await;
+    }
+    wire.freeze();
+    private.cluster.stop(Stop::Immediate).await.expect("it stops");
+    let stopped_at = world.ledger.now().await.expect("the ledger answers");
+    until("two leases have passed", async || {
+        let now = world.ledger.now().await.expect("the ledger answers");
+        (now > stopped_at + 2 * backstitch_testkit::world::TIMING.lease).then_some(())
+    })
+    .await;
+    for mark in ["a", "b", "c", "d", "e", "f"] {
+        world.ledger.open(mark).await;
+    }
+    private.cluster.start().await.expect("it starts");
+    world.client = client(&world).await;
+    wire.thaw();
+    until("every workflow has ended", async || {
+        let live: i64 =
+            sqlx::query_scalar("select count(*) from backstitch.ready").fetch_one(&world.pool).await.ok()?;
+        (live == 0).then_some(())
+    })
+    .await;
+    for handle in &handles {
+        assert_eq!(world.completes(handle).await.len(), 3);
+        for position in 0..3 {
+            assert_eq!(effects(&world, handle.workflow, position).await.1, 0, "nothing is compensated");
+        }
+    }
+    let lives = incarnations(&world).await;
+    assert!(
+        lives.len() == 3 && lives.iter().all(|life| life.died_at.is_none()),
+        "nobody is buried: {lives:#?}"
+    );
+    third.shut_down().await;
+    first.kill().await;
+    second.kill().await;
+}
+
+#[tokio::test]
+async fn backend_terminated_at_random() {
+    const WORKFLOWS: usize = 40;
+    const TERMINATIONS: u32 = 150;
+    let world = World::new().await;
+    let url = format!("{}&application_name=worker", world.database.url);
+    let worker = world.process(WORKER).variable("DATABASE_URL", url).spawn().await;
+    let seed = u64::from(std::process::id()) ^ u64::from(chrono::Utc::now().timestamp_subsec_nanos());
+    println!("seed {seed}");
+    let mut random = seed;
+    let mut handles = Vec::new();
+    for number in 0..WORKFLOWS {
+        let manner = if number % 2 == 0 { Manner::Transactional } else { Manner::Dependent };
+        let step = || Act::new().manner(manner).run([Do::Retry("busy".into())]);
+        handles.push(world.enqueue(Compensating::of([Act::new(), step(), step(), Act::new()])).await);
+    }
+    let mut terminated = 0;
+    while terminated < TERMINATIONS {
+        // xorshift: any order will do, if it is the same for the same seed.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let sessions: Vec<i32> = sqlx::query_scalar(
+            "select pid from pg_stat_activity
+            where datname = current_database()
+                and (application_name = 'worker' or application_name like 'backstitch incarnation %')
+            order by pid",
+        )
+        .fetch_all(&world.pool)
+        .await
+        .expect("it answers");
+        if !sessions.is_empty() {
+            let chosen = usize::try_from(random % 1_000).expect("small") % sessions.len();
+            let hit: bool = sqlx::query_scalar("select pg_terminate_backend($1)")
+                .bind(sessions[chosen])
+                .fetch_one(&world.pool)
+                .await
+                .expect("it answers");
+            terminated += u32::from(hit);
+        }
+        tokio::task::yield_now().await;
+    }
+    until_equal("everything has ended", 0, async || {
+        let live: Result<i64, _> =
+            sqlx::query_scalar("select count(*) from backstitch.ready").fetch_one(&world.pool).await;
+        live.expect("it answers")
+    })
+    .await;
+    for handle in &handles {
+        world.assert_sound(handle.workflow).await;
+        assert_ne!(attempts(&world.client, handle.workflow).await, []);
+    }
+    let (completed, compensated) = (ended(&world, "completed").await, ended(&world, "compensated").await);
+    println!("{completed} completed, {compensated} compensated");
+    // Attempts of transactional steps that lost their session count as failed ones; nothing else may turn back.
+    assert_eq!(completed + compensated, i64::try_from(WORKFLOWS).expect("few"));
+    assert!(completed >= i64::try_from(WORKFLOWS / 2).expect("few"), "only {completed} completed");
+    worker.kill().await;
+}
