@@ -19,8 +19,6 @@ enum Passage {
     Open,
     /// Everything until the worker says this, then no answers.
     OpenUntil(&'static str),
-    /// Everything until the worker says this, then no answers.
-    OpenUntil(&'static str),
     /// Postgres hears the worker, the worker does not hear Postgres.
     AnswersHeld,
     Frozen,
@@ -155,7 +153,6 @@ async fn pass_on(
     let mut buffer = [0; 16 * 1024];
     loop {
         let read = from.read(&mut buffer).await.unwrap_or(0);
-        hear(&buffer[..read]);
         hear(&buffer[..read]);
         // An end is held back too: a silent wire does not say that somebody hung up.
         let passing = passage.wait_for(|passage| passes(*passage)).await.is_ok();
