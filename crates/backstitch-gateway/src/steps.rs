@@ -32,11 +32,14 @@ const STOP_RETRY: RetryPolicy = RetryPolicy {
     delay_max: Duration::from_secs(10),
 };
 
+/// Before a person is told of a compensation that fails: ten attempts over some 17 s ride out a server's restart.
+const PATIENCE: Patience = Patience { attempts: 10, ..Patience::DEFAULT };
+
 /// A step of `gateway.start`.
 pub(crate) const START: Conduct = Conduct {
     timeout: ATTEMPT,
     retry: START_RETRY,
-    patience: Patience::DEFAULT,
+    patience: PATIENCE,
     late_effects: LateEffects::WaitOut,
 };
 
