@@ -119,6 +119,28 @@ enum Expected {
     Compensated(String, Vec<Fate>),
 }
 
+impl Expected {
+    /// With as many tries, or more: on a busy machine an attempt may time out by itself.
+    fn is(&self, expected: &Self) -> bool {
+        match (self, expected) {
+            (Self::Completed(tries), Self::Completed(at_least)) => {
+                tries.len() == at_least.len()
+                    && tries.iter().zip(at_least).all(|(tries, at_least)| tries >= at_least)
+            }
+            (Self::Compensated(code, fates), Self::Compensated(expected, at_least)) => {
+                let is = |(fate, at_least): (&Fate, &Fate)| match (fate, at_least) {
+                    (Fate::Compensated { attempts }, Fate::Compensated { attempts: at_least }) => {
+                        attempts >= at_least
+                    }
+                    (fate, expected) => fate == expected,
+                };
+                code == expected && fates.len() == at_least.len() && fates.iter().zip(at_least).all(is)
+            }
+            _ => false,
+        }
+    }
+}
+
 type Asked = Vec<(Point, Handle<Vec<Option<u32>>>)>;
 
 async fn ask(world: &World, kills: bool) -> Asked {
@@ -140,7 +162,8 @@ async fn hits(world: &World, asked: Asked) -> usize {
             }
             Ending::NeedsAttention(unfinished) => panic!("{point:?} needs attention: {}", unfinished.report),
         };
-        assert_eq!(ended, point.expected(), "{point:?}");
+        let expected = point.expected();
+        assert!(ended.is(&expected), "{point:?} ends {ended:?}, not {expected:?}");
         let direction = if point.compensating { "compensate" } else { "run" };
         let attempts = attempts(world, handle.workflow).await;
         let of_the_fault = format!("{} {direction} 1 ", point.step);
@@ -177,7 +200,8 @@ async fn every_step_and_every_fault() {
     let alive = async {
         let world = World::new().await;
         let asked = ask(&world, false).await;
-        let worker = world.start_worker().await;
+        // A few at a time: a hundred on a busy machine are so slow that attempts time out by themselves.
+        let worker = world.worker().await.concurrency(16).start().await.expect("it starts");
         let hits = hits(&world, asked).await;
         worker.shut_down().await;
         hits

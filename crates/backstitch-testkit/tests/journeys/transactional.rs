@@ -1,10 +1,18 @@
 //! Transactional steps: their effect and their outcome are one commit, wherever the worker dies or the line is cut.
 
-use backstitch::Workflow;
+use std::time::Duration;
+
 use backstitch::limits::CRASH_BUDGET;
+use backstitch::{
+    Attempt, Flow, Recovery, StepError, Steps, TransactionalBackward, TransactionalStep, Workflow,
+    WorkflowError,
+};
 use backstitch_testkit::cut::Moment::{self, BeforeAnswer, BeforeStatement};
-use backstitch_testkit::script::{Act, CONDUCT, Do, Ground, Manner, Resuming, Script};
+use backstitch_testkit::script::{Act, Do, Ground, Manner, Resuming, Script};
+use backstitch_testkit::wait::until;
 use backstitch_testkit::world::World;
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 
 use crate::WORKER;
 use crate::look::{compensated, died_of, effects, fates, giving_up};
@@ -95,7 +103,6 @@ async fn transactional_step_is_exactly_once() {
             (BeforeStatement, "backstitch.append"),
             (BeforeAnswer, "backstitch.append"),
             (BeforeStatement, "COMMIT"),
-            // Committed, and nobody was told: it is looked for, and found.
             (BeforeAnswer, "COMMIT"),
         ];
         for (moment, statement) in places {
@@ -113,7 +120,10 @@ async fn transactional_step_is_exactly_once() {
                 assert!(!line.disarm(), "{moment:?} {statement} {direction}: it came to that");
                 assert_eq!(unfinished.error.failure.code, "enough", "{moment:?} {statement} {direction}");
                 let made = effects(&world, handle.workflow).await;
-                assert_eq!(made.len(), 2, "{moment:?} {statement} {direction}: {made:?}");
+                // In whichever attempt: cut before the COMMIT, the first has failed.
+                let once =
+                    made.len() == 2 && made[0].starts_with("0 run ") && made[1].starts_with("0 compensate ");
+                assert!(once, "{moment:?} {statement} {direction}: {made:?}");
                 hit += 1;
             }
         }
@@ -126,7 +136,7 @@ async fn transactional_step_is_exactly_once() {
 
 /// No intent tells of its attempts: its deaths must be counted all the same.
 #[tokio::test]
-#[ignore = "a burial charges only open intents, and a transactional attempt has none: the engine does not count these yet"]
+#[ignore = "not so yet: a burial charges only open intents, and a transactional attempt has none"]
 async fn a_transactional_step_that_kills_its_worker_is_not_tried_forever() {
     let world = World::new().await;
     let killing = Act::new().manner(Manner::Transactional).run([Do::Kill]);
@@ -144,26 +154,63 @@ async fn a_transactional_step_that_kills_its_worker_is_not_tried_forever() {
     assert_eq!((deaths, unfinished.error.failure.code.as_ref()), (CRASH_BUDGET, "crash_loop"));
 }
 
-/// A transaction waits for as long as its step does; the journal must not wait for it.
+/// A transactional step that is slow, and may be.
+#[derive(Debug, Serialize, Deserialize)]
+struct Slow {}
+
+impl TransactionalStep<Ground> for Slow {
+    const NAME: &'static str = "slow";
+    const BACKWARD: TransactionalBackward<Self, Ground> =
+        TransactionalBackward::nothing_because("it only waits");
+    type Output = u32;
+
+    async fn run(&self, _: &mut PgConnection, ground: &Ground, attempt: &Attempt) -> Result<u32, StepError> {
+        let unreachable = |error| StepError::retry("ledger_unreachable", error);
+        ground.ledger.mark(&attempt.workflow().to_string()).await.map_err(unreachable)?;
+        while !ground.ledger.is_open("gate").await.map_err(unreachable)? {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(attempt.number())
+    }
+}
+
+impl Workflow<Ground> for Slow {
+    const KIND: &'static str = "slow";
+    const RECOVERY: Recovery = Recovery::Resume;
+    type Output = u32;
+
+    fn steps(steps: &mut Steps<Ground>) {
+        steps.transactional::<Slow>();
+    }
+
+    async fn run(self, flow: &Flow<Ground>) -> Result<u32, WorkflowError> {
+        Ok(flow.transactional(Slow {}).await?)
+    }
+}
+
+/// A transaction keeps its connection for as long as its step is slow; the journal must not wait for it.
 #[tokio::test]
 async fn many_transactional_steps_at_once_starve_nobody() {
     let world = World::new().await;
-    let worker = world.start_worker().await;
-    let waiting =
-        Act::new().manner(Manner::Transactional).run([Do::Mark("begun".into()), Do::Wait("gate".into())]);
-    let mut waiting_ones = Vec::new();
+    let worker = world.worker().await.serve::<Slow>().start().await.expect("it starts");
+    let mut slow = Vec::new();
     for _ in 0..20 {
-        waiting_ones.push(world.enqueue(Resuming::of([waiting.clone()])).await);
+        slow.push(world.enqueue(Slow {}).await);
     }
-    world.marked("begun").await;
-    let asked = std::time::Instant::now();
-    let other = world.enqueue(Resuming::of([Act::new(), Act::new(), Act::new()])).await;
-    world.completes(&other).await;
-    let took = asked.elapsed();
+    until("as many have begun as there are connections for", async || {
+        let mut begun = 0;
+        for handle in &slow {
+            begun += u32::from(world.ledger.is_marked(&handle.workflow.to_string()).await);
+        }
+        (begun >= 5).then_some(())
+    })
+    .await;
+    // No slow one ends before this has.
+    let other = world.enqueue(Resuming::of([Act::new(), Act::new()])).await;
+    assert_eq!(world.completes(&other).await, [Some(1), Some(1)]);
     world.ledger.open("gate").await;
-    for handle in waiting_ones {
-        assert_eq!(world.completes(&handle).await, [Some(1)], "waiting for a connection is no failure");
+    for handle in slow {
+        assert_eq!(world.completes(&handle).await, 1, "waiting for a connection is no failure");
     }
-    assert!(took < CONDUCT.timeout / 2, "another workflow took {took:?}");
     worker.shut_down().await;
 }
