@@ -63,7 +63,7 @@ pub const FAKETIME: Need = Need {
     why: "sets the clock of one process wrong in one test",
     packages: &["libfaketime"],
     is_here: || library("faketime/libfaketime.so.1"),
-    optional: true,
+    optional: false,
 };
 
 /// What `cargo xtask demo` shows.

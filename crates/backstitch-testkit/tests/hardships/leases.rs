@@ -1,7 +1,7 @@
 //! Many claimers, wrong clocks, stuck threads: who holds a workflow, and for how long.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use backstitch::{Database, Timing};
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
@@ -55,63 +55,68 @@ async fn many_workers_one_workflow() {
 #[tokio::test]
 async fn worker_clock_an_hour_off_changes_nothing() {
     let library = faketime();
-    for (offset, mark) in [("+1h", "the clock is ahead"), ("-1h", "the clock is behind")] {
-        let world = World::new().await;
-        let off = world.process(WORKER).variable("LD_PRELOAD", &library).variable("FAKETIME", offset);
-        // What waits must not wait for an hour, nor be in a hurry.
-        let off = off.variable("FAKETIME_DONT_FAKE_MONOTONIC", "1").spawn().await;
-        let right = world.start_worker().await;
-        let long = Act::new().manner(Manner::Long).run([
-            Do::MarkClock,
-            Do::Effect,
-            Do::Mark("held".into()),
-            Do::Wait("two leases later".into()),
-        ]);
-        let retried = Act::new().run([Do::Retry("busy".into())]);
-        let failing = || Act::new().run([Do::Effect, Do::Fail("broken".into())]);
-        let in_an_hour = chrono::Utc::now() + chrono::TimeDelta::hours(1);
-        let mut handles = Vec::new();
-        // Until the one whose clock is off has claimed one: the other takes some as well.
-        while !world.ledger.is_marked(mark).await {
-            let script = Compensating::of([long.clone(), retried.clone()]);
-            let asked = world.client.enqueue(script).deadline_at(in_an_hour).send().await;
-            handles.push(asked.expect("it is enqueued"));
-            until("it has begun", async || {
-                let begun = attempts(&world.client, handles.last()?.workflow).await;
-                (!begun.is_empty()).then_some(())
-            })
-            .await;
-            world.marked("held").await;
-        }
-        let held = world.ledger.now().await.expect("it answers");
-        until("two leases have passed", async || {
-            let now = world.ledger.now().await.expect("it answers");
-            (now > held + 2 * backstitch_testkit::world::TIMING.lease).then_some(())
+    tokio::join!(
+        a_clock_changes_nothing(&library, "+1h", "the clock is ahead"),
+        a_clock_changes_nothing(&library, "-1h", "the clock is behind"),
+    );
+}
+
+async fn a_clock_changes_nothing(library: &Path, offset: &str, mark: &str) {
+    let world = World::new().await;
+    let off = world.process(WORKER).variable("LD_PRELOAD", library).variable("FAKETIME", offset);
+    // What waits must not wait for an hour, nor be in a hurry.
+    let off = off.variable("FAKETIME_DONT_FAKE_MONOTONIC", "1").spawn().await;
+    let right = world.start_worker().await;
+    let long = Act::new().manner(Manner::Long).run([
+        Do::MarkClock,
+        Do::Effect,
+        Do::Mark("held".into()),
+        Do::Wait("two leases later".into()),
+    ]);
+    let retried = Act::new().run([Do::Retry("busy".into())]);
+    let failing = || Act::new().run([Do::Effect, Do::Fail("broken".into())]);
+    let in_an_hour = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+    let mut handles = Vec::new();
+    // Until the one whose clock is off has claimed one: the other takes some as well.
+    while !world.ledger.is_marked(mark).await {
+        let script = Compensating::of([long.clone(), retried.clone()]);
+        let asked = world.client.enqueue(script).deadline_at(in_an_hour).send().await;
+        handles.push(asked.expect("it is enqueued"));
+        until("it has begun", async || {
+            let begun = attempts(&world.client, handles.last()?.workflow).await;
+            (!begun.is_empty()).then_some(())
         })
         .await;
-        assert_eq!(incarnations(&world).await.iter().filter(|life| life.died_at.is_some()).count(), 0);
-        world.ledger.open("two leases later").await;
-        for handle in &handles {
-            assert_eq!(world.completes(handle).await, [Some(1), Some(2)]);
-            assert_eq!(effects(&world, handle.workflow, 0).await, (1, 0));
-        }
-        right.shut_down().await;
-        // Alone, it takes back what fails, and leaves alone what is not due.
-        let failing = world.enqueue(Compensating::of([failing()])).await;
-        let later = world
-            .client
-            .enqueue(Compensating::of([Act::new()]))
-            .run_at(in_an_hour - chrono::TimeDelta::minutes(1));
-        let later = later.send().await.expect("it is enqueued");
-        assert_eq!(world.compensates(&failing).await.error.failure.code, "broken");
-        assert_eq!(attempts(&world.client, later.workflow).await, []);
-        off.kill().await;
+        world.marked("held").await;
     }
+    let held = world.ledger.now().await.expect("it answers");
+    until("two leases have passed", async || {
+        let now = world.ledger.now().await.expect("it answers");
+        (now > held + 2 * backstitch_testkit::world::TIMING.lease).then_some(())
+    })
+    .await;
+    assert_eq!(incarnations(&world).await.iter().filter(|life| life.died_at.is_some()).count(), 0);
+    world.ledger.open("two leases later").await;
+    for handle in &handles {
+        assert_eq!(world.completes(handle).await, [Some(1), Some(2)]);
+        assert_eq!(effects(&world, handle.workflow, 0).await, (1, 0));
+    }
+    right.shut_down().await;
+    // Alone, it takes back what fails, and leaves alone what is not due.
+    let failing = world.enqueue(Compensating::of([failing()])).await;
+    let later = world
+        .client
+        .enqueue(Compensating::of([Act::new()]))
+        .run_at(in_an_hour - chrono::TimeDelta::minutes(1));
+    let later = later.send().await.expect("it is enqueued");
+    assert_eq!(world.compensates(&failing).await.error.failure.code, "broken");
+    assert_eq!(attempts(&world.client, later.workflow).await, []);
+    off.kill().await;
 }
 
 /// Where distributions keep the library that sets one process' clock wrong.
 fn faketime() -> PathBuf {
-    let roots = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(std::path::Path::new);
+    let roots = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(Path::new);
     let directories = roots.into_iter().flat_map(|root| {
         let below = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
         below.chain([root.to_owned()]).collect::<Vec<_>>()

@@ -11,9 +11,10 @@ use backstitch_testkit::world::World;
 use crate::WORKER;
 use crate::facts::{attempts, effects, ended, incarnations};
 
-/// A world whose journal is in a server of its own; the ledger stays with the others.
+/// A world whose journal is in a server of its own; the ledger stays with the others. Only the server dies here, never the
+/// machine: what it wrote is there again.
 async fn private_world() -> (PrivateCluster, World) {
-    let private = private_cluster(Durability::Full).await;
+    let private = private_cluster(Durability::Throwaway).await;
     let world = World::over(backstitch_postgres::test::database_in(&private.server).await).await;
     (private, world)
 }
