@@ -159,3 +159,19 @@ async fn a_long_step_keeps_its_lease() {
     watcher.shut_down().await;
     holder.kill().await;
 }
+
+#[tokio::test]
+async fn a_claim_whose_answer_was_lost_is_found_again() {
+    let world = World::new().await;
+    let handle = world.enqueue(Compensating::of([Act::new()])).await;
+    let wire = Wire::to(&world.database);
+    // The queue's name is in a claim, and in nothing before it.
+    wire.hold_answers_after("default");
+    let worker = world.start_worker_behind(&wire).await;
+    until("it is claimed", async || (epoch(&world, handle.workflow).await == 1).then_some(())).await;
+    leases_end(&world).await;
+    wire.thaw();
+    assert_eq!(world.completes(&handle).await, [Some(1)]);
+    assert_eq!(incarnations(&world).await.len(), 1, "its holder lived all the time");
+    worker.shut_down().await;
+}
