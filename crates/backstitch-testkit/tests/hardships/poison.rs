@@ -3,7 +3,7 @@
 use backstitch::{Answered, Cause, Ending, Handle, Status, limits};
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
 use backstitch_testkit::wait::until;
-use backstitch_testkit::world::World;
+use backstitch_testkit::world::{WorkerProcess, World};
 
 use crate::WORKER;
 use crate::facts::{alerts, attempts, ended, epoch, incarnations};
@@ -15,8 +15,8 @@ fn poison() -> Act {
     (0..20).fold(Act::new(), |act, _| act.run([Do::Effect, Do::Kill]))
 }
 
-/// Starts a worker whenever the last one is dead, until the workflow has ended. Says how many died.
-async fn workers_until_ended(world: &World, handle: &Handle<Outputs>) -> u32 {
+/// Starts a worker whenever the last one is dead, until the workflow has ended. Says how many died; one lives.
+async fn workers_until_ended(world: &World, handle: &Handle<Outputs>) -> (u32, WorkerProcess) {
     let mut deaths = 0;
     loop {
         let mut worker = world.spawn_worker_with_lock(WORKER).await;
@@ -25,8 +25,7 @@ async fn workers_until_ended(world: &World, handle: &Handle<Outputs>) -> u32 {
             () = world.reaches(handle.workflow, Status::Compensated) => true,
         };
         if has_ended {
-            worker.kill().await;
-            return deaths;
+            return (deaths, worker);
         }
         deaths += 1;
         assert!(deaths < 20, "it dies on and on");
@@ -53,7 +52,7 @@ async fn a_workflow_that_kills_its_worker_is_isolated_and_compensated() {
         }
         completed
     };
-    let (deaths, completed) = tokio::join!(workers_until_ended(&world, &killer), others);
+    let ((deaths, worker), completed) = tokio::join!(workers_until_ended(&world, &killer), others);
     assert_eq!(deaths, limits::CRASH_BUDGET);
     let unfinished = world.compensates(&killer).await;
     assert_eq!(unfinished.error.failure.code, "crash_loop");
@@ -65,6 +64,7 @@ async fn a_workflow_that_kills_its_worker_is_isolated_and_compensated() {
     );
     assert!(completed > 0, "others go on");
     assert_eq!(incarnations(&world).await.iter().filter(|life| life.death() == "gone").count(), 5);
+    worker.kill().await;
 }
 
 #[tokio::test]
@@ -95,16 +95,15 @@ async fn innocents_are_not_charged_for_a_poison_workflow() {
     .await;
     judge.shut_down().await;
     world.ledger.open("go").await;
-    let deaths = 2 + workers_until_ended(&world, &killer).await;
-    assert_eq!(deaths, limits::CRASH_BUDGET, "and all of them count for the killer");
+    let (deaths, worker) = workers_until_ended(&world, &killer).await;
+    assert_eq!(2 + deaths, limits::CRASH_BUDGET, "and all of them count for the killer");
     let unfinished = world.compensates(&killer).await;
     assert!(has_looped(&unfinished.report.cause), "{:?}", unfinished.report.cause);
-    let worker = world.start_worker_with_lock().await;
     for innocent in &innocents {
         // Three attempts: two died with the killer, and the third was not cut short by another death of it.
         assert_eq!(world.completes(innocent).await, [Some(3), Some(1)]);
     }
-    worker.shut_down().await;
+    worker.kill().await;
 }
 
 #[tokio::test]
