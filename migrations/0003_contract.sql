@@ -207,78 +207,83 @@ from backstitch.workflow w
 comment on view backstitch.workflows is
     'Every workflow: pending, running, compensating, needs_attention, completed or compensated. unserved: no living worker serves its kind.';
 
+-- Grouped, not joined: without fresh statistics a join of a journal with itself took a time quadratic in its length.
 create view backstitch.attempts as
-select i.workflow_id,
-    i.intent_position as position,
-    i.intent_step as step,
-    i.intent_direction as direction,
-    i.intent_attempt as attempt,
-    i.workflow_id || '/' || i.intent_position || '/' || i.intent_direction as key,
-    i.epoch,
-    i.incarnation,
-    i.written_at as began_at,
-    o.written_at as ended_at,
-    o.outcome,
-    o.outcome_value as value
-from backstitch.journal i
-    left join backstitch.journal o
-        on o.workflow_id = i.workflow_id
-        and o.outcome_position = i.intent_position
-        and o.outcome_direction = i.intent_direction
-        and o.outcome_attempt = i.intent_attempt
-where i.intent_position is not null;
+select j.workflow_id,
+    e.position,
+    max(j.intent_step) filter (where e.begins) as step,
+    e.direction,
+    e.attempt,
+    j.workflow_id || '/' || e.position || '/' || e.direction as key,
+    max(j.epoch) filter (where e.begins) as epoch,
+    max(j.incarnation) filter (where e.begins) as incarnation,
+    max(j.written_at) filter (where e.begins) as began_at,
+    max(j.written_at) filter (where e.ends) as ended_at,
+    max(j.outcome) filter (where e.ends) as outcome,
+    (array_agg(j.outcome_value) filter (where e.ends))[1] as value,
+    max(j.intent_version) filter (where e.begins) as version,
+    max(j.intent_backward) filter (where e.begins) as backward,
+    (array_agg(j.intent_input) filter (where e.begins))[1] as input
+from backstitch.journal j
+    cross join lateral (
+        values (j.intent_position, j.intent_direction, j.intent_attempt, true, false),
+            (j.outcome_position, j.outcome_direction, j.outcome_attempt, false, true)
+    ) e (position, direction, attempt, begins, ends)
+where e.position is not null
+group by j.workflow_id, e.position, e.direction, e.attempt
+having bool_or(e.begins);
 
 comment on view backstitch.attempts is
     'Every try of every step in either direction, with its idempotency key. No outcome: under way, or in doubt.';
 
 create view backstitch.steps as
-select f.workflow_id,
-    f.intent_position as position,
-    f.intent_step as step,
-    f.intent_version as version,
-    f.intent_backward as backward,
+select a.workflow_id,
+    a.position,
+    a.step,
+    a.version,
+    a.backward,
     case
-        when back.outcome = 'succeeded' then 'compensated'
-        when back.attempts > 0 then 'compensating'
-        when run.outcome = 'succeeded' then 'completed'
-        when run.outcome = 'failed_in_doubt' then 'failed'
-        when run.outcome in ('failed', 'rejected') then run.outcome
-        when run.outcome is null then 'in_progress'
+        when a.compensate_outcome = 'succeeded' then 'compensated'
+        when a.compensate_attempts > 0 then 'compensating'
+        when a.run_outcome = 'succeeded' then 'completed'
+        when a.run_outcome in ('failed', 'rejected') then a.run_outcome
+        when a.run_outcome is null then 'in_progress'
         else 'waiting'
     end as status,
-    run.attempts as run_attempts,
-    coalesce(back.attempts, 0) as compensate_attempts,
-    f.written_at as began_at,
-    run.ended_at,
-    back.ended_at as compensated_at,
-    f.intent_input as input,
-    case when run.outcome = 'succeeded' then run.value end as output,
-    run.failure as error,
-    back.failure as compensate_error
-from backstitch.journal f
-    cross join lateral (
-        select count(*) as attempts,
-            (array_agg(a.outcome order by a.attempt desc))[1] as outcome,
-            (array_agg(a.value order by a.attempt desc))[1] as value,
-            (array_agg(a.value order by a.attempt desc) filter (where a.outcome <> 'succeeded'))[1] as failure,
-            max(a.ended_at) as ended_at
-        from backstitch.attempts a
-        where a.workflow_id = f.workflow_id
-            and a.position = f.intent_position
-            and a.direction = 'run'
-    ) run
-    cross join lateral (
-        select count(*) as attempts,
-            (array_agg(a.outcome order by a.attempt desc))[1] as outcome,
-            (array_agg(a.value order by a.attempt desc) filter (where a.outcome <> 'succeeded'))[1] as failure,
-            max(a.ended_at) as ended_at
-        from backstitch.attempts a
-        where a.workflow_id = f.workflow_id
-            and a.position = f.intent_position
-            and a.direction = 'compensate'
-    ) back
-where f.intent_direction = 'run'
-    and f.intent_attempt = 1;
+    a.run_attempts,
+    a.compensate_attempts,
+    a.began_at,
+    a.run_ended_at as ended_at,
+    a.compensate_ended_at as compensated_at,
+    a.input,
+    case when a.run_outcome = 'succeeded' then a.run_value end as output,
+    a.run_failure as error,
+    a.compensate_failure as compensate_error
+from (
+        select workflow_id,
+            position,
+            max(step) filter (where direction = 'run') as step,
+            max(version) filter (where direction = 'run' and attempt = 1) as version,
+            max(backward) filter (where direction = 'run' and attempt = 1) as backward,
+            min(began_at) filter (where direction = 'run') as began_at,
+            (array_agg(input) filter (where direction = 'run' and attempt = 1))[1] as input,
+            count(*) filter (where direction = 'run') as run_attempts,
+            (array_agg(outcome order by attempt desc) filter (where direction = 'run'))[1] as run_outcome,
+            (array_agg(value order by attempt desc) filter (where direction = 'run'))[1] as run_value,
+            (array_agg(value order by attempt desc) filter (where direction = 'run' and outcome <> 'succeeded'))[1]
+                as run_failure,
+            max(ended_at) filter (where direction = 'run') as run_ended_at,
+            count(*) filter (where direction = 'compensate') as compensate_attempts,
+            (array_agg(outcome order by attempt desc) filter (where direction = 'compensate'))[1]
+                as compensate_outcome,
+            (
+                array_agg(value order by attempt desc)
+                    filter (where direction = 'compensate' and outcome <> 'succeeded')
+            )[1] as compensate_failure,
+            max(ended_at) filter (where direction = 'compensate') as compensate_ended_at
+        from backstitch.attempts
+        group by workflow_id, position
+    ) a;
 
 comment on view backstitch.steps is
     'Every step begun: in_progress, waiting, completed, failed, rejected, compensating or compensated.';

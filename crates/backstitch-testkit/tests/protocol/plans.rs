@@ -190,3 +190,25 @@ fn visit(node: &Value, look: &mut impl FnMut(&Value)) {
         visit(inner, look);
     }
 }
+
+#[tokio::test]
+async fn to_see_the_steps_of_a_long_workflow_its_journal_is_read_a_few_times_not_once_a_step() {
+    const STEPS: i64 = 1000;
+    let stage = Stage::new().await;
+    let workflow = stage.enqueued().await;
+    stage
+        .run(&format!(
+            "insert into backstitch.journal (workflow_id, seq, epoch, incarnation, written_at, outcome,
+                outcome_position, outcome_direction, outcome_attempt, intent_position, intent_direction,
+                intent_attempt, intent_step, intent_version, intent_backward)
+            select '{workflow}', n, 1, 1, now(), 'succeeded', n, 'run', 1, n, 'run', 1, 's', 1, 'independent'
+            from generate_series(0, {STEPS} - 1) n"
+        ))
+        .await;
+    let mut session = stage.session().await;
+    let steps = format!("select * from backstitch.steps where workflow_id = '{workflow}'");
+    let completed = format!("select count(*) from ({steps}) s where status = 'completed'");
+    assert_eq!(one::<i64>(&mut session.connection, &completed).await, STEPS);
+    let cost = cost(&mut session, &steps).await;
+    assert!(cost.buffers < STEPS, "{cost:?}");
+}
