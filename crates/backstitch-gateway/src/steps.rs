@@ -36,12 +36,8 @@ const STOP_RETRY: RetryPolicy = RetryPolicy {
 const PATIENCE: Patience = Patience { attempts: 10, ..Patience::DEFAULT };
 
 /// A step of `gateway.start`.
-pub(crate) const START: Conduct = Conduct {
-    timeout: ATTEMPT,
-    retry: START_RETRY,
-    patience: PATIENCE,
-    late_effects: LateEffects::WaitOut,
-};
+pub(crate) const START: Conduct =
+    Conduct { timeout: ATTEMPT, retry: START_RETRY, patience: PATIENCE, late_effects: LateEffects::WaitOut };
 
 /// A step of `gateway.stop`.
 pub(crate) const STOP: Conduct = Conduct { retry: STOP_RETRY, ..START };

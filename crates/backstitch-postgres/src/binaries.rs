@@ -64,12 +64,8 @@ pub(crate) fn find_binaries_of(major: u32, data: &Path) -> Result<Binaries, Erro
 }
 
 fn first(places: &[Place]) -> Result<Binaries, Error> {
-    let found = places
-        .iter()
-        .find_map(|place| place.binaries().into_iter().next());
-    found.ok_or_else(|| Error::NoBinaries {
-        looked: places.iter().map(Place::to_string).collect(),
-    })
+    let found = places.iter().find_map(|place| place.binaries().into_iter().next());
+    found.ok_or_else(|| Error::NoBinaries { looked: places.iter().map(Place::to_string).collect() })
 }
 
 impl Binaries {
@@ -84,10 +80,7 @@ impl Binaries {
         if !PROGRAMS.iter().all(|name| directory.join(name).is_file()) {
             return None;
         }
-        let output = Command::new(directory.join("postgres"))
-            .arg("--version")
-            .output()
-            .ok()?;
+        let output = Command::new(directory.join("postgres")).arg("--version").output().ok()?;
         Some(Binaries {
             directory: directory.to_owned(),
             major: major(&String::from_utf8_lossy(&output.stdout))?,
@@ -114,19 +107,13 @@ fn places(chosen: Option<PathBuf>, path: &[PathBuf]) -> Vec<Place> {
     if let Some(chosen) = chosen {
         return vec![Place::Directory(chosen, " (BACKSTITCH_PG_BIN)")];
     }
-    let versioned = VERSIONED
-        .iter()
-        .map(|(before, after)| Place::Versioned(before, after));
-    let path = path
-        .iter()
-        .map(|directory| Place::Directory(directory.clone(), " (PATH)"));
+    let versioned = VERSIONED.iter().map(|(before, after)| Place::Versioned(before, after));
+    let path = path.iter().map(|directory| Place::Directory(directory.clone(), " (PATH)"));
     versioned.chain(path).collect()
 }
 
 fn path() -> Vec<PathBuf> {
-    env::var_os("PATH")
-        .map(|path| env::split_paths(&path).collect())
-        .unwrap_or_default()
+    env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default()
 }
 
 impl Place {
@@ -168,12 +155,8 @@ fn versions(before: &str) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(parent) else {
         return Vec::new();
     };
-    let names = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok());
-    names
-        .filter_map(|name| name.strip_prefix(prefix).map(str::to_owned))
-        .collect()
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter_map(|name| name.strip_prefix(prefix).map(str::to_owned)).collect()
 }
 
 #[cfg(test)]
@@ -190,10 +173,7 @@ mod tests {
         assert!(text.contains("apt-get install postgresql"), "{text}");
         let all: Vec<String> = looked.iter().map(Place::to_string).collect();
         assert!(all.contains(&"/usr/lib/postgresql/*/bin".to_owned()), "{all:?}");
-        assert!(
-            all.contains(&"/opt/homebrew/opt/postgresql@*/bin".to_owned()),
-            "{all:?}"
-        );
+        assert!(all.contains(&"/opt/homebrew/opt/postgresql@*/bin".to_owned()), "{all:?}");
     }
 
     #[test]
@@ -206,10 +186,7 @@ mod tests {
 
     #[test]
     fn the_major_version_is_read_from_what_postgres_says() {
-        assert_eq!(
-            major("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)\n"),
-            Some(15)
-        );
+        assert_eq!(major("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)\n"), Some(15));
         assert_eq!(major("postgres (PostgreSQL) 18beta1\n"), Some(18));
         assert_eq!(major("nonsense"), None);
     }

@@ -84,10 +84,7 @@ impl Cluster {
     /// The directory need not exist; if it does it is empty or has been a cluster before. Root hands it over
     /// to user `postgres` (or else `nobody`), as Postgres refuses to run as root.
     pub fn at(directory: impl Into<PathBuf>) -> Cluster {
-        Cluster {
-            directory: directory.into(),
-            durability: Durability::Full,
-        }
+        Cluster { directory: directory.into(), durability: Durability::Full }
     }
 
     /// The same cluster, started with this durability from now on.
@@ -204,14 +201,7 @@ fn version(layout: &Layout) -> Result<Option<u32>, Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("reading", &path)(error)),
     };
-    let nonsense = || {
-        std::io::Error::new(
-            std::io::ErrorKind::InvalidData,
-            format!("{text:?} is no major version"),
-        )
-    };
-    text.trim()
-        .parse()
-        .map(Some)
-        .map_err(|_| Error::io("reading", &path)(nonsense()))
+    let nonsense =
+        || std::io::Error::new(std::io::ErrorKind::InvalidData, format!("{text:?} is no major version"));
+    text.trim().parse().map(Some).map_err(|_| Error::io("reading", &path)(nonsense()))
 }

@@ -144,9 +144,6 @@ impl Error {
     }
 
     pub(crate) fn unfit(directory: impl Into<PathBuf>, why: impl Into<String>) -> Error {
-        Error::UnfitDirectory {
-            directory: directory.into(),
-            why: why.into(),
-        }
+        Error::UnfitDirectory { directory: directory.into(), why: why.into() }
     }
 }

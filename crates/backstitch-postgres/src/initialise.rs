@@ -92,8 +92,7 @@ fn configure(making: &Path, durability: Durability) -> Result<(), Error> {
         .custom_flags(nofollow)
         .open(&path)
         .map_err(Error::io("opening", &path))?;
-    file.write_all(SETTINGS.as_bytes())
-        .map_err(Error::io("writing", &path))?;
+    file.write_all(SETTINGS.as_bytes()).map_err(Error::io("writing", &path))?;
     if durability == Durability::Full {
         file.sync_all().map_err(Error::io("syncing", &path))?;
     }
@@ -112,11 +111,7 @@ fn sweep(layout: &Layout) {
         return;
     };
     for entry in entries.flatten() {
-        if entry
-            .file_name()
-            .to_string_lossy()
-            .starts_with(Layout::IN_THE_MAKING)
-        {
+        if entry.file_name().to_string_lossy().starts_with(Layout::IN_THE_MAKING) {
             fs::remove_dir_all(entry.path()).ok();
         }
     }

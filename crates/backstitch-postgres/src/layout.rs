@@ -96,11 +96,7 @@ mod tests {
         let long = Layout::new(Path::new(&format!("/var/lib/{}", "x".repeat(90)))).unwrap();
         assert!(long.socket_directory().starts_with("/tmp"));
         let short = Layout::new(Path::new("/var/lib/backstitch/postgres")).unwrap();
-        assert!(
-            short
-                .socket_directory()
-                .starts_with("/var/lib/backstitch/postgres")
-        );
+        assert!(short.socket_directory().starts_with("/var/lib/backstitch/postgres"));
     }
 
     #[test]

@@ -43,9 +43,7 @@ pub fn default_directory() -> PathBuf {
     if owner::is_root() {
         return PathBuf::from("/var/lib/backstitch/postgres");
     }
-    let stated = env::var_os("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute());
+    let stated = env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let state = stated.or_else(|| env::home_dir().map(|home| home.join(".local/state")));
     // A user without a home has at least a place for what may be lost.
     state.unwrap_or_else(env::temp_dir).join("backstitch/postgres")

@@ -40,10 +40,7 @@ pub(crate) async fn lock(layout: &Layout, owner: &Owner) -> Result<Lock, Error> 
             Ok(()) => return Ok(Lock { _file: file }),
             Err(TryLockError::WouldBlock) if since.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
             Err(TryLockError::WouldBlock) => {
-                return Err(Error::Locked {
-                    lock: path,
-                    waited: PATIENCE,
-                });
+                return Err(Error::Locked { lock: path, waited: PATIENCE });
             }
             Err(TryLockError::Error(error)) => return Err(Error::io("locking", &path)(error)),
         }

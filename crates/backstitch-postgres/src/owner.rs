@@ -59,10 +59,7 @@ impl Owner {
     }
 
     fn me() -> Owner {
-        Owner {
-            uid: rustix::process::geteuid().as_raw(),
-            gid: rustix::process::getegid().as_raw(),
-        }
+        Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
     }
 
     /// Makes `directory` if need be, private to this user. Others may have made it at the same time.
@@ -101,9 +98,7 @@ impl Owner {
             return Ok(()); // the kernel will say
         }
         for ancestor in existing_ancestors(directory) {
-            let real = ancestor
-                .canonicalize()
-                .map_err(Error::io("looking at", &ancestor))?;
+            let real = ancestor.canonicalize().map_err(Error::io("looking at", &ancestor))?;
             if real.starts_with(root_home()) {
                 return Err(Error::unfit(
                     directory,
@@ -153,21 +148,14 @@ impl Owner {
             }
         }
         command.env("LC_ALL", "C");
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Command::from(command)
     }
 }
 
 /// Whether files below `directory` could be used by the user root would run a server as.
 pub(crate) fn can_reach(directory: &Path) -> bool {
-    let first = if Owner::me().uid == 0 {
-        users().and_then(first)
-    } else {
-        Ok(Owner::me())
-    };
+    let first = if Owner::me().uid == 0 { users().and_then(first) } else { Ok(Owner::me()) };
     first.is_ok_and(|owner| owner.must_reach(&directory.join("x")).is_ok())
 }
 
@@ -195,11 +183,7 @@ fn user(passwd: &str, name: &str) -> Option<Owner> {
 }
 
 fn root_home() -> &'static Path {
-    Path::new(if cfg!(target_os = "macos") {
-        "/private/var/root"
-    } else {
-        "/root"
-    })
+    Path::new(if cfg!(target_os = "macos") { "/private/var/root" } else { "/root" })
 }
 
 /// Makes what is missing above a directory, open to be walked through whatever the umask.
@@ -219,11 +203,7 @@ fn make_ancestors(directory: &Path) -> Result<(), Error> {
 }
 
 fn existing_ancestors(directory: &Path) -> impl Iterator<Item = PathBuf> {
-    directory
-        .ancestors()
-        .skip(1)
-        .filter(|ancestor| ancestor.exists())
-        .map(Path::to_owned)
+    directory.ancestors().skip(1).filter(|ancestor| ancestor.exists()).map(Path::to_owned)
 }
 
 /// Whether nothing is in it, because it is not there or for want of anything; not if we may not look.
@@ -235,10 +215,7 @@ fn is_empty(directory: &Path) -> bool {
 }
 
 fn not_a_directory(directory: &Path) -> Error {
-    Error::unfit(
-        directory,
-        "it is not a directory; of a symbolic link, name what it leads to",
-    )
+    Error::unfit(directory, "it is not a directory; of a symbolic link, name what it leads to")
 }
 
 fn belongs_to(directory: &Path, uid: u32) -> Error {

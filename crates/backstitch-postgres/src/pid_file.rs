@@ -76,8 +76,7 @@ fn replace(path: &Path, text: &str) -> Result<(), Error> {
         .mode(0o600)
         .open(&making)
         .map_err(Error::io("making", &making))?;
-    file.write_all(text.as_bytes())
-        .map_err(Error::io("writing", &making))?;
+    file.write_all(text.as_bytes()).map_err(Error::io("writing", &making))?;
     fchown(&file, Some(owner.uid()), Some(owner.gid())).map_err(Error::io("handing over", &making))?;
     file.sync_all().map_err(Error::io("syncing", &making))?;
     fs::rename(&making, path).map_err(Error::io("replacing", path))
@@ -99,16 +98,9 @@ fn read(path: &Path) -> Result<Option<String>, Error> {
 fn parse(text: &str) -> Option<PidFile> {
     let mut lines = text.lines();
     let pid = lines.next()?.trim().parse().ok()?;
-    let started = lines
-        .nth(1)
-        .and_then(|line| line.trim().parse().ok())
-        .unwrap_or(0);
+    let started = lines.nth(1).and_then(|line| line.trim().parse().ok()).unwrap_or(0);
     let socket_directory = lines.nth(1).filter(|line| !line.is_empty()).map(PathBuf::from);
-    Some(PidFile {
-        pid,
-        started: Duration::from_secs(started),
-        socket_directory,
-    })
+    Some(PidFile { pid, started: Duration::from_secs(started), socket_directory })
 }
 
 /// Whether the process lives and is the server of this data, as far as this system lets us see.

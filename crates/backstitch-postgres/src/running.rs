@@ -52,13 +52,8 @@ impl Running {
             None => (url, ""),
         };
         let authority = address.find("://").map_or(0, |at| at + 3);
-        let end = address[authority..]
-            .find('/')
-            .map_or(address.len(), |at| authority + at);
-        Ok(Running {
-            url: (format!("{}/", &address[..end]), query.to_owned()),
-            options,
-        })
+        let end = address[authority..].find('/').map_or(address.len(), |at| authority + at);
+        Ok(Running { url: (format!("{}/", &address[..end]), query.to_owned()), options })
     }
 
     /// A server behind a socket in `directory`.
@@ -108,10 +103,7 @@ impl Running {
         };
         within(STATEMENT_PATIENCE, make)
             .await
-            .map_err(|source| Error::Database {
-                doing: format!("making database {name}"),
-                source,
-            })
+            .map_err(|source| Error::Database { doing: format!("making database {name}"), source })
     }
 
     /// Drops the database if there is one, and throws out whoever uses it.
@@ -128,10 +120,7 @@ impl Running {
         };
         within(STATEMENT_PATIENCE, drop)
             .await
-            .map_err(|source| Error::Database {
-                doing: format!("dropping database {name}"),
-                source,
-            })
+            .map_err(|source| Error::Database { doing: format!("dropping database {name}"), source })
     }
 
     /// A setting as the server has it now; asking is also how one learns that it answers.
@@ -161,10 +150,7 @@ impl Running {
         };
         within(ANSWER_PATIENCE, list)
             .await
-            .map_err(|source| Error::Database {
-                doing: format!("listing databases {prefix}*"),
-                source,
-            })
+            .map_err(|source| Error::Database { doing: format!("listing databases {prefix}*"), source })
     }
 
     async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
@@ -189,9 +175,7 @@ fn is_taken(error: &sqlx::Error) -> bool {
 
 fn quote(name: &str) -> Result<String, Error> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains('\0') {
-        return Err(Error::DatabaseName {
-            name: name.to_owned(),
-        });
+        return Err(Error::DatabaseName { name: name.to_owned() });
     }
     Ok(format!("\"{}\"", name.replace('"', "\"\"")))
 }

@@ -78,9 +78,7 @@ async fn answer(
                 let running = Running::behind(&socket_directory)?;
                 match running.setting("fsync").await {
                     Ok(fsync) if fsync != "on" && durability == Durability::Full => {
-                        return Err(Error::Throwaway {
-                            directory: layout.directory.clone(),
-                        });
+                        return Err(Error::Throwaway { directory: layout.directory.clone() });
                     }
                     Ok(_) => return Ok(Some(running)),
                     Err(source) => source,
@@ -171,13 +169,7 @@ pub(crate) async fn stop(
         .arg("stop")
         .arg("--pgdata")
         .arg(layout.data())
-        .args([
-            "--wait",
-            "--timeout",
-            &STOP_PATIENCE.as_secs().to_string(),
-            "--mode",
-            mode,
-        ])
+        .args(["--wait", "--timeout", &STOP_PATIENCE.as_secs().to_string(), "--mode", mode])
         .status()
         .await
         .map_err(Error::io("running", program))?;
@@ -194,11 +186,7 @@ pub(crate) async fn stop(
 }
 
 fn failed(program: &'static str, layout: &Layout) -> Error {
-    Error::Tool {
-        program,
-        directory: layout.directory.clone(),
-        said: end_of_logs(layout),
-    }
+    Error::Tool { program, directory: layout.directory.clone(), said: end_of_logs(layout) }
 }
 
 /// What the server said last, and in which file: before it opened its log, and there. The log alone would not
@@ -207,16 +195,9 @@ fn end_of_logs(layout: &Layout) -> String {
     let days = std::fs::read_dir(layout.log()).into_iter().flatten().flatten();
     let modified = |log: &PathBuf| std::fs::metadata(log).and_then(|found| found.modified()).ok();
     let today = days.map(|entry| entry.path()).max_by_key(modified);
-    let ends: Vec<String> = [Some(layout.start_log()), today]
-        .into_iter()
-        .flatten()
-        .filter_map(end_of)
-        .collect();
-    if ends.is_empty() {
-        "it left no log".to_owned()
-    } else {
-        ends.join("\n")
-    }
+    let ends: Vec<String> =
+        [Some(layout.start_log()), today].into_iter().flatten().filter_map(end_of).collect();
+    if ends.is_empty() { "it left no log".to_owned() } else { ends.join("\n") }
 }
 
 /// None if there is no such file.

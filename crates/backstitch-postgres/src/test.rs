@@ -64,18 +64,10 @@ pub async fn database() -> TestDatabase {
 /// If the server does not make one, with the reason.
 pub async fn database_in(server: &Running) -> TestDatabase {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let name = format!(
-        "{DATABASE}{}_{}_{}",
-        std::process::id(),
-        NUMBER.fetch_add(1, Ordering::Relaxed),
-        random()
-    );
+    let name =
+        format!("{DATABASE}{}_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed), random());
     or_panic(server.ensure_database(&name).await);
-    TestDatabase {
-        url: server.url(&name),
-        server: server.clone(),
-        name,
-    }
+    TestDatabase { url: server.url(&name), server: server.clone(), name }
 }
 
 impl TestDatabase {
@@ -85,10 +77,7 @@ impl TestDatabase {
     /// If the server does not answer.
     pub async fn pool(&self) -> PgPool {
         let options = self.server.connect_options(&self.name);
-        let pool = PgPoolOptions::new()
-            .max_connections(POOL_CONNECTIONS_MAX)
-            .connect_with(options)
-            .await;
+        let pool = PgPoolOptions::new().max_connections(POOL_CONNECTIONS_MAX).connect_with(options).await;
         pool.unwrap_or_else(|error| panic!("connecting to {}: {error}", self.url))
     }
 }
@@ -183,22 +172,14 @@ async fn sweep_clusters() {
 
 /// Whether a name carries the id of a process that is gone.
 fn is_left_over(name: &str, prefix: &str, separator: char) -> bool {
-    let process = name
-        .strip_prefix(prefix)
-        .and_then(|rest| rest.split(separator).next());
-    process
-        .and_then(|process| process.parse().ok())
-        .is_some_and(|process| !pid_file::exists(process))
+    let process = name.strip_prefix(prefix).and_then(|rest| rest.split(separator).next());
+    process.and_then(|process| process.parse().ok()).is_some_and(|process| !pid_file::exists(process))
 }
 
 /// Where temporary files may lie that the server has to get at.
 fn temporary() -> PathBuf {
     let chosen = env::temp_dir();
-    if owner::can_reach(&chosen) {
-        chosen
-    } else {
-        Path::new("/tmp").to_owned()
-    }
+    if owner::can_reach(&chosen) { chosen } else { Path::new("/tmp").to_owned() }
 }
 
 fn random() -> String {

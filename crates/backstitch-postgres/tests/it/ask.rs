@@ -13,7 +13,5 @@ pub async fn setting(server: &Running, name: &str) -> String {
 }
 
 pub async fn connect(server: &Running) -> PgConnection {
-    PgConnection::connect_with(&server.connect_options("postgres"))
-        .await
-        .unwrap()
+    PgConnection::connect_with(&server.connect_options("postgres")).await.unwrap()
 }

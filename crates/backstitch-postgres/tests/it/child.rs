@@ -32,10 +32,7 @@ impl Home {
         // Whoever runs the server has to get through.
         open(parent.path());
         let directory = parent.path().join(name);
-        Home {
-            _parent: parent,
-            directory,
-        }
+        Home { _parent: parent, directory }
     }
 
     pub fn of_nobody() -> Home {
@@ -73,11 +70,7 @@ pub struct Child {
 
 impl Child {
     pub fn starting(directory: &Path) -> Child {
-        Child::spawn(
-            Command::new(std::env::current_exe().unwrap()),
-            "child::start",
-            directory,
-        )
+        Child::spawn(Command::new(std::env::current_exe().unwrap()), "child::start", directory)
     }
 
     /// Takes a database and a private cluster, as a test does.
@@ -97,11 +90,7 @@ impl Child {
 
     fn spawn(mut command: Command, what: &str, directory: &Path) -> Child {
         command.args(["--exact", what, "--ignored", "--nocapture"]);
-        command
-            .env(DIRECTORY, directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .process_group(0);
+        command.env(DIRECTORY, directory).stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
         let mut process = command.spawn().unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
         Child { process, output }
@@ -206,8 +195,5 @@ fn open(directory: &Path) {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }

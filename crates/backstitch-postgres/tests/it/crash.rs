@@ -20,16 +20,10 @@ async fn survives_the_death_of_the_process_that_started_it() {
     child.kill_group();
 
     let cluster = home.throwaway();
-    assert_eq!(
-        cluster.postmaster_pid().unwrap().map(|pid| pid.to_string()),
-        Some(pid.clone())
-    );
+    assert_eq!(cluster.postmaster_pid().unwrap().map(|pid| pid.to_string()), Some(pid.clone()));
     let server = cluster.start().await.unwrap();
     assert_eq!(setting(&server, "fsync").await, "off");
-    assert_eq!(
-        cluster.postmaster_pid().unwrap().map(|pid| pid.to_string()),
-        Some(pid)
-    );
+    assert_eq!(cluster.postmaster_pid().unwrap().map(|pid| pid.to_string()), Some(pid));
 }
 
 #[tokio::test]
@@ -43,10 +37,7 @@ async fn the_server_leads_a_session_of_its_own() {
 async fn a_start_killed_in_the_middle_leaves_nothing_half_done() {
     let home = Home::new();
     let mut child = Child::starting(home.directory());
-    child::until("initdb is at work", || {
-        has_entry(home.directory(), "data.making-")
-    })
-    .await;
+    child::until("initdb is at work", || has_entry(home.directory(), "data.making-")).await;
     child.kill();
 
     let server = home.throwaway().start().await.unwrap();
@@ -65,17 +56,12 @@ async fn a_killed_postmaster_is_started_again() {
     let killed = private.cluster.postmaster_pid().unwrap();
 
     kill_process(process(&private.cluster), Signal::KILL).unwrap();
-    child::until("it is dead", || {
-        private.cluster.postmaster_pid().unwrap() != killed
-    })
-    .await;
+    child::until("it is dead", || private.cluster.postmaster_pid().unwrap() != killed).await;
     let server = private.cluster.start().await.unwrap();
 
     assert_ne!(private.cluster.postmaster_pid().unwrap(), killed);
-    let kept: i32 = sqlx::query_scalar("select n from kept")
-        .fetch_one(&mut connect(&server).await)
-        .await
-        .unwrap();
+    let kept: i32 =
+        sqlx::query_scalar("select n from kept").fetch_one(&mut connect(&server).await).await.unwrap();
     assert_eq!(kept, 1);
 }
 
@@ -86,9 +72,7 @@ async fn a_postmaster_killed_at_work_is_started_again() {
     // until then.
     let mut busy = connect(&private.server).await;
     let work = tokio::spawn(async move {
-        sqlx::query("select count(*) from generate_series(1, 20000000)")
-            .execute(&mut busy)
-            .await
+        sqlx::query("select count(*) from generate_series(1, 20000000)").execute(&mut busy).await
     });
     let mut watch = connect(&private.server).await;
     loop {
@@ -143,7 +127,5 @@ fn process(cluster: &Cluster) -> Pid {
 
 fn has_entry(directory: &Path, prefix: &str) -> bool {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
-        .into_iter()
-        .any(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+    entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
 }

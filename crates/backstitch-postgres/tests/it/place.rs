@@ -27,14 +27,8 @@ async fn data_below_roots_home_is_refused() {
     if !child::is_root() {
         return; // for whom it is closed anyway
     }
-    let refused = Cluster::at("/root/backstitch/postgres")
-        .start()
-        .await
-        .unwrap_err();
-    assert!(
-        refused.to_string().contains("/var/lib/backstitch/postgres"),
-        "{refused}"
-    );
+    let refused = Cluster::at("/root/backstitch/postgres").start().await.unwrap_err();
+    assert!(refused.to_string().contains("/var/lib/backstitch/postgres"), "{refused}");
     assert!(!Path::new("/root/backstitch").exists());
 }
 

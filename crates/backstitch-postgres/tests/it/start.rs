@@ -20,13 +20,8 @@ async fn starts_from_nothing_and_answers() {
     let server = cluster.start().await.unwrap();
 
     assert_eq!(setting(&server, "listen_addresses").await, "");
-    let Status::Running {
-        pid,
-        version,
-        socket_directory,
-        data_directory,
-        uptime,
-    } = cluster.status().await.unwrap()
+    let Status::Running { pid, version, socket_directory, data_directory, uptime } =
+        cluster.status().await.unwrap()
     else {
         panic!("it should run");
     };
@@ -69,10 +64,7 @@ async fn stops_and_restarts() {
         assert_eq!(setting(&server, "port").await, "5432");
 
         private.cluster.stop(how).await.unwrap();
-        assert!(matches!(
-            private.cluster.status().await.unwrap(),
-            Status::Stopped { .. }
-        ));
+        assert!(matches!(private.cluster.status().await.unwrap(), Status::Stopped { .. }));
         private.cluster.stop(how).await.unwrap(); // nothing left to do
     }
 }

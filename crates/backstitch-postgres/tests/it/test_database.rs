@@ -35,9 +35,7 @@ async fn a_database_goes_when_the_test_panics() {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let panicked = tokio::spawn(async move {
         let database = test::database().await;
-        sender
-            .send((database.server.clone(), database.name.clone()))
-            .unwrap();
+        sender.send((database.server.clone(), database.name.clone())).unwrap();
         panic!("as tests do");
     });
     assert!(panicked.await.is_err());
@@ -61,9 +59,7 @@ async fn what_a_killed_test_leaves_a_later_one_removes() {
 }
 
 async fn exists(server: &backstitch_postgres::Running, name: &str) -> bool {
-    let mut connection = PgConnection::connect_with(&server.connect_options("postgres"))
-        .await
-        .unwrap();
+    let mut connection = PgConnection::connect_with(&server.connect_options("postgres")).await.unwrap();
     sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
         .bind(name)
         .fetch_one(&mut connection)

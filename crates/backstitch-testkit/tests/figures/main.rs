@@ -23,10 +23,13 @@ async fn journal_rows(pool: &PgPool) -> i64 {
 /// A world that counts, as the owner of its database may ask.
 async fn counting() -> World {
     let world = World::new().await;
-    sqlx::query(sqlx::AssertSqlSafe(format!("alter database {} set track_functions = 'pl'", world.database.name)))
-        .execute(&world.pool)
-        .await
-        .expect("the owner may");
+    sqlx::query(sqlx::AssertSqlSafe(format!(
+        "alter database {} set track_functions = 'pl'",
+        world.database.name
+    )))
+    .execute(&world.pool)
+    .await
+    .expect("the owner may");
     world
 }
 
@@ -37,9 +40,15 @@ async fn five_steps_cost_six_rows_and_six_appends() {
     let handle = world.enqueue(Compensating::of(vec![Act::new(); 5])).await;
     world.completes(&handle).await;
     worker.shut_down().await;
-    assert_eq!(journal_rows(&world.pool).await, 6, "five intents, of which four carry an outcome, and the end");
-    backstitch_testkit::wait::until_equal("the appends are counted", 6, async || calls(&world.pool, "append").await)
-        .await;
+    assert_eq!(
+        journal_rows(&world.pool).await,
+        6,
+        "five intents, of which four carry an outcome, and the end"
+    );
+    backstitch_testkit::wait::until_equal("the appends are counted", 6, async || {
+        calls(&world.pool, "append").await
+    })
+    .await;
 }
 
 #[tokio::test]

