@@ -599,6 +599,7 @@ create function backstitch.bury(p_incarnation integer, p_beat bigint, p_gone boo
 as $$
 declare
     v_now timestamptz := backstitch.clock();
+    v_held integer;
     v_orphans integer;
 begin
     perform from backstitch.incarnation i
@@ -635,6 +636,7 @@ begin
     where r.holder = p_incarnation
     order by r.workflow_id
     for update;
+    get diagnostics v_held = row_count;
     update backstitch.ready r
     set holder = null,
         orphaned = case
@@ -647,9 +649,19 @@ begin
             when p_gone then 'gone'
             else 'expired'
         end,
-        -- Charged: an attempt begun under this very claim has no outcome.
+        -- Charged: an attempt begun under this very claim has no outcome; or nothing at all was written under it, for a
+        -- function and a transactional step leave no intent. The latter only until it runs alone, and then if it did.
         crash_charges = r.crash_charges + (
-            exists (
+            (
+                (r.crash_charges < 2 or v_held = 1)
+                and not exists (
+                    select from backstitch.journal j
+                    where j.workflow_id = r.workflow_id
+                        and j.epoch = r.epoch
+                    offset 0
+                )
+            )
+            or exists (
                 select i.intent_position, i.intent_direction, i.intent_attempt
                 from backstitch.journal i
                 where i.workflow_id = r.workflow_id

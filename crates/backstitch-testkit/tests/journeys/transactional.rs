@@ -136,7 +136,6 @@ async fn transactional_step_is_exactly_once() {
 
 /// No intent tells of its attempts: its deaths must be counted all the same.
 #[tokio::test]
-#[ignore = "not so yet: a burial charges only open intents, and a transactional attempt has none"]
 async fn a_transactional_step_that_kills_its_worker_is_not_tried_forever() {
     let world = World::new().await;
     let killing = Act::new().manner(Manner::Transactional).run([Do::Kill]);

@@ -90,7 +90,7 @@ async fn a_parked_workflow_is_not_an_orphan() {
 }
 
 #[tokio::test]
-async fn a_burial_charges_only_attempts_left_open_under_this_very_claim() {
+async fn a_burial_charges_what_was_left_open_under_this_very_claim_or_never_came_to_a_record() {
     let stage = Stage::new().await;
     let (before, dead) = (stage.worker().await, stage.worker().await);
     // Open since an earlier claim.
@@ -117,7 +117,7 @@ async fn a_burial_charges_only_attempts_left_open_under_this_very_claim() {
         let charges = stage.ready(workflow, "crash_charges").await.expect("live");
         told.push((charges, stage.ready(workflow, "coalesce(orphaned, '-')").await.expect("live")));
     }
-    let expected = [("0", "expired"), ("0", "-"), ("0", "expired"), ("0", "expired"), ("1", "expired")];
+    let expected = [("1", "expired"), ("1", "-"), ("0", "expired"), ("0", "expired"), ("1", "expired")];
     assert_eq!(told, expected.map(|(charges, orphaned)| (charges.to_owned(), orphaned.to_owned())));
 }
 
