@@ -13,6 +13,7 @@ use crate::database::Database;
 use crate::error::{Error, is_transient};
 use crate::journal::{self, Answer, Record, Written};
 use crate::lease::Lease;
+use crate::outage::Outage;
 
 /// The most records in one statement: beyond a few hundred the commit is shared by enough, and a refused batch is costly.
 const BATCH_RECORDS_MAX: usize = 512;
@@ -119,7 +120,7 @@ async fn write_until_answered(
     records: Arc<[Record]>,
 ) -> Result<Vec<Answer>, Arc<Error>> {
     let incarnation = lease.incarnation;
-    let mut pause = REPEAT_FIRST;
+    let (mut pause, mut outage) = (REPEAT_FIRST, Outage::default());
     loop {
         let batch = Arc::clone(&records);
         let answer = database
@@ -134,6 +135,7 @@ async fn write_until_answered(
         match &error {
             Error::Database { source, .. } if !is_transient(source) => return Err(Arc::new(error)),
             _ if lease.is_dead() => return Ok(fenced(records.len())),
+            _ if !outage.is_news() => {}
             _ => tracing::warn!(
                 incarnation = %incarnation, records = records.len(), error = %error,
                 "the journal's write got no answer, repeating it"

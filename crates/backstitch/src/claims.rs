@@ -17,6 +17,7 @@ use crate::future::catch_panic;
 use crate::journal::{After, Attention, AttentionChange};
 use crate::life::{Life, Shop};
 use crate::lives::Plan;
+use crate::outage::Outage;
 use crate::park;
 use crate::strays;
 
@@ -41,6 +42,7 @@ struct Work<'a, S> {
     looks_soon: VecDeque<Duration>,
     /// Until when a claim without an answer may still be carried out. None: every claim was answered.
     in_doubt_until: Option<Instant>,
+    outage: Outage,
 }
 
 /// Claims and drives until `stop` or until this incarnation is dead; then hands everything back.
@@ -61,6 +63,7 @@ pub(crate) async fn work<S: Send + Sync + 'static>(
         next_look: Instant::now(),
         looks_soon: VecDeque::new(),
         in_doubt_until: None,
+        outage: Outage::default(),
     };
     loop {
         // Whatever has left meanwhile makes room for one claim, not for one each.
@@ -104,7 +107,8 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
         match strays::let_go(self.shop, self.life, known).await {
             Ok(_) if Instant::now() < until => {}
             Ok(_) => self.in_doubt_until = None,
-            Err(error) => tracing::warn!(%error, "looking for workflows held without knowing failed"),
+            // The claim that follows fails for the same reason, and says so.
+            Err(error) => tracing::debug!(%error, "looking for workflows held without knowing failed"),
         }
     }
 
@@ -120,12 +124,15 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
         let claimed = match claim(&self.shop.database, self.life.lease.incarnation, want).await {
             Ok(claimed) => claimed,
             Err(error) => {
-                tracing::warn!(%error, "claiming failed");
+                if self.outage.is_news() {
+                    tracing::warn!(%error, "claiming failed, looking on");
+                }
                 self.next_look = Instant::now() + LOOK_AFTER_AN_ERROR;
                 self.in_doubt_until = Some(Instant::now() + self.shop.timing.lease);
                 return;
             }
         };
+        self.outage.ends();
         // As many as asked for: there is more, and it is not made to wait.
         self.next_look = Instant::now()
             + match claimed.len() >= free {

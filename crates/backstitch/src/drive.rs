@@ -124,12 +124,12 @@ impl<S: Send + Sync + 'static> Drive<S> {
         let answer = self.write(After::default()).await?;
         match answer.verdict {
             Written::Whole => ControlFlow::Continue(true),
-            // The cancel is known by now, and decides.
-            _ if answer.cancel.is_some() => ControlFlow::Continue(false),
             _ if !answer.leased => {
                 tokio::time::sleep(LEASE_LOOK).await;
                 ControlFlow::Continue(false)
             }
+            // The cancel is known by now, and decides.
+            _ if answer.cancel.is_some() => ControlFlow::Continue(false),
             _ => ControlFlow::Break(self.refused().await),
         }
     }

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::incarnation::{self, Beat};
 use crate::lease::Lease;
 use crate::life::InFlight;
+use crate::outage::Outage;
 use crate::timing::Timing;
 
 /// How long to wait before a beat that failed is tried again.
@@ -43,7 +44,7 @@ pub(crate) fn start(
 }
 
 async fn beat_on(database: &Database, lease: &Lease, in_flight: &InFlight, timing: Timing) {
-    let mut kept = None;
+    let (mut kept, mut outage) = (None, Outage::default());
     loop {
         let asked_at = Instant::now();
         match beat(database, &mut kept, lease, timing).await {
@@ -53,6 +54,7 @@ async fn beat_on(database: &Database, lease: &Lease, in_flight: &InFlight, timin
                 return;
             }
             Ok(Beat { cancelled, .. }) => {
+                outage.ends();
                 lease.renew(asked_at, timing.lease - timing.self_stop);
                 for workflow in cancelled {
                     in_flight.cancel(workflow);
@@ -60,7 +62,9 @@ async fn beat_on(database: &Database, lease: &Lease, in_flight: &InFlight, timin
                 tokio::time::sleep_until(asked_at + timing.beat).await;
             }
             Err(error) => {
-                tracing::warn!(incarnation = %lease.incarnation, %error, "a heartbeat failed");
+                if outage.is_news() {
+                    tracing::warn!(incarnation = %lease.incarnation, %error, "a heartbeat failed, trying on");
+                }
                 kept = None;
                 tokio::time::sleep(AGAIN).await;
             }

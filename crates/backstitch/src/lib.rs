@@ -29,6 +29,7 @@ mod listen;
 mod lives;
 mod lock_file;
 mod migrate;
+mod outage;
 mod park;
 mod recovery;
 mod session;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 
 use crate::database::Database;
@@ -26,7 +26,10 @@ pub(crate) async fn listen(database: Database, in_flight: Arc<InFlight>, wake: A
 }
 
 async fn pass_on(database: &Database, in_flight: &InFlight, wake: &Notify) -> sqlx::Result<()> {
-    let mut listener = PgListener::connect_with(database.pool()).await?;
+    // A connection of its own: it is kept for the worker's life, and the pool's are the journal's.
+    let options = database.pool().connect_options();
+    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with((*options).clone());
+    let mut listener = PgListener::connect_with(&pool).await?;
     listener.listen_all([READY, CANCEL]).await?;
     // What was announced before this may have been missed.
     wake.notify_one();

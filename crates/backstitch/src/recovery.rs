@@ -18,6 +18,7 @@ use crate::database::Database;
 use crate::error::Error;
 use crate::incarnation::{self, Seen};
 use crate::lock_file;
+use crate::outage::Outage;
 use crate::timing::Timing;
 
 /// How many missed looks break a series: one may be late, three are an outage.
@@ -31,17 +32,23 @@ pub(crate) async fn recover(
     timing: Timing,
     buried: Arc<Notify>,
 ) {
-    let mut series = Series::default();
+    let (mut series, mut outage) = (Series::default(), Outage::default());
     let mut ticks = interval(timing.recovery_look);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         match look(&database, own, state_directory.as_deref(), timing, &mut series).await {
-            Ok(0) => {}
-            Ok(_) => buried.notify_one(),
+            Ok(freed) => {
+                outage.ends();
+                if freed > 0 {
+                    buried.notify_one();
+                }
+            }
             Err(error) => {
                 series = Series::default();
-                tracing::warn!(%error, "looking for dead workers failed");
+                if outage.is_news() {
+                    tracing::warn!(%error, "looking for dead workers failed, looking on");
+                }
             }
         }
     }

@@ -86,7 +86,11 @@ async fn a_burial_waits_for_a_transactional_commit_whose_name_a_pooler_hides() {
         let orphaned = stage.ready(workflow, "orphaned").await;
         assert_eq!(orphaned.is_some(), fenced, "without the fence the burial misses an effect that stands");
         let charged = if fenced { "0" } else { "1" };
-        assert_eq!(stage.ready(workflow, "crash_charges").await.as_deref(), Some(charged), "it has an outcome");
+        assert_eq!(
+            stage.ready(workflow, "crash_charges").await.as_deref(),
+            Some(charged),
+            "it has an outcome"
+        );
     }
 }
 
