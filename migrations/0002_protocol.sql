@@ -399,6 +399,7 @@ begin
                 end,
                 past_pivot = r.past_pivot or coalesce(v_record.pivots, false),
                 crash_charges = case when v_record.after ? 'innocent' then 0 else r.crash_charges end,
+                orphaned = case when v_record.after ? 'innocent' then null else r.orphaned end,
                 holder = case when v_record.after ? 'park_ms' then null else r.holder end,
                 due_at = case
                     when not v_record.after ? 'park_ms' then r.due_at
@@ -545,7 +546,15 @@ create function backstitch.enter_slot(
     p_seq integer,
     p_timeout_ms integer
 )
-    returns table (epoch integer, incarnation integer, outcome_value text)
+    returns table (
+        epoch integer,
+        incarnation integer,
+        outcome text,
+        outcome_position integer,
+        outcome_direction text,
+        outcome_attempt integer,
+        outcome_value text
+    )
     language plpgsql
     set search_path = pg_catalog
     set enable_seqscan = off
@@ -559,7 +568,8 @@ begin
         set_config('idle_in_transaction_session_timeout', p_timeout_ms::text, true);
     perform pg_advisory_xact_lock(hashtextextended(p_workflow || '/' || p_position, 0));
     return query
-        select j.epoch, j.incarnation, j.outcome_value::text
+        select j.epoch, j.incarnation, j.outcome, j.outcome_position, j.outcome_direction, j.outcome_attempt,
+            j.outcome_value::text
         from backstitch.journal j
         where j.workflow_id = p_workflow
             and j.seq = p_seq;

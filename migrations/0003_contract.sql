@@ -42,6 +42,11 @@ begin
         raise exception 'kind %: priority is %, not 0 (first) to 3 (last)', p_kind, coalesce(p_priority::text, 'null')
             using errcode = 'BSI01';
     end if;
+    -- A time that a client can read back: infinity, and most of what Postgres can count, is none.
+    if p_run_at not between '1970-01-01' and '9999-12-31' or p_deadline_at not between '1970-01-01' and '9999-12-31' then
+        raise exception 'kind %: run_at and deadline_at lie between the years 1970 and 9999; leave out what has no bound', p_kind
+            using errcode = 'BSI01';
+    end if;
     if octet_length(coalesce(p_queue, '')) not between 1 and 100 then
         raise exception 'kind %: a queue has 1 to 100 bytes', p_kind using errcode = 'BSI01';
     end if;

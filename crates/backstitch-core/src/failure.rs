@@ -56,6 +56,14 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// This failure as it can be journaled: its fields are open, and may have been filled with anything.
+    #[must_use]
+    pub fn journaled(self) -> Self {
+        Self::new(self.code, self.message)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.message, self.code)
@@ -105,6 +113,17 @@ impl StepError {
     #[must_use]
     pub fn rejected(code: impl Into<Cow<'static, str>>, message: impl fmt::Display) -> Self {
         Self::Rejected(Failure::new(code, message.to_string()))
+    }
+
+    /// This error as it can be journaled.
+    #[must_use]
+    pub fn journaled(self) -> Self {
+        match self {
+            Self::Retry(failure) => Self::Retry(failure.journaled()),
+            Self::InDoubt(failure) => Self::InDoubt(failure.journaled()),
+            Self::Fail(failure) => Self::Fail(failure.journaled()),
+            Self::Rejected(failure) => Self::Rejected(failure.journaled()),
+        }
     }
 
     /// What went wrong.

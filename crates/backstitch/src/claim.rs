@@ -7,7 +7,7 @@ use backstitch_core::decide::Orphaned;
 use backstitch_core::history::History;
 use backstitch_core::id::{Epoch, IncarnationId, WorkflowId};
 use backstitch_core::json::Json;
-use backstitch_core::record::Operator;
+use backstitch_core::record::{Operator, Verdict};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::database::Database;
 use crate::error::Error;
-use crate::journal::{self, Row, operator};
+use crate::journal::{self, After, AttentionChange, Row, operator};
 
 /// A workflow that this incarnation has claimed.
 #[derive(Debug)]
@@ -44,6 +44,26 @@ pub(crate) struct Hold {
 }
 
 impl Claimed {
+    /// What an outcome changes beside the journal: the deaths of its process are not its fault, and what a person was
+    /// called for is over. `forward`: on the way back only the end is that.
+    pub(crate) fn after_outcome(&self, verdict: &Verdict, forward: bool) -> After {
+        let recovered = self.attention && forward && matches!(verdict, Verdict::Succeeded(_));
+        After {
+            innocent: !matches!(verdict, Verdict::HandedBack)
+                && (self.crash_charges > 0 || self.orphaned.is_some()),
+            attention: recovered.then_some(AttentionChange::Clear(false)),
+            ..After::default()
+        }
+    }
+
+    /// The same here as in the database.
+    pub(crate) fn has_outcome(&mut self, after: &After) {
+        if after.innocent {
+            (self.crash_charges, self.orphaned) = (0, None);
+        }
+        self.attention &= after.attention.is_none();
+    }
+
     pub(crate) fn hold(&self) -> Hold {
         Hold { workflow: self.workflow, kind: self.kind.clone(), epoch: self.epoch }
     }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backstitch_core::limits::{SLOW_RETRY, SUSPECT_CHARGES};
@@ -149,6 +150,8 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
     }
 
     fn drive_suspect_alone(&mut self) {
+        // Bounded by an attempt: whatever else is in flight lets go at its next boundary, and is claimed again later.
+        self.life.makes_room.store(self.suspect.is_some() && !self.driving.is_empty(), Ordering::Relaxed);
         if self.driving.is_empty() {
             self.alone = self.suspect.is_some();
             if let Some(suspect) = self.suspect.take() {
@@ -209,6 +212,7 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
                 }
             }
         }
+        self.let_strays_go().await;
     }
 }
 

@@ -174,8 +174,20 @@ impl<S: Send + Sync + 'static> Course<S> {
                 self.give_up(Cause::Mismatch { message })
             }
             Ok(output) => Some(Next::Complete(output)),
-            Err(error) => self.give_up(Cause::Failed(error)),
+            Err(error) => {
+                self.give_up(Cause::Failed(WorkflowError { failure: error.failure.journaled(), ..error }))
+            }
         }
+    }
+
+    /// The workflow ends with the row in the making.
+    pub(crate) fn end(&mut self, turn: Turn) {
+        // Of a copy: a cancel that comes first takes the end back.
+        let mut ended = self.history.clone();
+        if let Err(rule) = ended.note(&Stitch { turn: Some(turn.clone()), ..Stitch::default() }, self.now()) {
+            panic!("workflow {}: the engine breaks a rule of the journal: {rule}", self.claimed.workflow);
+        }
+        self.row.turn = Some(turn);
     }
 
     /// The code of the step that the function asks for, if it fits what the journal says of that position.
@@ -199,6 +211,10 @@ impl<S: Send + Sync + 'static> Course<S> {
             format!("position {position} is step {} in the journal, the function asks for {step}", slot.step)
         } else if !slot.input.same_value(input) {
             format!("step {step} at position {position} has another input than in the journal")
+        } else if slot.owes_compensation() && conduct_back(self.kind(), slot).is_none() {
+            format!(
+                "step {step} at position {position} compensates in the journal, and has no code for it any more"
+            )
         } else if slot.transactional != matches!(code.effect, Effect::InTransaction { .. }) {
             format!("step {step} at position {position} is transactional only in one of code and journal")
         } else {

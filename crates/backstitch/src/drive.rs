@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backstitch_core::decide::{Conduct, Ended, judge, must_unwind};
@@ -29,6 +30,12 @@ use crate::transaction::{self, Place, Transacted};
 /// jumped, and the next beat mends it.
 const LEASE_LOOK: Duration = Duration::from_millis(100);
 
+/// How long to wait before a journal is read again that holds what its holder does not know.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a workflow's function may run from one step to the next, without an await: it decides, steps do the work.
+const FUNCTION_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// One workflow in flight.
 struct Drive<S> {
     course: Course<S>,
@@ -52,8 +59,13 @@ pub(crate) async fn drive<S: Send + Sync + 'static>(
     };
     let mut drive = Drive { course: Course::new(shop, claimed, history), life, cancelled };
     loop {
-        let draining = drive.life.draining.is_cancelled();
-        let step = match drive.course.next(draining) {
+        let draining = drive.life.draining.is_cancelled() || drive.life.makes_room.load(Ordering::Relaxed);
+        let next = {
+            let what = format!("{} (its function)", drive.course.claimed.workflow);
+            let _watching = drive.life.watchdog.watch(what, FUNCTION_TIMEOUT);
+            drive.course.next(draining)
+        };
+        let step = match next {
             Next::Attempt { .. } if !drive.life.lease.is_usable() => drive.wait_for_lease().await,
             Next::Attempt { position, direction, number, input, step } => {
                 drive.attempt(position, direction, number, input, step).await
@@ -129,16 +141,24 @@ impl<S: Send + Sync + 'static> Drive<S> {
                 ControlFlow::Continue(false)
             }
             // The cancel is known by now, and decides.
-            _ if answer.cancel.is_some() => ControlFlow::Continue(false),
-            _ => ControlFlow::Break(self.refused().await),
+            _ if self.must_unwind() => ControlFlow::Continue(false),
+            _ => ControlFlow::Break(self.read_again().await),
         }
     }
 
-    /// The journal holds another record where the next one belongs: a person must look.
-    async fn refused(&mut self) -> Departure {
-        let message = "the journal refuses the next record, though its holder lives: it was changed by hand";
-        let after = After { attention: raise("journal_refused", message.to_owned()), ..After::default() };
-        park::park(&self.course.shop, &self.life, &self.course.claimed.hold(), SLOW_RETRY, after).await
+    fn must_unwind(&self) -> bool {
+        must_unwind(&self.course.history, &self.course.circumstances()).is_some()
+    }
+
+    /// Something stands in the journal that this worker does not know of, such as a commit that was given up for lost:
+    /// whoever claims the workflow next reads it.
+    async fn read_again(&mut self) -> Departure {
+        tracing::warn!(
+            workflow.id = %self.course.claimed.workflow, workflow.kind = self.course.claimed.kind,
+            "the journal refuses the next record, though its holder lives: reading it again"
+        );
+        let hold = self.course.claimed.hold();
+        park::park(&self.course.shop, &self.life, &hold, READ_AGAIN, After::default()).await
     }
 
     /// Makes one attempt of a transactional step, in a task of its own: a transaction must not be dropped halfway.
@@ -146,7 +166,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
         // What was noted before stands before the transaction does.
         if !self.course.row.is_empty() {
             self.write(After::default()).await?;
-            if must_unwind(&self.course.history, &self.course.circumstances()).is_some() {
+            if self.must_unwind() {
                 return ControlFlow::Continue(());
             }
         }
@@ -161,10 +181,14 @@ impl<S: Send + Sync + 'static> Drive<S> {
         let slot = self.course.history.slot(id.position);
         let input = intent.input.clone().or_else(|| slot.map(|slot| slot.input.clone()));
         let input = input.expect("the first attempt brings its input");
+        let forward = self.course.history.unwinding().is_none();
         let place = Place {
             incarnation: self.life.lease.incarnation,
             seq: self.course.history.seq_next(),
-            after: After { innocent: self.course.claimed.crash_charges > 0, ..After::default() },
+            after: self
+                .course
+                .claimed
+                .after_outcome(&Verdict::Succeeded(Json::from_journal("null")), forward),
             attempt: self.describe(id, &conduct),
             timeout: conduct.timeout,
             input,
@@ -210,13 +234,18 @@ impl<S: Send + Sync + 'static> Drive<S> {
                 self.course.note_at(&stitch, answer.at);
                 self.course.history.row_written();
                 self.learn(&answer);
-                self.course.claimed.crash_charges = 0;
+                self.course.claimed.has_outcome(&place.after);
                 self.log_outcome(id, &stitch.outcome.expect("it has one").verdict);
             }
             Transacted::Refused(answer) if answer.verdict == Written::Fenced => {
                 return ControlFlow::Break(Departure::Fenced);
             }
-            Transacted::Refused(answer) => self.learn(&answer),
+            Transacted::Refused(answer) => {
+                self.learn(&answer);
+                if !self.must_unwind() {
+                    return ControlFlow::Break(self.read_again().await);
+                }
+            }
             Transacted::RolledBack(ended) => {
                 let verdict = judge(ended, &self.course.history, id.position, id.direction, &conduct.retry);
                 self.log_outcome(id, &verdict);
@@ -240,25 +269,29 @@ impl<S: Send + Sync + 'static> Drive<S> {
     }
 
     async fn complete(&mut self, output: Json) -> ControlFlow<Departure> {
-        self.course.row.turn = Some(Turn::Completed);
+        self.course.end(Turn::Completed);
         let answer = self.write(After { output: Some(output), ..After::default() }).await?;
         match answer.verdict {
             Written::Whole => {}
             // A cancel came first, and now decides.
-            _ if answer.cancel.is_some() => return ControlFlow::Continue(()),
-            _ => return ControlFlow::Break(self.refused().await),
+            _ if self.must_unwind() => return ControlFlow::Continue(()),
+            _ => return ControlFlow::Break(self.read_again().await),
         }
         tracing::info!(workflow.id = %self.course.claimed.workflow, workflow.kind = self.course.claimed.kind, "completed");
         ControlFlow::Break(Departure::Ended)
     }
 
     async fn compensated(&mut self) -> ControlFlow<Departure> {
-        self.course.row.turn = Some(Turn::Compensated);
+        // Nothing was owed: the turn back stands in a row of its own, before the end.
+        if self.course.row.turn.is_some() {
+            self.write(After::default()).await?;
+        }
+        self.course.end(Turn::Compensated);
         let report = RollbackReport::of(&self.course.history).expect("only what unwinds is compensated");
         let unwinding = Some(Unwinding::of(report.clone()));
         let answer = self.write(After { unwinding, ..After::default() }).await?;
         if answer.verdict != Written::Whole {
-            return ControlFlow::Break(self.refused().await);
+            return ControlFlow::Break(self.read_again().await);
         }
         tracing::warn!(
             workflow.id = %self.course.claimed.workflow, workflow.kind = self.course.claimed.kind,
@@ -287,18 +320,16 @@ impl<S: Send + Sync + 'static> Drive<S> {
     /// Writes the row in the making, and takes its intent into the history if that stands.
     async fn write(&mut self, after: After) -> ControlFlow<Departure, Answer> {
         let stitch = std::mem::take(&mut self.course.row);
-        let got_outcome =
-            stitch.outcome.as_ref().is_some_and(|outcome| !matches!(outcome.verdict, Verdict::HandedBack));
-        let innocent = got_outcome && self.course.claimed.crash_charges > 0;
-        // Forward, a success is the end of what a person was called for; on the way back only the end is.
-        let recovered = self.course.claimed.attention
-            && self.course.history.unwinding().is_none()
-            && matches!(&stitch.outcome, Some(Outcome { verdict: Verdict::Succeeded(_), .. }));
-        let attention = after.attention.or(recovered.then_some(AttentionChange::Clear(false)));
-        self.course.claimed.attention &= !recovered;
-        if innocent {
-            self.course.claimed.crash_charges = 0;
-        }
+        let forward = self.course.history.unwinding().is_none();
+        let gained = match &stitch.outcome {
+            Some(outcome) => self.course.claimed.after_outcome(&outcome.verdict, forward),
+            None => After::default(),
+        };
+        self.course.claimed.has_outcome(&gained);
+        let attention = after.attention.or(gained.attention);
+        let innocent = gained.innocent;
+        // An outcome and the turn back are kept whatever comes between; so if nothing was, something else stands there.
+        let is_kept = stitch.outcome.is_some() || matches!(stitch.turn, Some(Turn::Unwinding(_)));
         let record = Record {
             workflow: self.course.claimed.workflow,
             seq: self.course.history.seq_next(),
@@ -322,10 +353,12 @@ impl<S: Send + Sync + 'static> Drive<S> {
         if answer.verdict == Written::Fenced {
             return ControlFlow::Break(Departure::Fenced);
         }
+        self.learn(&answer);
         if answer.verdict != Written::Nothing {
             self.course.history.row_written();
+        } else if is_kept {
+            return ControlFlow::Break(self.read_again().await);
         }
-        self.learn(&answer);
         if answer.verdict == Written::Whole && !transactional {
             self.course.note_at(&Stitch { intent, ..Stitch::default() }, answer.at);
         }
@@ -351,7 +384,11 @@ impl<S: Send + Sync + 'static> Drive<S> {
             number: id.attempt,
             epoch: self.course.claimed.epoch,
             deadline: Instant::now() + conduct.timeout,
-            cancelled: self.cancelled.clone(),
+            // Taking back is not what was cancelled.
+            cancelled: match id.direction {
+                Direction::Run => self.cancelled.clone(),
+                Direction::Compensate => CancellationToken::new(),
+            },
         }
     }
 

@@ -38,7 +38,7 @@ pub(crate) async fn perform<'a, S>(
 pub(crate) fn ended_as(ended: Result<Result<Json, StepError>, String>) -> Ended {
     match ended {
         Ok(Ok(output)) => Ended::Succeeded(output),
-        Ok(Err(error)) => Ended::Error(error),
+        Ok(Err(error)) => Ended::Error(error.journaled()),
         Err(panic) => Ended::Panicked(panic),
     }
 }

@@ -122,9 +122,9 @@ impl Error {
 pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => error.code().is_none_or(|code| {
-            // Connection, transaction rollback (deadlock), resources, operator intervention, system error.
-            ["08", "40", "53", "55", "57", "58", "XX"].iter().any(|class| code.starts_with(class))
-                // Not authorised, no such database, too many connections while it starts: whoever restarts it mends it.
+            // Connection, authorisation and database (somebody is changing them), transaction rollback (deadlock),
+            // resources, operator intervention, system error; and a standby, which is no primary yet.
+            ["08", "28", "3D", "40", "53", "55", "57", "58", "XX"].iter().any(|class| code.starts_with(class))
                 || code == "25006"
         }),
         sqlx::Error::Io(_)

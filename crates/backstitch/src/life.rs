@@ -1,6 +1,7 @@
 //! What every workflow in flight shares: the worker's code and services, and the life of its process.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backstitch_core::id::{Epoch, WorkflowId};
@@ -34,6 +35,8 @@ pub(crate) struct Life {
     pub(crate) draining: CancellationToken,
     /// The grace of a shutdown is over: running attempts are cut short.
     pub(crate) abort: CancellationToken,
+    /// A suspect waits to be alone: what is in flight is handed back at its next boundary.
+    pub(crate) makes_room: AtomicBool,
     pub(crate) in_flight: Arc<InFlight>,
 }
 

@@ -2,16 +2,19 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use backstitch_core::id::IncarnationId;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use crate::appender::Appender;
 use crate::claims;
 use crate::error::Error;
+use crate::future::catch_panic;
 use crate::heartbeat;
 use crate::incarnation;
 use crate::lease::Lease;
@@ -52,7 +55,8 @@ pub(crate) struct Birth {
     life: Life,
     in_flight: Arc<InFlight>,
     lock_file: Option<LockFile>,
-    heart: CancellationToken,
+    /// The heart beats until this is dropped: never for longer than somebody works.
+    heart: DropGuard,
 }
 
 /// Begins a life.
@@ -68,9 +72,9 @@ pub(crate) async fn begin<S>(shop: &Shop<S>, plan: &Plan) -> Result<Birth, Error
     let incarnation = incarnation::register(&shop.database, token, kinds, timing.lease).await?;
     let lease = Arc::new(Lease::new(incarnation, asked_at, timing.lease - timing.self_stop));
     let in_flight = Arc::new(InFlight::default());
-    let heart = CancellationToken::new();
-    let beating = (Arc::clone(&lease), Arc::clone(&in_flight), heart.clone());
-    heartbeat::start(shop.database.clone(), beating.0, beating.1, timing, beating.2)?;
+    let end = CancellationToken::new();
+    let heart = end.clone().drop_guard();
+    heartbeat::start(shop.database.clone(), Arc::clone(&lease), Arc::clone(&in_flight), timing, end)?;
     tracing::info!(%incarnation, "the worker begins to work");
     let life = Life {
         appender: Appender::start(shop.database.clone(), Arc::clone(&lease)),
@@ -78,6 +82,7 @@ pub(crate) async fn begin<S>(shop: &Shop<S>, plan: &Plan) -> Result<Birth, Error
         lease,
         draining: CancellationToken::new(),
         abort: CancellationToken::new(),
+        makes_room: AtomicBool::new(false),
         in_flight: Arc::clone(&in_flight),
     };
     Ok(Birth { life, in_flight, lock_file, heart })
@@ -94,7 +99,12 @@ pub(crate) async fn live<S: Send + Sync + 'static>(
     let mut birth = Some(birth);
     while let Some(life) = birth.take() {
         pulse.0.send_replace(Some(Arc::clone(&life.life.lease)));
-        spend(&shop, &plan, life, &stop).await;
+        if let Err(panic) = catch_panic(spend(&shop, &plan, life, &stop)).await {
+            tracing::error!(
+                panic,
+                "the worker's life ended with a defect of the engine, beginning a new one"
+            );
+        }
         while !stop.is_cancelled() && birth.is_none() {
             match begin(&shop, &plan).await {
                 Ok(next) => birth = Some(next),
@@ -130,17 +140,22 @@ async fn spend<S: Send + Sync + 'static>(
     claims::work(shop, &life, plan, &wake, stop).await;
     listening.abort();
     recovering.abort();
-    if !life.lease.is_dead() {
-        match incarnation::retire(&shop.database, incarnation).await {
-            Ok(true) => tracing::info!(%incarnation, "the worker has handed everything back and is gone"),
-            Ok(false) => {
-                tracing::warn!(%incarnation, "the worker still holds something, recovery will find it")
-            }
-            Err(error) => tracing::warn!(%incarnation, %error, "the worker could not say that it is gone"),
-        }
-    }
-    heart.cancel();
-    if let Some(lock_file) = lock_file {
+    let retired = !life.lease.is_dead() && retire(shop, incarnation).await;
+    drop(heart);
+    // Left behind, free, it has this one buried at once instead of a lease later.
+    if let Some(lock_file) = lock_file.filter(|_| retired || life.lease.is_dead()) {
         lock_file.remove();
     }
+}
+
+async fn retire<S>(shop: &Shop<S>, incarnation: IncarnationId) -> bool {
+    match incarnation::retire(&shop.database, incarnation).await {
+        Ok(true) => {
+            tracing::info!(%incarnation, "the worker has handed everything back and is gone");
+            return true;
+        }
+        Ok(false) => tracing::warn!(%incarnation, "the worker still holds something, recovery will find it"),
+        Err(error) => tracing::warn!(%incarnation, %error, "the worker could not say that it is gone"),
+    }
+    false
 }

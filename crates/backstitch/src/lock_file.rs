@@ -36,7 +36,7 @@ impl LockFile {
 
     /// Its incarnation has ended in order: nobody needs to ask any more.
     pub(crate) fn remove(self) {
-        // One left behind is found free by the next look, and removed then.
+        // One that can't be removed is an empty file that nobody asks for any more.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -152,7 +152,8 @@ async fn enter(transaction: &mut PgConnection, place: &Place) -> sqlx::Result<Op
     let milliseconds = i32::try_from(place.timeout.as_millis()).unwrap_or(i32::MAX);
     let taken = sqlx::query!(
         r#"
-        select epoch as "epoch!", incarnation, outcome_value, backstitch.clock() as "now!"
+        select epoch as "epoch!", incarnation, outcome, outcome_position, outcome_direction, outcome_attempt,
+            outcome_value, backstitch.clock() as "now!"
         from backstitch.enter_slot($1, $2, $3, $4, $5)
         "#,
         place.incarnation.0,
@@ -164,14 +165,21 @@ async fn enter(transaction: &mut PgConnection, place: &Place) -> sqlx::Result<Op
     .fetch_optional(transaction)
     .await?;
     Ok(taken.map(|row| {
-        let ours = row.epoch == place.attempt.epoch().0 && row.incarnation == Some(place.incarnation.0);
+        // By what it says, too: a commit that was given up for lost may have landed here since, of another step.
+        let id = place.intent.attempt;
+        let ours = row.epoch == place.attempt.epoch().0
+            && row.incarnation == Some(place.incarnation.0)
+            && row.outcome.as_deref() == Some("succeeded")
+            && row.outcome_position.map(i32::unsigned_abs) == Some(id.position.0)
+            && row.outcome_direction.as_deref() == Some(id.direction.as_str())
+            && row.outcome_attempt.map(i32::unsigned_abs) == Some(id.attempt);
         match row.outcome_value {
             Some(output) if ours => Transacted::Committed {
                 stitch: Box::new(place.record(Json::from_journal(output)).stitch),
                 answer: Answer { verdict: Written::Whole, leased: true, cancel: None, at: row.now },
             },
             _ => Transacted::Refused(Answer {
-                verdict: Written::Fenced,
+                verdict: Written::Nothing,
                 leased: false,
                 cancel: None,
                 at: row.now,

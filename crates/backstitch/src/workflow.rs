@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use backstitch_core::decide::Recovery;
 use backstitch_core::failure::{Failure, WorkflowError};
@@ -41,6 +42,9 @@ pub trait Workflow<S>: Serialize + DeserializeOwned + Send + 'static {
     fn run(self, flow: &Flow<S>) -> impl Future<Output = Result<Self::Output, WorkflowError>> + Send;
 }
 
+/// The longest timeout of an attempt. What takes longer is several steps: a crash would begin it all over.
+const ATTEMPT_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What to do with a workflow whose journal the code does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnMismatch {
@@ -59,7 +63,8 @@ impl<S: Send + Sync + 'static> Steps<S> {
     /// Adds a step.
     ///
     /// # Panics
-    /// When its name is taken or has not 1 to 100 bytes: two steps of one name could not be told apart in a journal.
+    /// When its name is taken or has not 1 to 100 bytes (two steps of one name could not be told apart in a journal), or
+    /// when its timeout is longer than a day.
     pub fn step<T: Step<S>>(&mut self) -> &mut Self {
         self.add(StepCode::outside::<T>())
     }
@@ -79,6 +84,8 @@ impl<S: Send + Sync + 'static> Steps<S> {
     fn add(&mut self, code: StepCode<S>) -> &mut Self {
         let name = code.name;
         assert!(is_a_name(name), "a step's name has 1 to {NAME_BYTES_MAX} bytes: {name:?}");
+        let timeout = code.conduct.timeout;
+        assert!(timeout <= ATTEMPT_TIMEOUT_MAX, "step {name:?}: a timeout is at most a day, not {timeout:?}");
         assert!(self.by_name.insert(name, code).is_none(), "two steps are called {name:?}");
         self
     }

@@ -22,8 +22,8 @@ async fn many_workers_one_workflow() {
     let world = World::over(backstitch_postgres::test::database_in(&private.server).await).await;
     let mut workers = Vec::new();
     for _ in 0..WORKERS {
-        // One to listen, one for all else; the heartbeat has its own.
-        let pool = PgPoolOptions::new().max_connections(2).connect(&world.database.url).await;
+        // One for all; the heartbeat and the listener have their own.
+        let pool = PgPoolOptions::new().max_connections(1).connect(&world.database.url).await;
         let database = Database::from_pool(pool.expect("it answers"));
         let worker = backstitch_testkit::world::worker(database, world.ledger.clone());
         // The design's own times: fifty that look as often as a test's one are all that a small machine does.

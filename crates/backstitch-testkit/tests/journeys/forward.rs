@@ -1,6 +1,7 @@
 //! Crash points on the way forward.
 
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming, Script};
+use backstitch_testkit::wait::until_equal;
 use backstitch_testkit::world::World;
 use rustix::process::Signal;
 
@@ -26,6 +27,12 @@ async fn crash_before_first_claim() {
     let world = World::new().await;
     let first = world.spawn_worker_with_lock(WORKER).await;
     first.signal(Signal::STOP);
+    // A claim that it sent before it was stopped may still be carried out: not of what is enqueued after that.
+    until_equal("nothing of it is under way", 0_i64, async || {
+        let busy = "select count(*) from pg_stat_activity where datname = current_database() and state = 'active' and pid <> pg_backend_pid()";
+        sqlx::query_scalar(busy).fetch_one(&world.pool).await.expect("it answers")
+    })
+    .await;
     let handle = world.enqueue(Compensating::of([Act::new(), Act::new()])).await;
     first.kill().await;
     let worker = world.start_worker_with_lock().await;

@@ -90,6 +90,10 @@ async fn what_cannot_be_a_workflow_is_refused() {
         "'k', '{}', null, 'default', 4".to_owned(),
         "'k', '{}', null, 'default', -1".to_owned(),
         "'k', '{}', null, 'default', null".to_owned(),
+        // No client could read them back.
+        "'k', '{}', p_deadline_at => 'infinity'".to_owned(),
+        "'k', '{}', p_run_at => '-infinity'".to_owned(),
+        "'k', '{}', p_run_at => '294000-01-01'".to_owned(),
     ];
     for arguments in refused {
         assert_eq!(code(enqueue(&stage, &arguments).await), "BSI01", "{arguments}");
