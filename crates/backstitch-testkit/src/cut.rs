@@ -5,6 +5,7 @@
 //! before the worker has heard the answer.
 
 use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -42,7 +43,7 @@ pub struct Line {
 
 #[derive(Debug, Default)]
 struct Armed {
-    cut: Mutex<Option<Cut>>,
+    cuts: Mutex<VecDeque<Cut>>,
     made: watch::Sender<u32>,
 }
 
@@ -83,13 +84,18 @@ impl Line {
 
     /// Cuts the next connection on which this statement comes; before that, `pass` such statements pass.
     pub fn cut(&self, moment: Moment, statement: &'static str, pass: u32) {
-        *self.armed.lock() = Some(Cut { moment, statement, pass });
+        *self.armed.lock() = VecDeque::from([Cut { moment, statement, pass }]);
+    }
+
+    /// After the cuts that are waiting, cuts the next connection on which this statement comes.
+    pub fn then_cut(&self, moment: Moment, statement: &'static str) {
+        self.armed.lock().push_back(Cut { moment, statement, pass: 0 });
     }
 
     /// Whether a cut is still waiting for its statement; it does not wait any longer.
     #[must_use]
     pub fn disarm(&self) -> bool {
-        self.armed.lock().take().is_some()
+        !std::mem::take(&mut *self.armed.lock()).is_empty()
     }
 
     /// How many cuts were made.
@@ -106,14 +112,14 @@ impl Drop for Line {
 }
 
 impl Armed {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Cut>> {
-        self.cut.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Cut>> {
+        self.cuts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this message is where to cut.
     fn meets(&self, message: &Message, prepared: &Prepared) -> Option<Moment> {
         let mut armed = self.lock();
-        let cut = armed.as_mut()?;
+        let cut = armed.front_mut()?;
         let text = prepared.text_begun_by(message)?;
         if !text.contains(cut.statement) {
             return None;
@@ -123,7 +129,7 @@ impl Armed {
             return None;
         }
         let moment = cut.moment;
-        *armed = None;
+        armed.pop_front();
         self.made.send_modify(|made| *made += 1);
         Some(moment)
     }

@@ -104,3 +104,22 @@ async fn whatever_statement_is_cut_nothing_is_lost_and_nothing_is_doubled() {
     assert_eq!(ended, 4 * STATEMENTS);
     worker.shut_down().await;
 }
+
+/// The answer of a COMMIT is lost, and before anyone can look whether it stands the line is cut again: the attempt is given
+/// up, though its effect and its outcome are there. They are its own, and nobody takes them for the next step's.
+#[tokio::test]
+async fn a_commit_given_up_for_lost_is_nobody_elses() {
+    let (world, line, worker) = over_a_line().await;
+    let step = || Act::new().manner(Manner::Transactional);
+    line.cut(Moment::BeforeAnswer, "COMMIT", 1);
+    line.then_cut(Moment::BeforeStatement, "backstitch.enter_slot");
+    let handle = world.enqueue(giving_up::<true>([step(), step(), step()])).await;
+    let unfinished = world.compensates(&handle).await;
+    assert_eq!((line.cuts(), unfinished.error.failure.code.as_ref()), (2, "enough"));
+    let inner = world.inner_ledger.entries(handle.workflow).await;
+    let mut made: Vec<_> = inner.iter().map(|entry| (entry.position, entry.direction.as_str())).collect();
+    made.sort_unstable();
+    let once = |position| [(position, "compensate"), (position, "run")];
+    assert_eq!(made, [0, 1, 2].map(once).concat(), "each once, forward and back");
+    worker.shut_down().await;
+}
