@@ -2,7 +2,7 @@
 
 use backstitch::{Database, Running};
 use backstitch_testkit::cut::{Line, Moment};
-use backstitch_testkit::script::{Act, Compensating, Manner};
+use backstitch_testkit::script::{Act, Compensating, Do, Manner};
 use backstitch_testkit::world::{World, worker};
 
 use crate::look::{attempts, effects, giving_up, retried};
@@ -111,9 +111,11 @@ async fn whatever_statement_is_cut_nothing_is_lost_and_nothing_is_doubled() {
 async fn a_commit_given_up_for_lost_is_nobody_elses() {
     let (world, line, worker) = over_a_line().await;
     let step = || Act::new().manner(Manner::Transactional);
+    // Its last attempt: one that is tried again finds out by itself.
+    let last = step().run([Do::Retry("busy".into())]).run([Do::Retry("busy".into())]);
     line.cut(Moment::BeforeAnswer, "COMMIT", 1);
     line.then_cut(Moment::BeforeStatement, "backstitch.enter_slot");
-    let handle = world.enqueue(giving_up::<true>([step(), step(), step()])).await;
+    let handle = world.enqueue(giving_up::<true>([step(), last, step()])).await;
     let unfinished = world.compensates(&handle).await;
     assert_eq!((line.cuts(), unfinished.error.failure.code.as_ref()), (2, "enough"));
     let inner = world.inner_ledger.entries(handle.workflow).await;
