@@ -4,20 +4,21 @@ use backstitch::{Answered, WorkflowId};
 use serde_json::json;
 
 use crate::arguments::OnWorkflow;
+use crate::connect;
 use crate::exit::{Exit, Failed};
 use crate::output::{say, say_json};
 use crate::settings::Settings;
 
 /// Has a workflow taken back.
 pub async fn cancel(settings: &Settings, arguments: OnWorkflow) -> Result<Exit, Failed> {
-    let client = settings.client().await?;
+    let client = connect::client(settings).await?;
     let answered = client.cancel(arguments.workflow, &arguments.by, &arguments.why).await?;
     tell(&arguments, answered, "is to be taken back")
 }
 
 /// Makes a waiting workflow due now.
 pub async fn retry(settings: &Settings, arguments: OnWorkflow) -> Result<Exit, Failed> {
-    let client = settings.client().await?;
+    let client = connect::client(settings).await?;
     let answered = client.retry(arguments.workflow, &arguments.by, &arguments.why).await?;
     tell(&arguments, answered, "is tried again now")
 }

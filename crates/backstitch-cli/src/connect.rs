@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use backstitch::Database;
+use backstitch::{Client, Database};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
@@ -16,6 +16,13 @@ const DATABASE: &str = "backstitch";
 
 /// A Postgres that is well answers within milliseconds, a far one within a second.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// The database to work with, migrated.
+pub async fn client(settings: &Settings) -> Result<Client, Failed> {
+    let database = connect(settings).await?;
+    backstitch::check_migrated(&database).await?;
+    Ok(Client::new(database))
+}
 
 /// The database that was named, else the one of this user's own, which is started if need be.
 pub async fn connect(settings: &Settings) -> Result<Database, Failed> {
@@ -95,7 +102,7 @@ fn place(options: &PgConnectOptions) -> String {
 }
 
 /// Warns when nobody serves a kind: what is asked of it waits.
-pub async fn warn_if_unserved(client: &backstitch::Client, kind: &str) -> Result<(), Failed> {
+pub async fn warn_if_unserved(client: &Client, kind: &str) -> Result<(), Failed> {
     if !client.is_served(kind).await? {
         note(&crate::output::clean(&format!(
             "backstitch: warning: no living worker serves the kind {kind:?}; it waits until one does: check the name, or start a worker"

@@ -7,6 +7,7 @@ use backstitch::{Client, Ending, Handle, Json, Unfinished, WorkflowId, limits};
 use serde_json::Value;
 
 use crate::arguments::Enqueue;
+use crate::connect;
 use crate::connect::warn_if_unserved;
 use crate::exit::{Exit, Failed};
 use crate::output::{clean, say, say_json};
@@ -17,7 +18,7 @@ use crate::settings::Settings;
 pub async fn run(settings: &Settings, arguments: Enqueue) -> Result<Exit, Failed> {
     // Before the database: what can't be taken is refused wherever Postgres is.
     let input = input(&arguments)?;
-    let client = settings.client().await?;
+    let client = connect::client(settings).await?;
     let mut ask = client
         .enqueue_untyped(arguments.kind.clone(), &input)
         .queue(arguments.queue)

@@ -81,7 +81,7 @@ pub async fn check_migrated(client: &Client) -> Result<(), Failed> {
 }
 
 async fn ask(settings: &Settings, way: Way, arguments: OnOrganization) -> Result<Exit, Failed> {
-    let client = settings.client().await?;
+    let client = connect::client(settings).await?;
     check_migrated(&client).await?;
     let organization = arguments.organization;
     let deadline = Instant::now() + Duration::from_secs(arguments.wait);

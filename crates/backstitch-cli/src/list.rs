@@ -4,6 +4,7 @@ use backstitch::{Filter, WorkflowView};
 use chrono::Utc;
 
 use crate::arguments::List;
+use crate::connect;
 use crate::exit::{Exit, Failed};
 use crate::output::{cell, lines, note, say, say_json, status_cell, table};
 use crate::settings::Settings;
@@ -14,7 +15,7 @@ const NOTE_CHARACTERS_MAX: usize = 80;
 
 /// Lists, the newest first.
 pub async fn run(settings: &Settings, arguments: List) -> Result<Exit, Failed> {
-    let client = settings.client().await?;
+    let client = connect::client(settings).await?;
     let filter =
         Filter { kind: arguments.kind, status: arguments.status, key: arguments.key, limit: arguments.limit };
     let workflows = client.workflows(filter).await?;

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::arguments::Recover;
+use crate::connect;
 use crate::exit::{Exit, Failed};
 use crate::output::{note, say, say_json};
 use crate::settings::Settings;
@@ -27,7 +28,7 @@ pub async fn run(settings: &Settings, arguments: Box<Recover>) -> Result<Exit, F
         false => Some(settings.edge(arguments.edge, &worker)?),
     };
     let mut signals = Signals::listen()?;
-    let client = settings.client().await?;
+    let client = connect::client(settings).await?;
     if let Some(edge) = &edge {
         gateway::check_migrated(&client).await?;
         edge::check(edge).await?;

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::arguments::Serve;
+use crate::connect;
 use crate::edge;
 use crate::exit::{Exit, Failed};
 use crate::gateway_http::{self, GatewayRoutes};
@@ -25,7 +26,7 @@ pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Fai
         false => Some(settings.edge(arguments.edge, &worker)?),
     };
     let mut signals = Signals::listen()?;
-    let client = settings.client().await?;
+    let client = connect::client(settings).await?;
     if let Some(edge) = &edge {
         gateway::check_migrated(&client).await?;
         edge::check(edge).await?;

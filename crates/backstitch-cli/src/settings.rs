@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use backstitch::Client;
 use backstitch_gateway::EdgeConfig;
 use backstitch_postgres::Cluster;
 use backstitch_server::Loopback;
@@ -11,7 +10,6 @@ use reqwest::Url;
 
 use crate::arguments::{EdgeArguments, Everywhere, Serve, WorkerArguments};
 use crate::config::{self, Config};
-use crate::connect;
 use crate::edge;
 use crate::exit::{Exit, Failed};
 
@@ -52,13 +50,6 @@ impl Settings {
     pub fn read(everywhere: Everywhere) -> Result<Self, Failed> {
         let config = config::read(everywhere.config.as_deref())?;
         Ok(Self { everywhere, config })
-    }
-
-    /// The database to work with, migrated.
-    pub async fn client(&self) -> Result<Client, Failed> {
-        let database = connect::connect(self).await?;
-        backstitch::check_migrated(&database).await?;
-        Ok(Client::new(database))
     }
 
     /// The URL that was said. None: the Postgres of this user's own.

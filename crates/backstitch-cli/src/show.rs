@@ -4,6 +4,7 @@ use backstitch::{AttemptView, Error, StepView, WorkflowView};
 use serde_json::json;
 
 use crate::arguments::Show;
+use crate::connect;
 use crate::exit::{Exit, Failed};
 use crate::output::{Tint, clean, say, say_json, tinted};
 use crate::settings::Settings;
@@ -11,7 +12,7 @@ use crate::time::{clock, moment, span};
 
 /// Shows one workflow.
 pub async fn run(settings: &Settings, arguments: Show) -> Result<Exit, Failed> {
-    let client = settings.client().await?;
+    let client = connect::client(settings).await?;
     let id = arguments.workflow;
     let workflow = client.workflow(id).await?.ok_or(Error::NotFound(id))?;
     let (steps, attempts) = (client.steps(id).await?, client.attempts(id).await?);

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::binaries::Binaries;
-use crate::cluster::Durability;
 use crate::error::Error;
 use crate::layout::Layout;
+use crate::modes::Durability;
 use crate::owner::Owner;
 use crate::running::SUPERUSER;
 

@@ -22,6 +22,7 @@ mod error;
 mod initialise;
 mod layout;
 mod lock;
+mod modes;
 mod owner;
 mod pid_file;
 mod running;
@@ -32,8 +33,9 @@ use std::env;
 use std::path::PathBuf;
 
 pub use binaries::{Binaries, find_binaries};
-pub use cluster::{Cluster, Durability, Status, Stop};
+pub use cluster::{Cluster, Status};
 pub use error::Error;
+pub use modes::{Durability, Stop};
 pub use running::{Running, SUPERUSER};
 
 /// Where the Postgres of this machine's user lies: `/var/lib/backstitch/postgres` for root, otherwise

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::binaries::Binaries;
-use crate::cluster::{Durability, Stop};
 use crate::error::Error;
 use crate::layout::Layout;
+use crate::modes::{Durability, Stop};
 use crate::owner::Owner;
 use crate::pid_file::{self, PidFile};
 use crate::running::Running;

@@ -13,8 +13,9 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::sync::OnceCell;
 
-use crate::cluster::{Cluster, Durability, Stop};
+use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::modes::{Durability, Stop};
 use crate::owner;
 use crate::pid_file;
 use crate::running::Running;

@@ -14,58 +14,8 @@ use backstitch::{
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
-use crate::ledger::Ledger;
+pub use crate::perform::{Do, Ground};
 use crate::perform::{Told, burn, perform};
-
-/// The services of scripted steps.
-#[derive(Debug, Clone)]
-pub struct Ground {
-    /// Where effects are written down.
-    pub ledger: Ledger,
-}
-
-/// One thing that an attempt does. The first that ends the attempt ends it; at the end of the list it succeeds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Do {
-    /// Writes to the ledger. Refused by a tombstone, it ends the attempt with `Rejected`.
-    Effect,
-    /// Writes to the ledger once the step has been compensated there; the attempt does not wait for it.
-    EffectAfterCompensation,
-    /// Leaves a mark.
-    Mark(String),
-    /// Waits until this gate is open.
-    Wait(String),
-    /// Waits until the workflow is cancelled.
-    AwaitCancel,
-    /// Kills its own process, with SIGKILL.
-    Kill,
-    /// Kills its own process if this file is there, and removes it first: once, though the journal counts no attempt.
-    Burn(PathBuf),
-    /// Leaves a mark: this, and what a compensation was told of its step's outcome.
-    MarkOutcome(String),
-    /// Ends the attempt, to be tried again, unless this gate is open: a target that is broken until then.
-    Need(String),
-    /// Panics.
-    Panic,
-    /// Never ends.
-    Hang,
-    /// Blocks its thread forever.
-    Block,
-    /// Blocks its thread until this file is there: nothing else of the attempt runs in between.
-    BlockUntil(PathBuf),
-    /// Makes this file, without waiting for anything: an effect of the first moment.
-    Touch(PathBuf),
-    /// Leaves a beat every few milliseconds, and never ends.
-    Beat(String),
-    /// Leaves as a mark whether its process' clock is ahead of the ledger's, behind, or right within a minute.
-    MarkClock,
-    /// Ends the attempt: try again.
-    Retry(String),
-    /// Ends the attempt for good, effect unknown.
-    Fail(String),
-    /// Ends the attempt for good: nothing happened.
-    Reject(String),
-}
 
 /// How a scripted step is taken back, and where its effect is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -20,7 +20,6 @@ use serde::de::DeserializeOwned;
 
 use crate::future::{BoxFuture, panic_message};
 use crate::step::{Step, TransactionalStep};
-use crate::workflow::FunctionEnd;
 
 /// Through this a workflow's function asks for steps.
 pub struct Flow<S> {
@@ -168,6 +167,9 @@ impl<T> Drop for Outstanding<T> {
         }
     }
 }
+
+/// What a workflow's function comes to.
+pub(crate) type FunctionEnd = Result<Json, WorkflowError>;
 
 /// A workflow's function in the middle of its run.
 pub(crate) struct Function {

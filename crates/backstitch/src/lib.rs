@@ -28,6 +28,7 @@ mod life;
 mod listen;
 mod lives;
 mod lock_file;
+mod looks;
 mod migrate;
 mod outage;
 mod park;

@@ -1,6 +1,7 @@
 //! What every workflow in flight shares: the worker's code and services, and the life of its process.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,6 +25,13 @@ pub(crate) struct Shop<S> {
     pub(crate) timing: Timing,
     /// One permit per transactional step at a time.
     pub(crate) transactions: Arc<Semaphore>,
+}
+
+/// What a worker wants to do, life after life.
+pub(crate) struct Plan {
+    pub(crate) queues: Vec<String>,
+    pub(crate) concurrency: usize,
+    pub(crate) state_directory: Option<PathBuf>,
 }
 
 /// One life: from registering an incarnation to its end.

@@ -1,6 +1,5 @@
 //! How a worker lives: a life from its registration to its end, and after a burial the next one.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use crate::future::catch_panic;
 use crate::heartbeat;
 use crate::incarnation;
 use crate::lease::Lease;
-use crate::life::{InFlight, Life, Shop};
+use crate::life::{InFlight, Life, Plan, Shop};
 use crate::listen;
 use crate::lock_file::LockFile;
 use crate::recovery;
@@ -26,13 +25,6 @@ use crate::watchdog::Watchdog;
 
 /// How long to wait before a life that could not begin is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// What a worker wants to do, life after life.
-pub(crate) struct Plan {
-    pub(crate) queues: Vec<String>,
-    pub(crate) concurrency: usize,
-    pub(crate) state_directory: Option<PathBuf>,
-}
 
 /// Tells whether a worker may begin effects, through all its lives. Cheap to clone and to ask.
 #[derive(Debug, Clone)]

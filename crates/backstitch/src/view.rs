@@ -8,7 +8,6 @@ use backstitch_core::report::RollbackReport;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::client::Client;
 use crate::database::Database;
 use crate::error::Error;
 
@@ -199,204 +198,6 @@ pub struct AlertView {
     pub raised_at: DateTime<Utc>,
 }
 
-impl Client {
-    /// Workflows, the newest first.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn workflows(&self, filter: Filter) -> Result<Vec<WorkflowView>, Error> {
-        let rows = self
-            .database
-            .run("listing workflows", move |connection| {
-                Box::pin(async move {
-                    sqlx::query_as!(
-                        WorkflowRow,
-                        r#"
-                        select workflow_id as "workflow_id!", kind as "kind!", version as "version!", key,
-                            queue as "queue!", status as "status!", input::text as "input!", output::text, cause,
-                            error, report, enqueued_at as "enqueued_at!", finished_at, deadline_at, due_at, holder,
-                            unserved as "unserved!", null as attention
-                        from backstitch.workflows
-                        where ($1::text is null or kind = $1)
-                            and ($2::text is null or status = $2)
-                            and ($3::text is null or key = $3)
-                        order by workflow_id desc
-                        limit $4
-                        "#,
-                        filter.kind,
-                        filter.status.map(Status::as_str),
-                        filter.key,
-                        i64::from(filter.limit)
-                    )
-                    .fetch_all(connection)
-                    .await
-                })
-            })
-            .await?;
-        rows.into_iter().map(WorkflowRow::view).collect()
-    }
-
-    /// The steps of a workflow, in order.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn steps(&self, workflow: WorkflowId) -> Result<Vec<StepView>, Error> {
-        let rows = self
-            .database
-            .run("reading steps", move |connection| {
-                Box::pin(
-                    sqlx::query!(
-                        r#"
-                        select position as "position!", step as "step!", status as "status!", backward as "backward!",
-                            input::text, output::text
-                        from backstitch.steps
-                        where workflow_id = $1
-                        order by position
-                        "#,
-                        workflow.0
-                    )
-                    .fetch_all(connection),
-                )
-            })
-            .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| StepView {
-                position: row.position.unsigned_abs(),
-                step: row.step,
-                status: row.status,
-                backward: row.backward,
-                input: row.input.map(Json::from_journal),
-                output: row.output.map(Json::from_journal),
-            })
-            .collect())
-    }
-
-    /// Every try of every step of a workflow, in the order in which they began.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn attempts(&self, workflow: WorkflowId) -> Result<Vec<AttemptView>, Error> {
-        let rows = self
-            .database
-            .run("reading attempts", move |connection| {
-                Box::pin(
-                    sqlx::query!(
-                        r#"
-                        select position as "position!", step as "step!", direction as "direction!",
-                            attempt as "attempt!", key as "key!", incarnation, began_at as "began_at!", ended_at,
-                            outcome, value as "value: serde_json::Value"
-                        from backstitch.attempts
-                        where workflow_id = $1
-                        order by began_at, position, attempt
-                        "#,
-                        workflow.0
-                    )
-                    .fetch_all(connection),
-                )
-            })
-            .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| AttemptView {
-                position: row.position.unsigned_abs(),
-                step: row.step,
-                direction: row.direction,
-                attempt: row.attempt.unsigned_abs(),
-                key: row.key,
-                incarnation: row.incarnation,
-                began_at: row.began_at,
-                ended_at: row.ended_at,
-                failure: row
-                    .value
-                    .filter(|_| row.outcome.as_deref() != Some("succeeded"))
-                    .and_then(|value| serde_json::from_value(value).ok()),
-                outcome: row.outcome,
-            })
-            .collect())
-    }
-
-    /// Whether a living worker serves this kind.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn is_served(&self, kind: &str) -> Result<bool, Error> {
-        let kind = kind.to_owned();
-        self.database
-            .run("looking for workers", move |connection| {
-                Box::pin(async move {
-                    sqlx::query_scalar!(
-                        r#"
-                        select exists (
-                            select from backstitch.incarnation where died_at is null and $1 = any (kinds)
-                        ) as "served!"
-                        "#,
-                        kind
-                    )
-                    .fetch_one(connection)
-                    .await
-                })
-            })
-            .await
-    }
-
-    /// Alerts that nobody was told of yet, the oldest first.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn alerts_to_deliver(&self) -> Result<Vec<AlertView>, Error> {
-        let rows = self
-            .database
-            .run("reading alerts", |connection| {
-                Box::pin(
-                    sqlx::query!(
-                        r#"
-                        select a.alert_id, a.workflow_id, w.kind, a.reason, a.message, a.raised_at
-                        from backstitch.alert a
-                            join backstitch.workflow w on w.workflow_id = a.workflow_id
-                        where a.delivered_at is null
-                        order by a.alert_id
-                        limit 100
-                        "#
-                    )
-                    .fetch_all(connection),
-                )
-            })
-            .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| AlertView {
-                alert: row.alert_id,
-                workflow: WorkflowId(row.workflow_id),
-                kind: row.kind,
-                reason: row.reason,
-                message: row.message,
-                raised_at: row.raised_at,
-            })
-            .collect())
-    }
-
-    /// Somebody was told of this alert.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn alert_delivered(&self, alert: i64) -> Result<(), Error> {
-        self.database
-            .run("marking an alert as delivered", move |connection| {
-                Box::pin(async move {
-                    sqlx::query!(
-                        "update backstitch.alert set delivered_at = backstitch.clock() where alert_id = $1",
-                        alert
-                    )
-                    .execute(connection)
-                    .await
-                    .map(|_| ())
-                })
-            })
-            .await
-    }
-}
-
 pub(crate) async fn workflow(
     database: &Database,
     workflow: WorkflowId,
@@ -431,29 +232,29 @@ pub(crate) async fn workflow(
     row.map(WorkflowRow::view).transpose()
 }
 
-struct WorkflowRow {
-    workflow_id: uuid::Uuid,
-    kind: String,
-    version: i32,
-    key: Option<String>,
-    queue: String,
-    status: String,
-    input: String,
-    output: Option<String>,
-    cause: Option<serde_json::Value>,
-    error: Option<serde_json::Value>,
-    report: Option<serde_json::Value>,
-    attention: Option<String>,
-    enqueued_at: DateTime<Utc>,
-    finished_at: Option<DateTime<Utc>>,
-    deadline_at: Option<DateTime<Utc>>,
-    due_at: Option<DateTime<Utc>>,
-    holder: Option<i32>,
-    unserved: bool,
+pub(crate) struct WorkflowRow {
+    pub(crate) workflow_id: uuid::Uuid,
+    pub(crate) kind: String,
+    pub(crate) version: i32,
+    pub(crate) key: Option<String>,
+    pub(crate) queue: String,
+    pub(crate) status: String,
+    pub(crate) input: String,
+    pub(crate) output: Option<String>,
+    pub(crate) cause: Option<serde_json::Value>,
+    pub(crate) error: Option<serde_json::Value>,
+    pub(crate) report: Option<serde_json::Value>,
+    pub(crate) attention: Option<String>,
+    pub(crate) enqueued_at: DateTime<Utc>,
+    pub(crate) finished_at: Option<DateTime<Utc>>,
+    pub(crate) deadline_at: Option<DateTime<Utc>>,
+    pub(crate) due_at: Option<DateTime<Utc>>,
+    pub(crate) holder: Option<i32>,
+    pub(crate) unserved: bool,
 }
 
 impl WorkflowRow {
-    fn view(self) -> Result<WorkflowView, Error> {
+    pub(crate) fn view(self) -> Result<WorkflowView, Error> {
         let workflow = WorkflowId(self.workflow_id);
         let unreadable = |message: String| Error::Unreadable { workflow, message };
         Ok(WorkflowView {

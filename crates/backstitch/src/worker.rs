@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::database::Database;
 use crate::error::Error;
-use crate::life::Shop;
-use crate::lives::{self, Plan, Pulse};
+use crate::life::{Plan, Shop};
+use crate::lives::{self, Pulse};
 use crate::migrate::check_migrated;
 use crate::session;
 use crate::settle::{self, Unsettled};

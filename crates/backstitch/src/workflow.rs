@@ -12,7 +12,7 @@ use backstitch_core::limits::{NAME_BYTES_MAX, OUTCOME_BYTES_MAX};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::flow::Flow;
+use crate::flow::{Flow, FunctionEnd};
 use crate::future::BoxFuture;
 use crate::step::{Step, StepCode, TransactionalStep};
 
@@ -101,9 +101,6 @@ pub(crate) struct Kind<S> {
 }
 
 type StartFn<S> = fn(&Json, Arc<Flow<S>>) -> Result<BoxFuture<'static, FunctionEnd>, JsonError>;
-
-/// What a workflow's function comes to.
-pub(crate) type FunctionEnd = Result<Json, WorkflowError>;
 
 impl<S: Send + Sync + 'static> Kind<S> {
     pub(crate) fn of<W: Workflow<S>>() -> Self {

@@ -1,6 +1,6 @@
 //! Does the house still stand as drawn: arrows, rooms, words and sizes?
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -147,6 +147,38 @@ fn a_file_says_which_question_it_answers_and_answers_no_second() {
         let lines = source.lines().count();
         assert!(lines <= LINES_MAX, "{}: {lines} lines; what second question moved in?", path.display());
     });
+}
+
+#[test]
+fn imports_of_files_close_no_circle() {
+    let mut imports: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    each_source("crates", "rs", |path, source| {
+        let inside = path.strip_prefix(root()).expect("sources lie in the workspace");
+        let parts: Vec<_> = inside.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        // A file with its folder is one room; what is in the root of a crate is for its users.
+        if let [_, krate, src, file, ..] = &parts[..]
+            && src == "src"
+            && !["lib.rs", "main.rs", "bin"].contains(&file.as_str())
+        {
+            let named = code(source);
+            let of = named.split("crate::").skip(1).map(|rest| {
+                rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()
+            });
+            let room = file.trim_end_matches(".rs").to_owned();
+            let own = room.clone();
+            imports.entry((krate.clone(), room)).or_default().extend(of.filter(|name| *name != own));
+        }
+    });
+    // Whoever imports nothing that is left stands at the bottom; a circle never gets there.
+    loop {
+        let left: BTreeSet<_> = imports.keys().cloned().collect();
+        let before = imports.len();
+        imports.retain(|(krate, _), of| of.iter().any(|name| left.contains(&(krate.clone(), name.clone()))));
+        if imports.len() == before {
+            break;
+        }
+    }
+    assert!(imports.is_empty(), "these files import each other, or stand on such: {:?}", imports.keys());
 }
 
 #[test]

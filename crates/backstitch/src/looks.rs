@@ -1,0 +1,206 @@
+//! What the client can see of workflows, their steps, attempts and alerts.
+
+use backstitch_core::id::WorkflowId;
+use backstitch_core::json::Json;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::view::{AlertView, AttemptView, Filter, Status, StepView, WorkflowRow, WorkflowView};
+
+impl Client {
+    /// Workflows, the newest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn workflows(&self, filter: Filter) -> Result<Vec<WorkflowView>, Error> {
+        let rows = self
+            .database
+            .run("listing workflows", move |connection| {
+                Box::pin(async move {
+                    sqlx::query_as!(
+                        WorkflowRow,
+                        r#"
+                        select workflow_id as "workflow_id!", kind as "kind!", version as "version!", key,
+                            queue as "queue!", status as "status!", input::text as "input!", output::text, cause,
+                            error, report, enqueued_at as "enqueued_at!", finished_at, deadline_at, due_at, holder,
+                            unserved as "unserved!", null as attention
+                        from backstitch.workflows
+                        where ($1::text is null or kind = $1)
+                            and ($2::text is null or status = $2)
+                            and ($3::text is null or key = $3)
+                        order by workflow_id desc
+                        limit $4
+                        "#,
+                        filter.kind,
+                        filter.status.map(Status::as_str),
+                        filter.key,
+                        i64::from(filter.limit)
+                    )
+                    .fetch_all(connection)
+                    .await
+                })
+            })
+            .await?;
+        rows.into_iter().map(WorkflowRow::view).collect()
+    }
+
+    /// The steps of a workflow, in order.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn steps(&self, workflow: WorkflowId) -> Result<Vec<StepView>, Error> {
+        let rows = self
+            .database
+            .run("reading steps", move |connection| {
+                Box::pin(
+                    sqlx::query!(
+                        r#"
+                        select position as "position!", step as "step!", status as "status!", backward as "backward!",
+                            input::text, output::text
+                        from backstitch.steps
+                        where workflow_id = $1
+                        order by position
+                        "#,
+                        workflow.0
+                    )
+                    .fetch_all(connection),
+                )
+            })
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| StepView {
+                position: row.position.unsigned_abs(),
+                step: row.step,
+                status: row.status,
+                backward: row.backward,
+                input: row.input.map(Json::from_journal),
+                output: row.output.map(Json::from_journal),
+            })
+            .collect())
+    }
+
+    /// Every try of every step of a workflow, in the order in which they began.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn attempts(&self, workflow: WorkflowId) -> Result<Vec<AttemptView>, Error> {
+        let rows = self
+            .database
+            .run("reading attempts", move |connection| {
+                Box::pin(
+                    sqlx::query!(
+                        r#"
+                        select position as "position!", step as "step!", direction as "direction!",
+                            attempt as "attempt!", key as "key!", incarnation, began_at as "began_at!", ended_at,
+                            outcome, value as "value: serde_json::Value"
+                        from backstitch.attempts
+                        where workflow_id = $1
+                        order by began_at, position, attempt
+                        "#,
+                        workflow.0
+                    )
+                    .fetch_all(connection),
+                )
+            })
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| AttemptView {
+                position: row.position.unsigned_abs(),
+                step: row.step,
+                direction: row.direction,
+                attempt: row.attempt.unsigned_abs(),
+                key: row.key,
+                incarnation: row.incarnation,
+                began_at: row.began_at,
+                ended_at: row.ended_at,
+                failure: row
+                    .value
+                    .filter(|_| row.outcome.as_deref() != Some("succeeded"))
+                    .and_then(|value| serde_json::from_value(value).ok()),
+                outcome: row.outcome,
+            })
+            .collect())
+    }
+
+    /// Whether a living worker serves this kind.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn is_served(&self, kind: &str) -> Result<bool, Error> {
+        let kind = kind.to_owned();
+        self.database
+            .run("looking for workers", move |connection| {
+                Box::pin(async move {
+                    sqlx::query_scalar!(
+                        r#"
+                        select exists (
+                            select from backstitch.incarnation where died_at is null and $1 = any (kinds)
+                        ) as "served!"
+                        "#,
+                        kind
+                    )
+                    .fetch_one(connection)
+                    .await
+                })
+            })
+            .await
+    }
+
+    /// Alerts that nobody was told of yet, the oldest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn alerts_to_deliver(&self) -> Result<Vec<AlertView>, Error> {
+        let rows = self
+            .database
+            .run("reading alerts", |connection| {
+                Box::pin(
+                    sqlx::query!(
+                        r#"
+                        select a.alert_id, a.workflow_id, w.kind, a.reason, a.message, a.raised_at
+                        from backstitch.alert a
+                            join backstitch.workflow w on w.workflow_id = a.workflow_id
+                        where a.delivered_at is null
+                        order by a.alert_id
+                        limit 100
+                        "#
+                    )
+                    .fetch_all(connection),
+                )
+            })
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| AlertView {
+                alert: row.alert_id,
+                workflow: WorkflowId(row.workflow_id),
+                kind: row.kind,
+                reason: row.reason,
+                message: row.message,
+                raised_at: row.raised_at,
+            })
+            .collect())
+    }
+
+    /// Somebody was told of this alert.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn alert_delivered(&self, alert: i64) -> Result<(), Error> {
+        self.database
+            .run("marking an alert as delivered", move |connection| {
+                Box::pin(async move {
+                    sqlx::query!(
+                        "update backstitch.alert set delivered_at = backstitch.clock() where alert_id = $1",
+                        alert
+                    )
+                    .execute(connection)
+                    .await
+                    .map(|_| ())
+                })
+            })
+            .await
+    }
+}
