@@ -14,6 +14,8 @@ pub struct History {
     rows: u32,
     unwinding: Option<Cause>,
     end: Option<Turn>,
+    /// The failure that the row in the making tells of.
+    failure_noted: Option<AttemptId>,
 }
 
 /// One step: what was asked, and how it went in both directions.
@@ -146,7 +148,7 @@ impl History {
         check(seq.0 == self.rows, "seq has a gap or a repetition (I1)")?;
         check(!stitch.is_empty(), "the row says nothing")?;
         self.note(stitch, at)?;
-        self.row_written();
+        self.row_written(at);
         Ok(())
     }
 
@@ -179,9 +181,15 @@ impl History {
         }
     }
 
-    /// The row whose parts were noted stands in the journal.
-    pub fn row_written(&mut self) {
+    /// The row whose parts were noted stands in the journal, since `at`. What it tells of a failure counts from then on,
+    /// here as for whoever reads it.
+    pub fn row_written(&mut self, at: DateTime<Utc>) {
         self.rows += 1;
+        if let Some(AttemptId { position, direction, .. }) = self.failure_noted.take()
+            && let Some(slot) = self.slots.get_mut(position.0 as usize)
+        {
+            slot.side_mut(direction).failed_at = Some(at);
+        }
     }
 
     fn begin(&mut self, intent: &Intent, at: DateTime<Utc>, transactional: bool) -> Result<(), &'static str> {
@@ -270,6 +278,7 @@ impl History {
         if fails || matches!(verdict, Verdict::Retry(_) | Verdict::InDoubt(_)) {
             side.failed += 1;
             side.failed_at = Some(at);
+            self.failure_noted = Some(outcome.attempt);
         }
         if fails || matches!(verdict, Verdict::Succeeded(_) | Verdict::Rejected(_)) {
             side.settled = Some(verdict);

@@ -25,6 +25,7 @@ use crate::life::{Life, Shop};
 use crate::park;
 use crate::step::{Call, Effect, StepCode};
 use crate::transaction::{self, Place, Transacted};
+use crate::watchdog::What;
 
 /// How long to wait where the database says that the lease is over and this process does not know it yet: its clock
 /// jumped, and the next beat mends it.
@@ -61,8 +62,8 @@ pub(crate) async fn drive<S: Send + Sync + 'static>(
     loop {
         let draining = drive.life.draining.is_cancelled() || drive.life.makes_room.load(Ordering::Relaxed);
         let next = {
-            let what = format!("{} (its function)", drive.course.claimed.workflow);
-            let _watching = drive.life.watchdog.watch(what, FUNCTION_TIMEOUT);
+            let function = What::Function(drive.course.claimed.workflow);
+            let _watching = drive.life.watchdog.watch(function, FUNCTION_TIMEOUT);
             drive.course.next(draining)
         };
         let step = match next {
@@ -232,7 +233,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
         match transacted {
             Transacted::Committed { stitch, answer } => {
                 self.course.note_at(&stitch, answer.at);
-                self.course.history.row_written();
+                self.course.history.row_written(answer.at);
                 self.learn(&answer);
                 self.course.claimed.has_outcome(&place.after);
                 self.log_outcome(id, &stitch.outcome.expect("it has one").verdict);
@@ -355,7 +356,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
         }
         self.learn(&answer);
         if answer.verdict != Written::Nothing {
-            self.course.history.row_written();
+            self.course.history.row_written(answer.at);
         } else if is_kept {
             return ControlFlow::Break(self.read_again().await);
         }

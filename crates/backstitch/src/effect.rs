@@ -10,6 +10,7 @@ use tokio::time::sleep_until;
 use crate::future::{BoxFuture, catch_panic};
 use crate::life::Life;
 use crate::step::Call;
+use crate::watchdog::What;
 
 /// Makes the attempt: until it ends, panics or times out, the lease is lost, or the shutdown's grace is over.
 pub(crate) async fn perform<'a, S>(
@@ -23,7 +24,7 @@ pub(crate) async fn perform<'a, S>(
         return Ended::CutShort;
     }
     let attempt = call.attempt;
-    let _watching = life.watchdog.watch(attempt.key().to_string(), timeout);
+    let _watching = life.watchdog.watch(What::Attempt(attempt.key()), timeout);
     tokio::select! {
         // The effect first: what has ended, has ended.
         biased;

@@ -8,6 +8,7 @@ use backstitch_core::id::IncarnationId;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::appender::Appender;
@@ -120,18 +121,21 @@ async fn spend<S: Send + Sync + 'static>(
     let life = Arc::new(life);
     let incarnation = life.lease.incarnation;
     let wake = Arc::new(Notify::new());
-    let listening =
-        tokio::spawn(listen::listen(shop.database.clone(), Arc::clone(&in_flight), Arc::clone(&wake)));
-    let recovering = tokio::spawn(recovery::recover(
+    // They end with this life, however it ends: one that recovers for the dead would take the next life for a stranger.
+    let listening = AbortOnDropHandle::new(tokio::spawn(listen::listen(
+        shop.database.clone(),
+        Arc::clone(&in_flight),
+        Arc::clone(&wake),
+    )));
+    let recovering = AbortOnDropHandle::new(tokio::spawn(recovery::recover(
         shop.database.clone(),
         incarnation,
         plan.state_directory.clone(),
         shop.timing,
         Arc::clone(&wake),
-    ));
+    )));
     claims::work(shop, &life, plan, &wake, stop).await;
-    listening.abort();
-    recovering.abort();
+    drop((listening, recovering));
     let retired = !life.lease.is_dead() && retire(shop, incarnation).await;
     drop(heart);
     // Left behind, free, it has this one buried at once instead of a lease later.

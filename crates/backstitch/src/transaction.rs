@@ -21,6 +21,7 @@ use crate::future::{BoxFuture, catch_panic};
 use crate::journal::{self, After, Answer, Record, Written};
 use crate::life::Life;
 use crate::step::Call;
+use crate::watchdog::What;
 
 /// How often a COMMIT without an answer is looked after before the attempt is given up for now.
 const LOOKS_AFTER_COMMIT: u32 = 3;
@@ -74,7 +75,7 @@ pub(crate) async fn perform<S>(
     place: Place,
     effect: impl InTransaction<S>,
 ) -> Transacted {
-    let _watching = life.watchdog.watch(place.attempt.key().to_string(), place.timeout);
+    let _watching = life.watchdog.watch(What::Attempt(place.attempt.key()), place.timeout);
     for _ in 0..LOOKS_AFTER_COMMIT {
         let transaction = transact(database, services, &place, &effect);
         let tried = tokio::select! {

@@ -2,11 +2,13 @@
 //! still have effects that nobody accounts for.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use backstitch_core::id::{IdempotencyKey, WorkflowId};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::Error;
@@ -31,11 +33,29 @@ pub(crate) struct Watchdog {
 struct Watched {
     began: Instant,
     ticked_ms: AtomicU64,
-    attempts: Mutex<HashMap<u64, (Instant, String)>>,
+    under_way: Mutex<HashMap<u64, (Instant, What)>>,
     next: AtomicU64,
 }
 
-/// One attempt is under way, until this is dropped.
+/// What may block its thread. Put into words only when it does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum What {
+    /// A step's code.
+    Attempt(IdempotencyKey),
+    /// A workflow's function.
+    Function(WorkflowId),
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Attempt(key) => write!(f, "attempt {key}"),
+            Self::Function(workflow) => write!(f, "the function of workflow {workflow}"),
+        }
+    }
+}
+
+/// Something is under way, until this is dropped.
 pub(crate) struct Watching<'a> {
     watched: &'a Watched,
     id: u64,
@@ -47,7 +67,7 @@ impl Watchdog {
         let watched = Arc::new(Watched {
             began: Instant::now(),
             ticked_ms: AtomicU64::new(0),
-            attempts: Mutex::default(),
+            under_way: Mutex::default(),
             next: AtomicU64::new(0),
         });
         let tick = runtime_silence_max / TICKS_IN_A_SILENCE;
@@ -84,8 +104,8 @@ impl Watchdog {
         Ok(Self { watched, _ends_with_the_last: Arc::new(end.drop_guard()) })
     }
 
-    /// An attempt begins that must have ended after `timeout`.
-    pub(crate) fn watch(&self, what: String, timeout: Duration) -> Watching<'_> {
+    /// Something begins that must have ended after `timeout`.
+    pub(crate) fn watch(&self, what: What, timeout: Duration) -> Watching<'_> {
         let id = self.watched.next.fetch_add(1, Ordering::Relaxed);
         let overdue_at = Instant::now() + timeout + ATTEMPT_OVERRUN;
         self.watched.lock().insert(id, (overdue_at, what));
@@ -109,13 +129,13 @@ impl Watched {
             ));
         }
         let now = Instant::now();
-        let attempts = self.lock();
-        let overdue = attempts.values().find(|(overdue_at, _)| *overdue_at < now);
-        overdue.map(|(_, what)| format!("attempt {what} outlived its timeout (it blocks its thread)"))
+        let under_way = self.lock();
+        let overdue = under_way.values().find(|(overdue_at, _)| *overdue_at < now);
+        overdue.map(|(_, what)| format!("{what} outlived its timeout (it blocks its thread)"))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (Instant, String)>> {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (Instant, What)>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
