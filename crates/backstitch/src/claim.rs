@@ -1,6 +1,5 @@
 //! How due workflows are taken, with the journals of those that have one.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use backstitch_core::decide::Orphaned;
@@ -11,11 +10,11 @@ use backstitch_core::record::{Operator, Verdict};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::database::Database;
 use crate::error::Error;
-use crate::journal::{self, After, AttentionChange, Row, operator};
+use crate::journal::{After, AttentionChange, operator};
+use crate::replay;
 
 /// A workflow that this incarnation has claimed.
 #[derive(Debug)]
@@ -90,31 +89,17 @@ pub(crate) struct Want {
     pub(crate) suspect: bool,
 }
 
-/// Takes due workflows. One that was never claimed costs no further round trip; the journals of the others come in one.
+/// Takes due workflows, with the journals of those that have one, in one round trip.
 pub(crate) async fn claim(
     database: &Database,
     incarnation: IncarnationId,
     want: Want,
 ) -> Result<Vec<Claimed>, Error> {
-    let mut claimed = database
+    database
         .run("claiming workflows", move |connection| {
             Box::pin(async move { take(connection, incarnation, &want).await })
         })
-        .await?;
-    let journaled: Vec<Uuid> =
-        claimed.iter().filter(|claimed| claimed.epoch > Epoch(1)).map(|claimed| claimed.workflow.0).collect();
-    if !journaled.is_empty() {
-        let rows = database
-            .run("reading journals", move |connection| {
-                Box::pin(async move { journal::read(connection, &journaled).await })
-            })
-            .await?;
-        let mut histories = fold(rows);
-        for claimed in &mut claimed {
-            claimed.history = histories.remove(&claimed.workflow).unwrap_or_else(|| Ok(History::default()));
-        }
-    }
-    Ok(claimed)
+        .await
 }
 
 async fn take(
@@ -125,14 +110,15 @@ async fn take(
     let rows = sqlx::query!(
         r#"
         select workflow_id as "workflow_id!", kind as "kind!", input as "input!", epoch as "epoch!",
-            attention as "attention!", orphaned, cancel, crash_charges as "crash_charges!", deadline_at, now as "now!"
-        from backstitch.claim($1, $2, $3, $4, $5)
+            attention as "attention!", orphaned, cancel, crash_charges as "crash_charges!", deadline_at, now as "now!",
+            journal
+        from backstitch.claim($1, $2, $3, $4, $5::integer)
         "#,
         incarnation.0,
         &want.queues,
         &want.kinds,
         i32::try_from(want.limit).unwrap_or(i32::MAX),
-        want.suspect
+        i32::from(want.suspect)
     )
     .fetch_all(connection)
     .await?;
@@ -154,24 +140,7 @@ async fn take(
             crash_charges: row.crash_charges.unsigned_abs(),
             deadline_at: row.deadline_at,
             now: (row.now, answered),
-            history: Ok(History::default()),
+            history: row.journal.map_or_else(|| Ok(History::default()), |journal| replay::history(&journal)),
         })
         .collect())
-}
-
-fn fold(rows: Vec<Row>) -> HashMap<WorkflowId, Result<History, String>> {
-    let mut histories: HashMap<WorkflowId, Result<History, String>> = HashMap::new();
-    for Row { workflow, seq, at, stitch } in rows {
-        let history = histories.entry(workflow).or_insert_with(|| Ok(History::default()));
-        // One corrupt row parks one workflow, and its later rows don't matter any more.
-        if let Ok(folded) = history {
-            let applied = stitch
-                .map_err(|what| format!("the journal is corrupt at seq {seq}: {what}"))
-                .and_then(|stitch| folded.apply(seq, &stitch, at).map_err(|corrupt| corrupt.to_string()));
-            if let Err(message) = applied {
-                *history = Err(message);
-            }
-        }
-    }
-    histories
 }

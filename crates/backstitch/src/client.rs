@@ -1,19 +1,17 @@
-//! What anyone may ask: enqueue, wait, cancel, retry, and see.
+//! What anyone may ask of workflows: wait, cancel, retry, and see; how they are asked for is in `enqueue`.
 
-use std::marker::PhantomData;
 use std::time::Duration;
 
 use backstitch_core::failure::WorkflowError;
 use backstitch_core::id::WorkflowId;
-use backstitch_core::json::{Json, JsonError};
+use backstitch_core::json::Json;
 use backstitch_core::limits::INPUT_BYTES_MAX;
 use backstitch_core::report::RollbackReport;
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::PgConnection;
 
 use crate::database::Database;
+use crate::enqueue::{Enqueue, EnqueueMany, Handle};
 use crate::error::Error;
 use crate::view::{self, Status, WorkflowView};
 use crate::workflow::Workflow;
@@ -65,7 +63,38 @@ impl Client {
     /// ```
     pub fn enqueue<S, W: Workflow<S>>(&self, workflow: W) -> Enqueue<'_, W::Output> {
         let input = Json::encode(&workflow, INPUT_BYTES_MAX);
-        Enqueue::new(self, W::KIND.to_owned(), input).version(W::VERSION)
+        Enqueue::new(&self.database, W::KIND.to_owned(), W::VERSION, input)
+    }
+
+    /// Workflows of one kind to be asked for in one statement: thousands at the price of a few.
+    ///
+    /// ```no_run
+    /// # use backstitch::*;
+    /// # #[derive(serde::Serialize, serde::Deserialize)] struct StartGateway { organization: u32 }
+    /// # impl Workflow<()> for StartGateway {
+    /// #     const KIND: &'static str = "gateway.start";
+    /// #     const RECOVERY: Recovery = Recovery::Compensate;
+    /// #     type Output = String;
+    /// #     fn steps(_: &mut Steps<()>) {}
+    /// #     async fn run(self, _: &Flow<()>) -> Result<String, WorkflowError> { Ok(String::new()) }
+    /// # }
+    /// # async fn ask(client: Client) -> Result<(), Error> {
+    /// let organizations = 1..=1000;
+    /// let handles = client
+    ///     .enqueue_many(organizations.clone().map(|organization| StartGateway { organization }))
+    ///     .keys(organizations.map(|organization| format!("{organization}/1")))
+    ///     .send()
+    ///     .await?;
+    /// assert_eq!(handles.len(), 1000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn enqueue_many<S, W: Workflow<S>>(
+        &self,
+        workflows: impl IntoIterator<Item = W>,
+    ) -> EnqueueMany<'_, W::Output> {
+        let inputs = workflows.into_iter().map(|workflow| Json::encode(&workflow, INPUT_BYTES_MAX)).collect();
+        EnqueueMany::new(&self.database, W::KIND.to_owned(), W::VERSION, inputs)
     }
 
     /// A workflow of a kind that this program has no code of.
@@ -74,7 +103,7 @@ impl Client {
         kind: impl Into<String>,
         input: &impl Serialize,
     ) -> Enqueue<'_, serde_json::Value> {
-        Enqueue::new(self, kind.into(), Json::encode(input, INPUT_BYTES_MAX))
+        Enqueue::new(&self.database, kind.into(), 1, Json::encode(input, INPUT_BYTES_MAX))
     }
 
     /// Waits until the workflow has ended, or needs attention.
@@ -125,7 +154,7 @@ impl Client {
                 })
             })
             .await
-            .map_err(refused)?;
+            .map_err(Error::said_by_contract)?;
         Answered::from_word(workflow, &answered)
     }
 
@@ -150,7 +179,7 @@ impl Client {
                 })
             })
             .await
-            .map_err(refused)?;
+            .map_err(Error::said_by_contract)?;
         Answered::from_word(workflow, &answered)
     }
 
@@ -194,178 +223,6 @@ impl Answered {
                 return Err(Error::Unreadable { workflow, message: format!("unknown answer {other:?}") });
             }
         })
-    }
-}
-
-/// A workflow about to be asked for.
-#[must_use = "nothing is asked before `send` or `send_in`"]
-#[derive(Debug)]
-pub struct Enqueue<'c, T> {
-    client: &'c Client,
-    kind: String,
-    input: Result<Json, JsonError>,
-    key: Option<String>,
-    queue: String,
-    priority: u8,
-    run_at: Option<DateTime<Utc>>,
-    deadline_at: Option<DateTime<Utc>>,
-    version: u32,
-    output: PhantomData<fn() -> T>,
-}
-
-impl<'c, T> Enqueue<'c, T> {
-    fn new(client: &'c Client, kind: String, input: Result<Json, JsonError>) -> Self {
-        Self {
-            client,
-            kind,
-            input,
-            key: None,
-            queue: "default".to_owned(),
-            priority: 1,
-            run_at: None,
-            deadline_at: None,
-            version: 1,
-            output: PhantomData,
-        }
-    }
-
-    /// The same key and input give the same workflow, however often it is asked for. 1 to 500 bytes.
-    pub fn key(self, key: impl Into<String>) -> Self {
-        Self { key: Some(key.into()), ..self }
-    }
-
-    /// Waits in this queue. `default` unless said.
-    pub fn queue(self, queue: impl Into<String>) -> Self {
-        Self { queue: queue.into(), ..self }
-    }
-
-    /// 0 is claimed first, 3 last; 1 unless said.
-    pub fn priority(self, priority: u8) -> Self {
-        Self { priority, ..self }
-    }
-
-    /// Not to be begun before.
-    pub fn run_at(self, run_at: DateTime<Utc>) -> Self {
-        Self { run_at: Some(run_at), ..self }
-    }
-
-    /// To be taken back unless it has ended by then.
-    pub fn deadline_at(self, deadline_at: DateTime<Utc>) -> Self {
-        Self { deadline_at: Some(deadline_at), ..self }
-    }
-
-    fn version(self, version: u32) -> Self {
-        Self { version, ..self }
-    }
-
-    /// Asks, in a transaction of its own. Repeat it with the same key after an error that says nothing.
-    ///
-    /// # Errors
-    /// When the input or an option can't be taken, the key names a workflow with another input, or the database does not
-    /// answer.
-    pub async fn send(self) -> Result<Handle<T>, Error> {
-        let database = self.client.database.clone();
-        let ask = self.ask()?;
-        let workflow = database
-            .run("enqueueing a workflow", move |connection| {
-                Box::pin(async move { ask.send(connection).await })
-            })
-            .await
-            .map_err(refused)?;
-        Ok(Handle::new(workflow))
-    }
-
-    /// Asks, in the caller's transaction: there is a workflow if and only if that commits.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send). The transaction is then of no further use.
-    pub async fn send_in(self, transaction: &mut PgConnection) -> Result<Handle<T>, Error> {
-        let ask = self.ask()?;
-        let doing = "enqueueing a workflow";
-        let workflow =
-            ask.send(transaction).await.map_err(|source| refused(Error::Database { doing, source }))?;
-        Ok(Handle::new(workflow))
-    }
-
-    fn ask(self) -> Result<Ask, Error> {
-        let input = self.input.map_err(|source| Error::InvalidInput { kind: self.kind.clone(), source })?;
-        Ok(Ask {
-            input: input
-                .decode()
-                .map_err(|source| Error::InvalidInput { kind: self.kind.clone(), source })?,
-            kind: self.kind,
-            key: self.key,
-            queue: self.queue,
-            priority: i32::from(self.priority),
-            run_at: self.run_at,
-            deadline_at: self.deadline_at,
-            version: i32::try_from(self.version).unwrap_or(i32::MAX),
-        })
-    }
-}
-
-/// The arguments of `backstitch.enqueue`.
-struct Ask {
-    kind: String,
-    input: serde_json::Value,
-    key: Option<String>,
-    queue: String,
-    priority: i32,
-    run_at: Option<DateTime<Utc>>,
-    deadline_at: Option<DateTime<Utc>>,
-    version: i32,
-}
-
-impl Ask {
-    async fn send(self, connection: &mut PgConnection) -> sqlx::Result<WorkflowId> {
-        sqlx::query_scalar!(
-            r#"select backstitch.enqueue($1, $2, $3, $4, $5, $6, $7, $8) as "workflow!""#,
-            self.kind,
-            self.input,
-            self.key,
-            self.queue,
-            self.priority,
-            self.run_at,
-            self.deadline_at,
-            self.version
-        )
-        .fetch_one(connection)
-        .await
-        .map(WorkflowId)
-    }
-}
-
-/// The errors that the contract raises have codes of their own, class BS.
-fn refused(error: Error) -> Error {
-    let Error::Database { source: sqlx::Error::Database(said), .. } = &error else {
-        return error;
-    };
-    match said.code().as_deref() {
-        Some("BSK01") => {
-            let said = said.downcast_ref::<sqlx::postgres::PgDatabaseError>();
-            match said.detail().and_then(|detail| detail.parse().ok()) {
-                Some(first) => Error::KeyTaken { first, message: said.message().to_owned() },
-                None => Error::Refused(said.message().to_owned()),
-            }
-        }
-        Some(code) if code.starts_with("BS") => Error::Refused(said.message().to_owned()),
-        _ => error,
-    }
-}
-
-/// A workflow that was asked for, and the type that it ends with.
-#[derive(Debug)]
-pub struct Handle<T> {
-    /// Its id.
-    pub workflow: WorkflowId,
-    output: PhantomData<fn() -> T>,
-}
-
-impl<T> Handle<T> {
-    /// A workflow known by its id.
-    #[must_use]
-    pub fn new(workflow: WorkflowId) -> Self {
-        Self { workflow, output: PhantomData }
     }
 }
 

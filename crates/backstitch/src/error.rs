@@ -116,6 +116,24 @@ impl Error {
             _ => false,
         }
     }
+
+    /// The same, in the words of the contract where the contract raised it: its errors have codes of their own, class BS.
+    pub(crate) fn said_by_contract(self) -> Self {
+        let Self::Database { source: sqlx::Error::Database(said), .. } = &self else {
+            return self;
+        };
+        match said.code().as_deref() {
+            Some("BSK01") => {
+                let said = said.downcast_ref::<sqlx::postgres::PgDatabaseError>();
+                match said.detail().and_then(|detail| detail.parse().ok()) {
+                    Some(first) => Self::KeyTaken { first, message: said.message().to_owned() },
+                    None => Self::Refused(said.message().to_owned()),
+                }
+            }
+            Some(code) if code.starts_with("BS") => Self::Refused(said.message().to_owned()),
+            _ => self,
+        }
+    }
 }
 
 /// Whether the same statement may succeed later: the connection, the server's state, or another transaction was at fault.

@@ -4,7 +4,7 @@ use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::record::{Answer, Record, append, appending, first, record, verdict};
+use crate::record::{Answer, Record, append, append_as_before, appending, first, record, verdict};
 use crate::stage::{Stage, bury, cancel, claim, code, one, park};
 
 /// The answer to a record whose first answer was lost; it must be the same, and change nothing.
@@ -237,4 +237,41 @@ async fn an_ended_workflow_takes_no_record_and_has_left_ready() {
     assert_eq!(verdict(&stage.pool, worker, record(workflow, 1, 2).begins(1)).await, "fenced");
     let live = format!("select count(*) from backstitch.ready where workflow_id = '{workflow}'");
     assert_eq!(one::<i64>(&stage.pool, &live).await, 0);
+}
+
+/// Each verdict that there is, once by either version's call: the older one asks for an answer to every record.
+#[tokio::test]
+async fn workers_of_the_version_before_get_the_same_answers() {
+    for as_before in [false, true] {
+        let stage = Stage::new().await;
+        let (worker, other) = (stage.worker().await, stage.worker().await);
+        let mut workflows = Vec::new();
+        for _ in 0..4 {
+            workflows.push(stage.held_by(worker).await);
+        }
+        let append = async |records: Vec<Record>| {
+            let answers = match as_before {
+                true => append_as_before(&stage.pool, worker, &records).await,
+                false => append(&stage.pool, worker, &records).await,
+            };
+            answers.expect("it answers").into_iter().map(|answer| answer.verdict).collect::<Vec<_>>()
+        };
+        let begun: Vec<_> = workflows.iter().map(|workflow| first(*workflow)).collect();
+        assert_eq!(append(begun.clone()).await, ["written"; 4], "all at once");
+        assert_eq!(append(begun).await, ["written"; 4], "and repeated");
+        assert_eq!(cancel(&stage.pool, workflows[1]).await, "accepted");
+        assert!(park(&stage.pool, worker, workflows[2], 1, json!({})).await);
+        assert_eq!(claim(&stage.pool, other, 1).await, [workflows[2]]);
+        let next = |workflow: Uuid| record(workflow, 1, 1).ends(0, "succeeded");
+        let mixed = vec![
+            next(workflows[0]).completes(),
+            next(workflows[1]).begins(1),
+            next(workflows[2]).begins(1),
+            record(workflows[3], 1, 5).ends(0, "succeeded"),
+        ];
+        let expected = ["written", "written_without_intent", "fenced", "refused"];
+        assert_eq!(append(mixed).await, expected, "as before: {as_before}");
+        let sql = format!("select output::text from backstitch.workflow where workflow_id = '{}'", workflows[0]);
+        assert_eq!(one::<Option<String>>(&stage.pool, &sql).await.as_deref(), Some("1"));
+    }
 }

@@ -111,7 +111,7 @@ async fn suspects_are_claimed_one_at_a_time() {
 
     assert_eq!(bury(&stage.pool, worker).await, Some(3));
     let careful = stage.worker().await;
-    let rows = sqlx::query("select workflow_id from backstitch.claim($1, '{default}', '{k}', 9, false)")
+    let rows = sqlx::query("select workflow_id from backstitch.claim($1, '{default}', '{k}', 9, 0)")
         .bind(careful)
         .fetch_all(&stage.pool)
         .await
@@ -132,11 +132,13 @@ async fn a_claim_tells_all_that_its_holder_needs() {
     let rows = claim_of(&stage.pool, worker, &["default"], &["k"], 1).await;
     let row = &rows[0];
     assert_eq!(row.get::<String, _>("input"), r#"{"a": 1}"#);
-    assert_eq!((row.get::<i32, _>("version"), row.get::<i32, _>("epoch")), (7, 2));
-    assert_eq!((row.get::<String, _>("phase").as_str(), row.get::<i32, _>("crash_charges")), ("running", 1));
+    assert_eq!((row.get::<i32, _>("epoch"), row.get::<i32, _>("crash_charges")), (2, 1));
     assert_eq!(row.get::<Option<String>, _>("orphaned").as_deref(), Some("gone"));
     assert_eq!(row.get::<serde_json::Value, _>("cancel"), json!({"by": "somebody", "why": "because"}));
     assert!(row.get::<Option<chrono::DateTime<chrono::Utc>>, _>("deadline_at").is_some());
+    let journal: serde_json::Value = serde_json::from_str(row.get("journal")).expect("an array");
+    assert_eq!(journal[0].as_array().map(Vec::len), Some(16), "{journal}");
+    assert_eq!((&journal[0][12], &journal[0][15]), (&json!("step"), &json!("{}")), "{journal}");
 }
 
 #[tokio::test]

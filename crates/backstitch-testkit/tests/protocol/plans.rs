@@ -42,17 +42,17 @@ async fn sequential_scans(connection: &mut PgConnection) -> i64 {
 fn append_call(worker: i32, workflow: Uuid, seq: i32, after: &str) -> String {
     let position = seq - 1;
     format!(
-        "select * from backstitch.append({worker}, array['{workflow}']::uuid[], array[{seq}], array[1],
-            array['succeeded'], array[{position}], array['run'], array[1], array['1'], array[null::text],
-            array[null::text], array[{seq}], array['run'], array[1], array['s'], array[1], array['independent'],
-            array['{{}}'], array[{after}::text])"
+        "select * from backstitch.append({worker}, array[row(
+            '{workflow}', {seq}, 1, 'succeeded', {position}, 'run', 1, '1', null, null, {seq}, 'run', 1, 's', 1,
+            'independent', '{{}}', null, {after}
+        )::backstitch.journal_record])"
     )
 }
 
 /// A claim of three, an append on the way, one that ends a park, in this order. In one transaction: statistics stay.
 async fn costs(session: &mut Session, worker: i32, workflow: Uuid, seq: i32) -> Vec<(&'static str, Cost)> {
     session.open().await;
-    let claim = format!("select * from backstitch.claim({worker}, '{{default}}', '{{k}}', 3, true)");
+    let claim = format!("select * from backstitch.claim({worker}, '{{default}}', '{{k}}', 3, 1)");
     let costs = vec![
         ("claim", cost(session, &claim).await),
         ("append", cost(session, &append_call(worker, workflow, seq, "null")).await),

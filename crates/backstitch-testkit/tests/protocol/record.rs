@@ -1,6 +1,7 @@
 //! Records as a worker appends them.
 
 use serde_json::Value;
+use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, Row};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -88,45 +89,91 @@ impl Record {
 
 /// Appends these records of one worker.
 pub async fn append(on: impl PgExecutor<'_>, worker: i32, records: &[Record]) -> sqlx::Result<Vec<Answer>> {
+    call(on, worker, records, By::ThisVersion).await
+}
+
+/// Appends as workers of the version before the group commit do.
+pub async fn append_as_before(
+    on: impl PgExecutor<'_>,
+    worker: i32,
+    records: &[Record],
+) -> sqlx::Result<Vec<Answer>> {
+    call(on, worker, records, By::VersionBefore).await
+}
+
+enum By {
+    ThisVersion,
+    VersionBefore,
+}
+
+async fn call(
+    on: impl PgExecutor<'_>,
+    worker: i32,
+    records: &[Record],
+    by: By,
+) -> sqlx::Result<Vec<Answer>> {
     fn column<'a, T>(records: &'a [Record], of: impl Fn(&'a Record) -> T) -> Vec<T> {
         records.iter().map(of).collect()
     }
     let input = |record: &Record| record.intent.map(|_| "{}");
     let value = |record: &Record| record.outcome.map(|_| "1");
-    let rows = sqlx::query(
-        "select verdict, leased, cancel
-        from backstitch.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
-        order by ordinal",
-    )
-    .bind(worker)
-    .bind(column(records, |record| record.workflow))
-    .bind(column(records, |record| record.seq))
-    .bind(column(records, |record| record.epoch))
-    .bind(column(records, |record| record.outcome.map(|(_, verdict)| verdict)))
-    .bind(column(records, |record| record.outcome.map(|(key, _)| key.0)))
-    .bind(column(records, |record| record.outcome.map(|(key, _)| key.1)))
-    .bind(column(records, |record| record.outcome.map(|(key, _)| key.2)))
-    .bind(column(records, value))
-    .bind(column(records, |record| record.turn))
-    .bind(column(records, |record| record.turn.map(|_| "{}")))
-    .bind(column(records, |record| record.intent.map(|(key, _)| key.0)))
-    .bind(column(records, |record| record.intent.map(|(key, _)| key.1)))
-    .bind(column(records, |record| record.intent.map(|(key, _)| key.2)))
-    .bind(column(records, |record| record.intent.map(|_| "step")))
-    .bind(column(records, |record| record.intent.map(|_| 1)))
-    .bind(column(records, |record| record.intent.map(|(_, backward)| backward)))
-    .bind(column(records, input))
-    .bind(column(records, |record| record.after.as_ref().map(Value::to_string)))
-    .fetch_all(on)
-    .await?;
-    Ok(rows
-        .iter()
-        .map(|row| Answer {
-            verdict: row.get("verdict"),
-            leased: row.get("leased"),
-            cancel: row.get("cancel"),
-        })
-        .collect())
+    let sql = match by {
+        By::ThisVersion => {
+            "select ordinal, verdict, leased, cancel
+            from backstitch.append($1, array(
+                select row(
+                    u.workflow_id, u.seq, u.epoch, u.outcome, u.outcome_position, u.outcome_direction,
+                    u.outcome_attempt, u.outcome_value, u.turn, u.turn_value, u.intent_position, u.intent_direction,
+                    u.intent_attempt, u.intent_step, u.intent_version, u.intent_backward, u.intent_input,
+                    u.after::json ->> 'output', nullif(u.after::jsonb - 'output', '{}')
+                )::backstitch.journal_record
+                from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+                    with ordinality u (
+                        workflow_id, seq, epoch, outcome, outcome_position, outcome_direction, outcome_attempt,
+                        outcome_value, turn, turn_value, intent_position, intent_direction, intent_attempt,
+                        intent_step, intent_version, intent_backward, intent_input, after, ordinal
+                    )
+                order by u.ordinal
+            ))
+            order by ordinal"
+        }
+        By::VersionBefore => {
+            "select ordinal, verdict, leased, cancel
+            from backstitch.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+            order by ordinal"
+        }
+    };
+    let rows = sqlx::query(sql)
+        .bind(worker)
+        .bind(column(records, |record| record.workflow))
+        .bind(column(records, |record| record.seq))
+        .bind(column(records, |record| record.epoch))
+        .bind(column(records, |record| record.outcome.map(|(_, verdict)| verdict)))
+        .bind(column(records, |record| record.outcome.map(|(key, _)| key.0)))
+        .bind(column(records, |record| record.outcome.map(|(key, _)| key.1)))
+        .bind(column(records, |record| record.outcome.map(|(key, _)| key.2)))
+        .bind(column(records, value))
+        .bind(column(records, |record| record.turn))
+        .bind(column(records, |record| record.turn.map(|_| "{}")))
+        .bind(column(records, |record| record.intent.map(|(key, _)| key.0)))
+        .bind(column(records, |record| record.intent.map(|(key, _)| key.1)))
+        .bind(column(records, |record| record.intent.map(|(key, _)| key.2)))
+        .bind(column(records, |record| record.intent.map(|_| "step")))
+        .bind(column(records, |record| record.intent.map(|_| 1)))
+        .bind(column(records, |record| record.intent.map(|(_, backward)| backward)))
+        .bind(column(records, input))
+        .bind(column(records, |record| record.after.as_ref().map(Value::to_string)))
+        .fetch_all(on)
+        .await?;
+    let answer = |row: &PgRow| Answer {
+        verdict: row.get("verdict"),
+        leased: row.get("leased"),
+        cancel: row.get("cancel"),
+    };
+    Ok(match &rows[..] {
+        [for_all] if for_all.get::<i32, _>("ordinal") == 0 => vec![answer(for_all); records.len()],
+        one_each => one_each.iter().map(answer).collect(),
+    })
 }
 
 /// What became of one record.

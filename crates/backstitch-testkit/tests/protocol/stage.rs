@@ -88,7 +88,11 @@ impl Stage {
 
     /// Replaces a function of the protocol by a copy of it with one text changed: the stand-in that lacks a guard.
     pub async fn weaken(&self, function: &str, guard: &str, without: &str) {
-        let sql = format!("select pg_get_functiondef('backstitch.{function}'::regproc)");
+        // The youngest of that name is the one that today's workers call.
+        let sql = format!(
+            "select pg_get_functiondef(oid) from pg_proc
+            where pronamespace = 'backstitch'::regnamespace and proname = '{function}' order by oid desc limit 1"
+        );
         let text: String = one(&self.pool, &sql).await;
         assert!(text.contains(guard), "{function} has {guard:?}");
         self.run(&text.replace(guard, without)).await;
@@ -152,7 +156,7 @@ pub async fn claim_of(
     kinds: &[&str],
     limit: i32,
 ) -> Vec<PgRow> {
-    sqlx::query("select * from backstitch.claim($1, $2, $3, $4, true)")
+    sqlx::query("select * from backstitch.claim($1, $2, $3, $4, 1)")
         .bind(worker)
         .bind(queues)
         .bind(kinds)
