@@ -1,5 +1,6 @@
 //! What can be said on the command line? Every help text is here.
 
+mod bench;
 mod edge;
 mod operate;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::bench::{BenchCommand, BenchVerb, HowMeasured};
 pub use self::edge::EdgeArguments;
 pub use self::operate::{
     Enqueue, GatewayCommand, GatewayVerb, List, OnOrganization, OnWorkflow, PgCommand, PgVerb, Recover,
@@ -181,6 +183,20 @@ pub enum Command {
     /// The pool of gateways, and who has one
     #[command(after_help = exit_codes!())]
     Gateway(GatewayCommand),
+    /// Measure how fast workflows are on this machine, and what each costs
+    ///
+    /// In databases of its own on the server that --database-url or DATABASE_URL names, made and dropped again; without one,
+    /// on a fresh Postgres in a temporary directory, with its default settings and as durable as by default. Each figure is
+    /// the median of its runs, beside its smallest and largest; ratios are to what the same Postgres does without an engine
+    /// for the same driver, measured in the same minute. Let the machine do nothing else meanwhile.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch bench throughput --quick                   a look, in seconds\n",
+        "  backstitch bench throughput --json | jq '.figures[\"throughput.ratio_512\"].value'\n",
+        "  backstitch bench all > figures.txt                    everything; takes the better part of an hour\n\n",
+        exit_codes!()
+    ))]
+    Bench(BenchCommand),
     /// The Postgres of this user's own, used where no database is named
     #[command(after_help = exit_codes!())]
     Pg(PgCommand),

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod arguments;
+mod bench;
 mod cancel;
 mod config;
 mod connect;
@@ -57,6 +58,7 @@ async fn run(arguments: Arguments) -> Result<Exit, Failed> {
         Command::Cancel(arguments) => cancel::cancel(&settings, arguments).await,
         Command::Retry(arguments) => cancel::retry(&settings, arguments).await,
         Command::Gateway(command) => gateway::run(&settings, command).await,
+        Command::Bench(command) => bench::run(&settings, command).await,
         Command::Pg(command) => pg::run(&settings, command).await,
     }
 }

@@ -133,11 +133,19 @@ pub struct PrivateCluster {
 /// # Panics
 /// If it cannot be started, with the reason.
 pub async fn private_cluster(durability: Durability) -> PrivateCluster {
+    or_panic(try_private_cluster(durability).await)
+}
+
+/// As [`private_cluster`], for whoever has something better to do than to panic.
+///
+/// # Errors
+/// As [`Cluster::start`].
+pub async fn try_private_cluster(durability: Durability) -> Result<PrivateCluster, Error> {
     sweep_clusters().await;
     let directory = temporary().join(format!("{PRIVATE}{}-{}", std::process::id(), random()));
     let cluster = Cluster::at(directory).durability(durability);
-    let server = or_panic(cluster.start().await);
-    PrivateCluster { cluster, server }
+    let server = cluster.start().await?;
+    Ok(PrivateCluster { cluster, server })
 }
 
 impl Drop for PrivateCluster {
