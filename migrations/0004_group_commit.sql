@@ -253,6 +253,8 @@ begin
                                         select j.seq + 1
                                         from backstitch.journal j
                                         where j.workflow_id = u.workflow_id
+                                            -- A bound, or a long journal costs more than a short one.
+                                            and j.seq >= u.seq - 1
                                         order by j.seq desc
                                         limit 1
                                     ),
@@ -547,19 +549,32 @@ begin
                 for update skip locked
             ) c
     );
-    -- A suspect, one that may have killed its process twice, runs alone in one.
+    -- A suspect, one that may have killed its process twice, runs alone in one. There are few, in an index of their own;
+    -- asked for in one go with its queue and kind, the planner walks through everything that waits in those.
     if p_suspects > 0 then
         v_suspects := array(
             select r.workflow_id
-            from backstitch.ready r
-            where r.queue = any (p_queues)
-                and r.kind = any (p_kinds)
-                and r.due_at <= v_now
-                and r.holder is null
-                and r.crash_charges >= 2
-            order by r.due_at
+            from (
+                    select s.workflow_id, s.queue, s.kind
+                    from backstitch.ready s
+                    where s.holder is null
+                        and s.crash_charges >= 2
+                        and s.due_at <= v_now
+                    order by s.due_at
+                    offset 0
+                ) s
+                cross join lateral (
+                    select r.workflow_id
+                    from backstitch.ready r
+                    where r.workflow_id = s.workflow_id
+                        and r.holder is null
+                        and r.crash_charges >= 2
+                    offset 0
+                    for update skip locked
+                ) r
+            where s.queue = any (p_queues)
+                and s.kind = any (p_kinds)
             limit p_suspects
-            for update skip locked
         );
     end if;
 
