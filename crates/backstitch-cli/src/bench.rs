@@ -1,15 +1,26 @@
 //! `backstitch bench`: how fast is it here, and what does a workflow cost?
 
+use std::time::Duration;
+
+use backstitch_testkit::bench::compensate::{self, Compensations};
+use backstitch_testkit::bench::history::{self, History};
+use backstitch_testkit::bench::latency::{self, Latency};
+use backstitch_testkit::bench::recovery::{self, Recovering};
 use backstitch_testkit::bench::throughput::{self, Throughput};
-use backstitch_testkit::bench::{Bench, Environment, Error, Figure, Measured, Pace, Place, work_for_parent};
+use backstitch_testkit::bench::{
+    Bench, Environment, Error, Figure, Measured, Pace, Place, enqueue, work_for_parent,
+};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::arguments::{BenchCommand, BenchVerb, HowMeasured};
+use crate::arguments::{APART_MILLISECONDS, BenchCommand, BenchVerb, HowMeasured, Load};
 use crate::exit::{Exit, Failed};
 use crate::output::{cell, lines, note, say, say_json, table};
 use crate::settings::Settings;
 use crate::signals::Signals;
+
+/// How many workflows a worker drives at once unless said; the engine's own number.
+const IN_FLIGHT: u32 = 512;
 
 /// What is measured, as programs read it. Keys are only ever added.
 #[derive(Serialize)]
@@ -26,28 +37,101 @@ struct Report {
 
 /// Measures, and tells.
 pub async fn run(settings: &Settings, command: BenchCommand) -> Result<Exit, Failed> {
-    match command.verb {
+    let wanted = match command.verb {
         BenchVerb::Worker { in_flight } => {
             let url =
                 settings.database_url().ok_or_else(|| Failed::usage("a worker needs a --database-url"))?;
             work_for_parent(url, size(in_flight)).await?;
-            Ok(Exit::Done)
+            return Ok(Exit::Done);
         }
-        BenchVerb::Throughput { workflows, in_flight, how } => {
-            let wanted = Throughput { workflows, in_flight: size(in_flight) };
-            measured(settings, "throughput", how, async |bench| throughput::measure(bench, wanted).await)
-                .await
-        }
+        verb => Wanted::from(verb),
+    };
+    measured(settings, wanted).await
+}
+
+/// What is measured, every number settled.
+struct Wanted {
+    command: &'static str,
+    how: HowMeasured,
+    parts: Vec<Part>,
+}
+
+enum Part {
+    Throughput(Throughput),
+    Latency(Latency),
+    Enqueue,
+    History(History),
+    Recovery(Recovering),
+    Compensate(Compensations),
+}
+impl From<BenchVerb> for Wanted {
+    fn from(verb: BenchVerb) -> Self {
+        let none = Load::default();
+        let (command, how, parts) = match verb {
+            BenchVerb::Throughput { load, how } => ("throughput", how, vec![throughput(load, how)]),
+            BenchVerb::Latency { submissions, apart, how } => {
+                ("latency", how, vec![latency(submissions, apart, how)])
+            }
+            BenchVerb::Enqueue { how } => ("enqueue", how, vec![Part::Enqueue]),
+            BenchVerb::History { finished, waiting, load, how } => {
+                ("history", how, vec![history(finished, waiting, load, how)])
+            }
+            BenchVerb::Recovery { workflows, how } => ("recovery", how, vec![recovery(workflows, how)]),
+            BenchVerb::Compensate { load, how } => ("compensate", how, vec![compensate(load, how)]),
+            BenchVerb::All { how } => {
+                let parts = vec![
+                    throughput(none, how),
+                    latency(None, APART_MILLISECONDS, how),
+                    Part::Enqueue,
+                    compensate(none, how),
+                    recovery(None, how),
+                    history(None, None, none, how),
+                ];
+                ("all", how, parts)
+            }
+            BenchVerb::Worker { .. } => ("worker", HowMeasured { quick: true, json: false }, Vec::new()),
+        };
+        Self { command, how, parts }
     }
 }
 
+fn throughput(load: Load, how: HowMeasured) -> Part {
+    Part::Throughput(Throughput { workflows: workflows(load.workflows, how), in_flight: in_flight(load) })
+}
+
+fn latency(submissions: Option<u32>, apart: u32, how: HowMeasured) -> Part {
+    let submissions = submissions.unwrap_or(if how.quick { 20 } else { 200 });
+    Part::Latency(Latency { submissions: size(submissions), apart: Duration::from_millis(apart.into()) })
+}
+
+fn history(finished: Option<u64>, waiting: Option<u64>, load: Load, how: HowMeasured) -> Part {
+    Part::History(History {
+        finished: finished.unwrap_or(if how.quick { 20_000 } else { 1_000_000 }),
+        waiting: waiting.unwrap_or(if how.quick { 10_000 } else { 100_000 }),
+        workflows: workflows(load.workflows, how),
+        in_flight: in_flight(load),
+    })
+}
+
+fn recovery(said: Option<u64>, how: HowMeasured) -> Part {
+    Part::Recovery(Recovering { workflows: workflows(said, how) })
+}
+
+fn compensate(load: Load, how: HowMeasured) -> Part {
+    Part::Compensate(Compensations { workflows: workflows(load.workflows, how), in_flight: in_flight(load) })
+}
+
+fn workflows(said: Option<u64>, how: HowMeasured) -> u64 {
+    said.unwrap_or(if how.quick { 1_000 } else { 10_000 })
+}
+
+fn in_flight(load: Load) -> usize {
+    size(load.in_flight.unwrap_or(IN_FLIGHT))
+}
+
 /// Measures in a place that is left whatever happens, an interruption included.
-async fn measured(
-    settings: &Settings,
-    command: &'static str,
-    how: HowMeasured,
-    measure: impl AsyncFnOnce(&Bench) -> Result<Vec<Figure>, Error>,
-) -> Result<Exit, Failed> {
+async fn measured(settings: &Settings, wanted: Wanted) -> Result<Exit, Failed> {
+    let Wanted { command, how, parts } = wanted;
     let mut signals = Signals::listen()?;
     let program = std::env::current_exe().map_err(|error| Failed::because(&error, ""))?;
     let place = tokio::select! {
@@ -56,7 +140,8 @@ async fn measured(
     };
     let pace = if how.quick { Pace::QUICK } else { Pace::FULL };
     let bench = Bench { place, pace, program, tell: Box::new(note) };
-    let figures = async { Ok::<_, Error>((bench.place.environment().await?, measure(&bench).await?)) };
+    let figures =
+        async { Ok::<_, Error>((bench.place.environment().await?, figures(&bench, &parts).await?)) };
     let figures = tokio::select! {
         figures = figures => figures.map_err(Failed::from),
         signal = signals.next() => Err(interrupted(signal)),
@@ -71,6 +156,21 @@ async fn measured(
         say(&told(&report))?
     }
     Ok(Exit::Done)
+}
+
+async fn figures(bench: &Bench, parts: &[Part]) -> Result<Vec<Figure>, Error> {
+    let mut figures = Vec::new();
+    for part in parts {
+        figures.extend(match part {
+            Part::Throughput(wanted) => throughput::measure(bench, *wanted).await?,
+            Part::Latency(wanted) => latency::measure(bench, *wanted).await?,
+            Part::Enqueue => enqueue::measure(bench).await?,
+            Part::History(wanted) => history::measure(bench, *wanted).await?,
+            Part::Recovery(wanted) => recovery::measure(bench, *wanted).await?,
+            Part::Compensate(wanted) => compensate::measure(bench, *wanted).await?,
+        });
+    }
+    Ok(figures)
 }
 
 fn told(report: &Report) -> String {

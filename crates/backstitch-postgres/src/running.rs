@@ -154,7 +154,8 @@ impl Running {
     }
 
     async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        self.connect_options(MAINTENANCE).connect().await
+        // Making and dropping databases takes its time, and has a deadline of its own.
+        self.connect_options(MAINTENANCE).disable_statement_logging().connect().await
     }
 }
 

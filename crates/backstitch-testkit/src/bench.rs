@@ -17,12 +17,17 @@
 mod ask;
 mod baseline;
 mod child;
+pub mod compensate;
 mod drain;
+pub mod enqueue;
 mod error;
 mod figure;
+pub mod history;
+pub mod latency;
 mod meter;
 mod place;
 mod proc;
+pub mod recovery;
 mod sample;
 pub mod throughput;
 mod work;

@@ -73,7 +73,12 @@ pub struct Enqueue<'c, T> {
 }
 
 impl<'c, T> Enqueue<'c, T> {
-    pub(crate) fn new(database: &'c Database, kind: String, version: u32, input: Result<Json, JsonError>) -> Self {
+    pub(crate) fn new(
+        database: &'c Database,
+        kind: String,
+        version: u32,
+        input: Result<Json, JsonError>,
+    ) -> Self {
         Self { database, order: Order::new(kind, version), input, key: None, output: PhantomData }
     }
 

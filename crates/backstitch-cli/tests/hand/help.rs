@@ -2,7 +2,7 @@
 
 use crate::world::{bare, end};
 
-const COMMANDS: [&[&str]; 20] = [
+const COMMANDS: [&[&str]; 28] = [
     &[],
     &["serve"],
     &["recover"],
@@ -20,6 +20,14 @@ const COMMANDS: [&[&str]; 20] = [
     &["gateway", "release"],
     &["gateway", "start"],
     &["gateway", "stop"],
+    &["bench"],
+    &["bench", "throughput"],
+    &["bench", "latency"],
+    &["bench", "enqueue"],
+    &["bench", "history"],
+    &["bench", "recovery"],
+    &["bench", "compensate"],
+    &["bench", "all"],
     &["pg", "status"],
     &["pg", "start"],
     &["pg", "stop"],
@@ -62,6 +70,8 @@ async fn a_command_line_that_makes_no_sense_ends_with_2() {
         &["gateway", "start", "my-organisation"],
         &["gateway", "release", "-1"],
         &["recover", "--wait", "0"],
+        &["bench"],
+        &["bench", "throughput", "--in-flight", "1"],
     ] {
         end(bare(directory.path(), wrong)).await.expect(2);
     }

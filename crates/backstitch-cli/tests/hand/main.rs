@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do")]
 
 mod bad_input;
+mod bench;
 mod configuration;
 mod daemon;
 mod edge;

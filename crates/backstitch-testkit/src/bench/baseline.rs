@@ -40,6 +40,10 @@ async fn inserts_per_second(
         connections.push(database.options.connect().await?);
     }
     prepare(&mut connections[0]).await?;
+    for connection in &mut connections {
+        // The first call of a session prepares the statement.
+        insert(connection, rows).await?;
+    }
     let begun = Instant::now();
     let running: Vec<_> = connections
         .into_iter()
@@ -64,18 +68,23 @@ async fn prepare(connection: &mut PgConnection) -> sqlx::Result<()> {
 
 /// How many committed.
 async fn insert_until(mut connection: PgConnection, end: Instant, rows: i32) -> sqlx::Result<f64> {
-    let body = "b".repeat(LINE_BYTES);
     let mut commits = 0.0;
     while Instant::now() < end {
-        let insert = match rows {
-            1 => sqlx::query("insert into bench_line (body) values ($1)").bind(&body),
-            _ => sqlx::query("insert into bench_line (body) select $1 from generate_series(1, $2)")
-                .bind(&body)
-                .bind(rows),
-        };
-        insert.execute(&mut connection).await?;
+        insert(&mut connection, rows).await?;
         commits += 1.0;
     }
     connection.close().await?;
     Ok(commits)
+}
+
+async fn insert(connection: &mut PgConnection, rows: i32) -> sqlx::Result<()> {
+    let body = "b".repeat(LINE_BYTES);
+    let insert = match rows {
+        1 => sqlx::query("insert into bench_line (body) values ($1)").bind(body),
+        _ => sqlx::query("insert into bench_line (body) select $1 from generate_series(1, $2)")
+            .bind(body)
+            .bind(rows),
+    };
+    insert.execute(connection).await?;
+    Ok(())
 }

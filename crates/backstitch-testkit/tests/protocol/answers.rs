@@ -271,7 +271,8 @@ async fn workers_of_the_version_before_get_the_same_answers() {
         ];
         let expected = ["written", "written_without_intent", "fenced", "refused"];
         assert_eq!(append(mixed).await, expected, "as before: {as_before}");
-        let sql = format!("select output::text from backstitch.workflow where workflow_id = '{}'", workflows[0]);
+        let sql =
+            format!("select output::text from backstitch.workflow where workflow_id = '{}'", workflows[0]);
         assert_eq!(one::<Option<String>>(&stage.pool, &sql).await.as_deref(), Some("1"));
     }
 }

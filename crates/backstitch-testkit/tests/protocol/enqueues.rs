@@ -145,7 +145,11 @@ async fn the_database_and_the_engine_agree_how_deep_an_input_may_be() {
 }
 
 /// The ids that `enqueue_many` answers for these inputs and keys.
-async fn enqueue_many(stage: &Stage, inputs: &[&str], keys: Option<&[Option<&str>]>) -> sqlx::Result<Vec<Uuid>> {
+async fn enqueue_many(
+    stage: &Stage,
+    inputs: &[&str],
+    keys: Option<&[Option<&str>]>,
+) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar("select backstitch.enqueue_many('k', $1::text[]::jsonb[], $2)")
         .bind(inputs)
         .bind(keys)

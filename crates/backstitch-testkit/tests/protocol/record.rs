@@ -120,12 +120,7 @@ enum By {
     VersionBefore,
 }
 
-async fn call(
-    on: impl PgExecutor<'_>,
-    worker: i32,
-    records: &[Record],
-    by: By,
-) -> sqlx::Result<Vec<Answer>> {
+async fn call(on: impl PgExecutor<'_>, worker: i32, records: &[Record], by: By) -> sqlx::Result<Vec<Answer>> {
     fn column<'a, T>(records: &'a [Record], of: impl Fn(&'a Record) -> T) -> Vec<T> {
         records.iter().map(of).collect()
     }
