@@ -2,6 +2,7 @@
 //!
 //! While one batch is on its way to the disk, the next one fills. Nothing waits for a timer: a lone record goes at once.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use backstitch_core::json::Json;
 use backstitch_core::record::Verdict;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::database::Database;
+use crate::database::{Database, Kept};
 use crate::error::{Error, is_transient};
 use crate::journal::{self, Answer, Record, Written};
 use crate::lease::Lease;
@@ -33,20 +34,15 @@ pub(crate) struct Appender {
 
 struct Submission {
     record: Record,
-    answered: oneshot::Sender<Result<Answer, Arc<Error>>>,
+    answered: oneshot::Sender<Told>,
 }
 
 impl Appender {
     /// Begins to write for the holder of this lease, until the last clone of it is dropped.
     pub(crate) fn start(database: Database, lease: Arc<Lease>) -> Self {
         // Bounded by its users: a workflow has one append in flight.
-        let (submissions, mut queue) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            let mut held_over = None;
-            while let Some(batch) = next_batch(&mut queue, &mut held_over).await {
-                write(&database, &lease, batch).await;
-            }
-        });
+        let (submissions, queue) = mpsc::unbounded_channel();
+        tokio::spawn(write_on(database, lease, queue));
         Self { submissions }
     }
 
@@ -54,7 +50,7 @@ impl Appender {
     ///
     /// # Errors
     /// When the database refuses this very record, which nothing but a defect of ours explains.
-    pub(crate) async fn append(&self, record: Record) -> Result<Answer, Arc<Error>> {
+    pub(crate) async fn append(&self, record: Record) -> Told {
         let (answered, answer) = oneshot::channel();
         self.submissions
             .send(Submission { record, answered })
@@ -63,69 +59,115 @@ impl Appender {
     }
 }
 
-/// Waits for a record, and takes what has come with it.
-async fn next_batch(
-    queue: &mut mpsc::UnboundedReceiver<Submission>,
-    held_over: &mut Option<Submission>,
-) -> Option<Vec<Submission>> {
-    let first = match held_over.take() {
-        Some(submission) => submission,
-        None => queue.recv().await?,
-    };
-    let mut bytes = first.record.bytes();
-    let mut batch = vec![first];
-    while batch.len() < BATCH_RECORDS_MAX {
-        let Ok(next) = queue.try_recv() else { break };
-        bytes += next.record.bytes();
-        if bytes > BATCH_BYTES_MAX {
-            *held_over = Some(next);
-            break;
-        }
-        batch.push(next);
-    }
-    Some(batch)
+type Told = Result<Answer, Arc<Error>>;
+
+/// What waits to be written, and one that was too large for its batch.
+struct Queue {
+    submitted: mpsc::UnboundedReceiver<Submission>,
+    held_over: Option<Submission>,
 }
 
-/// Writes one batch and answers everyone in it. A batch that the database refuses is written record by record, so that
-/// nobody fails for another's record.
-async fn write(database: &Database, lease: &Lease, batch: Vec<Submission>) {
-    let (records, answered): (Vec<_>, Vec<_>) =
-        batch.into_iter().map(|Submission { record, answered }| (record, answered)).unzip();
-    let records: Arc<[Record]> = records.into();
-    match write_until_answered(database, lease, Arc::clone(&records)).await {
-        Ok(answers) => {
-            for (answered, answer) in answered.into_iter().zip(answers) {
-                // Nobody waits any more: its flow was dropped. The record stands all the same.
-                let _ = answered.send(Ok(answer));
-            }
+/// The records of one statement, and who waits for their answers.
+#[derive(Default)]
+struct Batch {
+    records: Vec<Record>,
+    waiting: Vec<oneshot::Sender<Told>>,
+}
+
+async fn write_on(
+    database: Database,
+    lease: Arc<Lease>,
+    submitted: mpsc::UnboundedReceiver<Submission>,
+) {
+    let mut queue = Queue { submitted, held_over: None };
+    let mut journal = Kept::of(database);
+    let mut told: Vec<(oneshot::Sender<Told>, Told)> = Vec::new();
+    loop {
+        let mut batch = queue.take();
+        if batch.records.is_empty() {
+            // Nobody else has anything to write: those who are answered now may.
+            hand_out(std::mem::take(&mut told));
+            batch = match queue.wait().await {
+                Some(batch) => batch,
+                None => return,
+            };
         }
-        Err(error) if records.len() == 1 => {
-            for answered in answered {
-                let _ = answered.send(Err(Arc::clone(&error)));
+        let Batch { records, waiting } = batch;
+        // The next batch is on its way before the last one's workflows wake: they and the database work at once.
+        let (answers, ()) = tokio::join!(write(&mut journal, &lease, records.into()), async {
+            hand_out(std::mem::take(&mut told));
+        });
+        told = waiting.into_iter().zip(answers).collect();
+    }
+}
+
+fn hand_out(told: Vec<(oneshot::Sender<Told>, Told)>) {
+    for (waiting, answer) in told {
+        // Nobody waits any more: its flow was dropped. The record stands all the same.
+        let _ = waiting.send(answer);
+    }
+}
+
+impl Queue {
+    /// Waits for a record, and takes what has come with it. None: nobody can submit any more.
+    async fn wait(&mut self) -> Option<Batch> {
+        self.held_over = Some(self.submitted.recv().await?);
+        Some(self.take())
+    }
+
+    /// Takes what has come, up to the size of a batch.
+    fn take(&mut self) -> Batch {
+        let (mut batch, mut bytes) = (Batch::default(), 0);
+        while batch.records.len() < BATCH_RECORDS_MAX {
+            let Some(Submission { record, answered }) =
+                self.held_over.take().or_else(|| self.submitted.try_recv().ok())
+            else {
+                break;
+            };
+            bytes += record.bytes();
+            if bytes > BATCH_BYTES_MAX && !batch.records.is_empty() {
+                self.held_over = Some(Submission { record, answered });
+                break;
             }
+            batch.records.push(record);
+            batch.waiting.push(answered);
         }
-        Err(_) => {
-            for (record, answered) in records.iter().zip(answered) {
-                let single = write_until_answered(database, lease, Arc::from([record.clone()])).await;
-                let _ = answered.send(single.map(|mut answers| answers.remove(0)));
+        batch
+    }
+}
+
+/// Writes one batch, and answers each record in its order. A batch that the database refuses is halved until the record
+/// that it refuses is alone: nobody fails for another's.
+async fn write(journal: &mut Kept, lease: &Lease, records: Arc<[Record]>) -> Vec<Told> {
+    let mut told = Vec::with_capacity(records.len());
+    let mut parts = vec![0..records.len()];
+    while let Some(part) = parts.pop() {
+        match write_until_answered(journal, lease, Arc::clone(&records), part.clone()).await {
+            Ok(answers) => told.extend(answers.into_iter().map(Ok)),
+            Err(error) if part.len() == 1 => told.push(Err(Arc::new(error))),
+            Err(_) => {
+                let middle = part.start + part.len() / 2;
+                parts.extend([middle..part.end, part.start..middle]);
             }
         }
     }
+    told
 }
 
 /// Repeats the same keyed write until the database has answered it, or the incarnation is known to be dead.
 async fn write_until_answered(
-    database: &Database,
+    journal: &mut Kept,
     lease: &Lease,
     records: Arc<[Record]>,
-) -> Result<Vec<Answer>, Arc<Error>> {
+    part: Range<usize>,
+) -> Result<Vec<Answer>, Error> {
     let incarnation = lease.incarnation;
     let (mut pause, mut outage) = (REPEAT_FIRST, Outage::default());
     loop {
-        let batch = Arc::clone(&records);
-        let answer = database
+        let (records, within) = (Arc::clone(&records), part.clone());
+        let answer = journal
             .run("appending to the journal", move |connection| {
-                Box::pin(async move { journal::append(connection, incarnation, &batch).await })
+                Box::pin(async move { journal::append(connection, incarnation, &records[within]).await })
             })
             .await;
         let error = match answer {
@@ -133,17 +175,17 @@ async fn write_until_answered(
             Err(error) => error,
         };
         match &error {
-            Error::Database { source, .. } if !is_transient(source) => return Err(Arc::new(error)),
-            _ if lease.is_dead() => return Ok(fenced(records.len())),
+            Error::Database { source, .. } if !is_transient(source) => return Err(error),
+            _ if lease.is_dead() => return Ok(fenced(part.len())),
             _ if !outage.is_news() => {}
             _ => tracing::warn!(
-                incarnation = %incarnation, records = records.len(), error = %error,
+                incarnation = %incarnation, records = part.len(), error = %error,
                 "the journal's write got no answer, repeating it"
             ),
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(REPEAT_MAX),
-            () = lease.died() => return Ok(fenced(records.len())),
+            () = lease.died() => return Ok(fenced(part.len())),
         }
     }
 }

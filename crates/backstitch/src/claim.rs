@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tokio::time::Instant;
 
-use crate::database::Database;
+use crate::database::Kept;
 use crate::error::Error;
 use crate::journal::{After, AttentionChange, operator};
 use crate::replay;
@@ -91,11 +91,11 @@ pub(crate) struct Want {
 
 /// Takes due workflows, with the journals of those that have one, in one round trip.
 pub(crate) async fn claim(
-    database: &Database,
+    journal: &mut Kept,
     incarnation: IncarnationId,
     want: Want,
 ) -> Result<Vec<Claimed>, Error> {
-    database
+    journal
         .run("claiming workflows", move |connection| {
             Box::pin(async move { take(connection, incarnation, &want).await })
         })

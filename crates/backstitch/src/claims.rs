@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::{Claimed, Departure, Want, claim};
+use crate::database::Kept;
 use crate::drive::drive;
 use crate::future::catch_panic;
 use crate::journal::{After, Attention, AttentionChange};
@@ -28,11 +29,19 @@ const LOOKS_AFTER_A_WAKE: [Duration; 3] =
 /// How long after an error of the database the next look comes.
 const LOOK_AFTER_AN_ERROR: Duration = Duration::from_millis(250);
 
+/// While there is a backlog, slots that come free within this time are filled by one claim: short beside what a step on
+/// a network takes, long beside what a claim costs the database.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// Or as soon as this share of all slots is free.
+const GATHER_SHARE: usize = 8;
+
 /// The workflows that this worker drives, and what it knows of its next look.
 struct Work<'a, S> {
     shop: &'a Arc<Shop<S>>,
     life: &'a Arc<Life>,
     plan: &'a Plan,
+    journal: Kept,
     driving: JoinSet<Departure>,
     /// One that may kill its process: claimed, and waiting to be alone.
     suspect: Option<Claimed>,
@@ -40,6 +49,8 @@ struct Work<'a, S> {
     alone: bool,
     next_look: Instant,
     looks_soon: VecDeque<Duration>,
+    /// The last claim got all that it asked for.
+    backlog: bool,
     /// Until when a claim without an answer may still be carried out. None: every claim was answered.
     in_doubt_until: Option<Instant>,
     outage: Outage,
@@ -57,11 +68,13 @@ pub(crate) async fn work<S: Send + Sync + 'static>(
         shop,
         life,
         plan,
+        journal: Kept::of(shop.database.clone()),
         driving: JoinSet::new(),
         suspect: None,
         alone: false,
         next_look: Instant::now(),
         looks_soon: VecDeque::new(),
+        backlog: false,
         in_doubt_until: None,
         outage: Outage::default(),
     };
@@ -121,7 +134,7 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
             limit: u32::try_from(free).unwrap_or(u32::MAX),
             suspect: true,
         };
-        let claimed = match claim(&self.shop.database, self.life.lease.incarnation, want).await {
+        let claimed = match claim(&mut self.journal, self.life.lease.incarnation, want).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 if self.outage.is_news() {
@@ -133,10 +146,10 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
             }
         };
         self.outage.ends();
-        // As many as asked for: there is more, and it is not made to wait.
+        self.backlog = claimed.len() >= free;
         self.next_look = Instant::now()
-            + match claimed.len() >= free {
-                true => Duration::ZERO,
+            + match self.backlog {
+                true => GATHER,
                 false => self.looks_soon.pop_front().unwrap_or_else(|| jittered(self.shop.timing.poll)),
             };
         for claimed in claimed {
@@ -168,7 +181,8 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
         let cancelled = self.life.in_flight.enter(&hold);
         let (shop, life) = (Arc::clone(self.shop), Arc::clone(self.life));
         self.driving.spawn(async move {
-            let driven = drive(Arc::clone(&shop), Arc::clone(&life), claimed, cancelled);
+            // On the heap by itself: in this future it would stand as often as it is handed on.
+            let driven = Box::pin(drive(Arc::clone(&shop), Arc::clone(&life), claimed, cancelled));
             let departure = match catch_panic(driven).await {
                 Ok(departure) => departure,
                 // A defect of ours parks one workflow: held by nobody who drives it, it would be lost for this life.
@@ -185,6 +199,9 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
     }
 
     fn left(&mut self, left: Result<Departure, tokio::task::JoinError>) {
+        if self.backlog && self.free() >= self.plan.concurrency / GATHER_SHARE {
+            self.next_look = Instant::now();
+        }
         match left {
             Ok(Departure::Parked(wait)) => self.next_look = self.next_look.min(Instant::now() + wait),
             Ok(Departure::Ended | Departure::Fenced) => {}

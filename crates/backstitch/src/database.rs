@@ -11,13 +11,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::error::Error;
 use crate::future::BoxFuture;
 
-/// How many connections a worker keeps for its journal, beside one for its heartbeat and one to listen: the appender and
-/// the claim take one each, recovery and transactional steps share the rest.
-const CONNECTIONS_MAX: u32 = 8;
+/// How many connections transactional steps, recovery and a client share. The appender, the claims, the heartbeat and the
+/// listener of a worker have one each beside: so no more than ten in all, and four while no step is transactional.
+const CONNECTIONS_MAX: u32 = 6;
 
-/// How many of them are never lent to transactional steps, which keep theirs for as long as their code runs: one each for
-/// the appender, the claim and the recovery.
-const CONNECTIONS_KEPT: u32 = 3;
+/// How many of them are never lent to transactional steps, which keep theirs for as long as their code runs: one, for
+/// recovery and for what is parked.
+const CONNECTIONS_KEPT: u32 = 1;
 
 /// Postgres, with a deadline on every call.
 #[derive(Debug, Clone)]
@@ -87,12 +87,6 @@ impl Database {
         Self { deadline, ..self }
     }
 
-    /// A connection of its own, outside the pool, within the deadline.
-    pub(crate) async fn connection_of_its_own(&self, doing: &'static str) -> Result<PgConnection, Error> {
-        let options = self.pool.connect_options();
-        within(self.deadline, doing, PgConnection::connect_with(&options)).await
-    }
-
     /// Makes one call, within the deadline. A connection whose call did not end in time, or was dropped, is closed: what
     /// is still on its way on it must not meet the next borrower.
     pub(crate) async fn run<T>(
@@ -108,6 +102,48 @@ impl Database {
         let answer = timeout_at(deadline, call(lent.connection())).await.map_err(late)?;
         lent.give_back();
         answer.map_err(wrong)
+    }
+}
+
+/// A connection of one's own, outside the pool: always there, its plans made and its caches warm.
+///
+/// After a call that failed, did not end in time or was dropped, the next one makes a new connection.
+pub(crate) struct Kept {
+    database: Database,
+    connection: Option<PgConnection>,
+}
+
+impl Kept {
+    /// Connects with the first call.
+    pub(crate) fn of(database: Database) -> Self {
+        Self { database, connection: None }
+    }
+
+    /// Makes one call, within the deadline.
+    pub(crate) async fn run<T>(
+        &mut self,
+        doing: &'static str,
+        call: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<T>> + Send,
+    ) -> Result<T, Error> {
+        let deadline = self.database.deadline;
+        // Not in its place meanwhile: a call that is dropped takes it along.
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                let options = self.database.pool.connect_options();
+                within(deadline, doing, PgConnection::connect_with(&options)).await?
+            }
+        };
+        let answer = within(deadline, doing, call(&mut connection)).await;
+        match &answer {
+            // The server said no: the connection is as good as before.
+            Ok(_) | Err(Error::Database { source: sqlx::Error::Database(_), .. }) => {
+                self.connection = Some(connection);
+            }
+            // Its call may still be under way: not to be used again.
+            Err(_) => drop(connection.close_hard()),
+        }
+        answer
     }
 }
 
@@ -137,7 +173,7 @@ impl Drop for Lent {
 }
 
 /// Awaits a call to the database, but not longer than `deadline`.
-pub(crate) async fn within<T>(
+async fn within<T>(
     deadline: Duration,
     doing: &'static str,
     call: impl Future<Output = sqlx::Result<T>>,

@@ -55,7 +55,7 @@ pub(crate) async fn drive<S: Send + Sync + 'static>(
         Ok(history) => history,
         Err(message) => {
             let after = After { attention: raise("corrupt_journal", message), ..After::default() };
-            return park::park(&shop, &life, &claimed.hold(), SLOW_RETRY, after).await;
+            return Box::pin(park::park(&shop, &life, &claimed.hold(), SLOW_RETRY, after)).await;
         }
     };
     let mut drive = Drive { course: Course::new(shop, claimed, history), life, cancelled };
@@ -67,14 +67,16 @@ pub(crate) async fn drive<S: Send + Sync + 'static>(
             drive.course.next(draining)
         };
         let step = match next {
-            Next::Attempt { .. } if !drive.life.lease.is_usable() => drive.wait_for_lease().await,
+            Next::Attempt { .. } if !drive.life.lease.is_usable() => Box::pin(drive.wait_for_lease()).await,
             Next::Attempt { position, direction, number, input, step } => {
                 drive.attempt(position, direction, number, input, step).await
             }
-            Next::Park(due) => ControlFlow::Break(drive.park(due, None).await),
-            Next::Attention(due, attention) => ControlFlow::Break(drive.park(due, Some(attention)).await),
-            Next::Complete(output) => drive.complete(output).await,
-            Next::Compensated => drive.compensated().await,
+            Next::Park(due) => ControlFlow::Break(Box::pin(drive.park(due, None)).await),
+            Next::Attention(due, attention) => {
+                ControlFlow::Break(Box::pin(drive.park(due, Some(attention))).await)
+            }
+            Next::Complete(output) => Box::pin(drive.complete(output)).await,
+            Next::Compensated => Box::pin(drive.compensated()).await,
         };
         if let ControlFlow::Break(departure) = step {
             return departure;
@@ -114,7 +116,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
                 .await;
                 self.end_attempt(id, ended, code);
             }
-            Effect::InTransaction { .. } => self.transact(intent, code.conduct).await?,
+            Effect::InTransaction { .. } => Box::pin(self.transact(intent, code.conduct)).await?,
         }
         ControlFlow::Continue(())
     }
@@ -143,7 +145,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
             }
             // The cancel is known by now, and decides.
             _ if self.must_unwind() => ControlFlow::Continue(false),
-            _ => ControlFlow::Break(self.read_again().await),
+            _ => ControlFlow::Break(Box::pin(self.read_again()).await),
         }
     }
 
@@ -244,7 +246,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
             Transacted::Refused(answer) => {
                 self.learn(&answer);
                 if !self.must_unwind() {
-                    return ControlFlow::Break(self.read_again().await);
+                    return ControlFlow::Break(Box::pin(self.read_again()).await);
                 }
             }
             Transacted::RolledBack(ended) => {
@@ -276,7 +278,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
             Written::Whole => {}
             // A cancel came first, and now decides.
             _ if self.must_unwind() => return ControlFlow::Continue(()),
-            _ => return ControlFlow::Break(self.read_again().await),
+            _ => return ControlFlow::Break(Box::pin(self.read_again()).await),
         }
         tracing::info!(workflow.id = %self.course.claimed.workflow, workflow.kind = self.course.claimed.kind, "completed");
         ControlFlow::Break(Departure::Ended)
@@ -292,7 +294,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
         let unwinding = Some(Unwinding::of(report.clone()));
         let answer = self.write(After { unwinding, ..After::default() }).await?;
         if answer.verdict != Written::Whole {
-            return ControlFlow::Break(self.read_again().await);
+            return ControlFlow::Break(Box::pin(self.read_again()).await);
         }
         tracing::warn!(
             workflow.id = %self.course.claimed.workflow, workflow.kind = self.course.claimed.kind,
@@ -345,10 +347,9 @@ impl<S: Send + Sync + 'static> Drive<S> {
                 let message = format!("the database refuses the workflow's record: {error}");
                 tracing::error!(workflow.id = %self.course.claimed.workflow, workflow.kind = self.course.claimed.kind, "{message}");
                 let after = After { attention: raise("record_refused", message), ..After::default() };
-                return ControlFlow::Break(
-                    park::park(&self.course.shop, &self.life, &self.course.claimed.hold(), SLOW_RETRY, after)
-                        .await,
-                );
+                let hold = self.course.claimed.hold();
+                let parked = Box::pin(park::park(&self.course.shop, &self.life, &hold, SLOW_RETRY, after));
+                return ControlFlow::Break(parked.await);
             }
         };
         if answer.verdict == Written::Fenced {
@@ -358,7 +359,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
         if answer.verdict != Written::Nothing {
             self.course.history.row_written(answer.at);
         } else if is_kept {
-            return ControlFlow::Break(self.read_again().await);
+            return ControlFlow::Break(Box::pin(self.read_again()).await);
         }
         if answer.verdict == Written::Whole && !transactional {
             self.course.note_at(&Stitch { intent, ..Stitch::default() }, answer.at);

@@ -139,6 +139,8 @@ impl Error {
 /// Whether the same statement may succeed later: the connection, the server's state, or another transaction was at fault.
 pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     match error {
+        // Two that wrote the same place of a journal at once: the one that came second finds the first's row when it repeats.
+        sqlx::Error::Database(error) if error.constraint() == Some("journal_pkey") => true,
         sqlx::Error::Database(error) => error.code().is_none_or(|code| {
             // Connection, authorisation and database (somebody is changing them), transaction rollback (deadlock),
             // resources, operator intervention, system error; and a standby, which is no primary yet.

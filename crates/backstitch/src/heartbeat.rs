@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::database::{Database, within};
+use crate::database::{Database, Kept};
 use crate::error::Error;
 use crate::incarnation::{self, Beat};
 use crate::lease::Lease;
@@ -34,7 +33,7 @@ pub(crate) fn start(
         .spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = beat_on(&database, &lease, &in_flight, timing) => {}
+                    () = beat_on(database, &lease, &in_flight, timing) => {}
                     () = end.cancelled() => {}
                 }
             });
@@ -43,13 +42,17 @@ pub(crate) fn start(
     Ok(())
 }
 
-async fn beat_on(database: &Database, lease: &Lease, in_flight: &InFlight, timing: Timing) {
-    let (mut kept, mut outage) = (None, Outage::default());
+async fn beat_on(database: Database, lease: &Lease, in_flight: &InFlight, timing: Timing) {
+    let (mut kept, mut outage) = (Kept::of(database), Outage::default());
+    let (incarnation, lasts) = (lease.incarnation, timing.lease);
     loop {
         let asked_at = Instant::now();
-        match beat(database, &mut kept, lease, timing).await {
+        let beat = kept
+            .run("renewing the lease", |connection| Box::pin(incarnation::beat(connection, incarnation, lasts)))
+            .await;
+        match beat {
             Ok(Beat { alive: false, .. }) => {
-                tracing::error!(incarnation = %lease.incarnation, "this worker was buried: it begins a new life");
+                tracing::error!(%incarnation, "this worker was buried: it begins a new life");
                 lease.die();
                 return;
             }
@@ -63,31 +66,10 @@ async fn beat_on(database: &Database, lease: &Lease, in_flight: &InFlight, timin
             }
             Err(error) => {
                 if outage.is_news() {
-                    tracing::warn!(incarnation = %lease.incarnation, %error, "a heartbeat failed, trying on");
+                    tracing::warn!(%incarnation, %error, "a heartbeat failed, trying on");
                 }
-                kept = None;
                 tokio::time::sleep(AGAIN).await;
             }
         }
     }
-}
-
-async fn beat(
-    database: &Database,
-    kept: &mut Option<PgConnection>,
-    lease: &Lease,
-    timing: Timing,
-) -> Result<Beat, Error> {
-    let mut connection = match kept.take() {
-        Some(connection) => connection,
-        None => database.connection_of_its_own("connecting for the heartbeat").await?,
-    };
-    let beat = incarnation::beat(&mut connection, lease.incarnation, timing.lease);
-    let beat = within(timing.database_deadline, "renewing the lease", beat).await;
-    match &beat {
-        Ok(_) => *kept = Some(connection),
-        // Its call may still be under way: not to be used again.
-        Err(_) => drop(connection.close_hard()),
-    }
-    beat
 }

@@ -4,7 +4,7 @@ use backstitch_testkit::wait::until;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::record::{Record, append, record};
+use crate::record::{Record, append_among_others, record};
 use crate::stage::{Session, Stage, bury, cancel, claim, one};
 
 const WORKFLOWS: usize = 24;
@@ -78,7 +78,7 @@ async fn append_overlapping(mut session: Session, worker: i32, workflows: Vec<Uu
                 if (index + number).is_multiple_of(3) { next.after(json!({"innocent": true})) } else { next }
             })
             .collect();
-        append(&mut session.connection, worker, &records).await.expect("no deadlock");
+        append_among_others(&mut session.connection, worker, &records).await.expect("no deadlock");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use sqlx::postgres::PgRow;
-use sqlx::{PgExecutor, Row};
+use sqlx::{PgConnection, PgExecutor, Row};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -90,6 +90,20 @@ impl Record {
 /// Appends these records of one worker.
 pub async fn append(on: impl PgExecutor<'_>, worker: i32, records: &[Record]) -> sqlx::Result<Vec<Answer>> {
     call(on, worker, records, By::ThisVersion).await
+}
+
+/// The same, repeated as a worker repeats it while others write the same places.
+pub async fn append_among_others(
+    connection: &mut PgConnection,
+    worker: i32,
+    records: &[Record],
+) -> sqlx::Result<Vec<Answer>> {
+    loop {
+        match append(&mut *connection, worker, records).await {
+            Err(sqlx::Error::Database(error)) if error.constraint() == Some("journal_pkey") => {}
+            answered => return answered,
+        }
+    }
 }
 
 /// Appends as workers of the version before the group commit do.
@@ -183,7 +197,7 @@ pub fn appending(
     records: Vec<Record>,
 ) -> JoinHandle<sqlx::Result<Vec<Answer>>> {
     let mut session = session;
-    tokio::spawn(async move { append(&mut session.connection, worker, &records).await })
+    tokio::spawn(async move { append_among_others(&mut session.connection, worker, &records).await })
 }
 
 /// An append in the middle of its statement: it has looked who holds what, and can't go on to write about `workflow`
