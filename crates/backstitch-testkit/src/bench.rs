@@ -27,6 +27,7 @@ pub mod latency;
 mod meter;
 mod place;
 mod proc;
+mod processes;
 pub mod recovery;
 mod sample;
 pub mod throughput;

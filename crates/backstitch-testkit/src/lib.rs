@@ -6,7 +6,7 @@
 //! - [`wire`]: a wire to Postgres that can fall silent.
 //! - [`cut`]: a line to Postgres that can be cut in the middle of a word.
 //! - [`oracle`]: what must hold after every case.
-//! - [`bench`]: how fast the engine is, and what a workflow costs.
+//! - [`mod@bench`]: how fast the engine is, and what a workflow costs.
 
 pub mod bench;
 pub mod cut;

@@ -59,5 +59,5 @@ async fn a_place_that_can_t_be_measured_on_is_said_in_one_line() {
     let world = World::empty().await;
     let mut elsewhere = world.command(&["bench", "latency", "--quick"]);
     elsewhere.env("DATABASE_URL", "postgres:///none?host=/nowhere/at/all&user=nobody");
-    end(elsewhere).await.complains(1, &["no place to measure on", "--database-url ''"]);
+    end(elsewhere).await.complains(1, &["No such file", "--database-url ''"]);
 }

@@ -4,7 +4,7 @@ use super::drain::drain;
 use super::error::Error;
 use super::figure::Figure;
 use super::meter::{self, Meter};
-use super::throughput::each;
+use super::sample::each;
 use super::work::{Completing, Failing, Made};
 use super::{Bench, ask};
 

@@ -13,7 +13,8 @@ use super::error::Error;
 use super::figure::Figure;
 use super::meter::Meter;
 use super::place::BenchDatabase;
-use super::throughput::{CLIENTS, each};
+use super::sample::each;
+use super::throughput::CLIENTS;
 use super::work::{Completing, Made, worker_of_nothing};
 
 /// Measures. Keys:

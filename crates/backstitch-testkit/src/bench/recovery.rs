@@ -10,7 +10,7 @@ use super::error::Error;
 use super::figure::Figure;
 use super::meter::{self, Meter};
 use super::place::BenchDatabase;
-use super::throughput::each;
+use super::sample::each;
 use super::work::{Made, Resumed, TakenBack, Tally, worker};
 use super::{Bench, ask, proc};
 

@@ -18,6 +18,12 @@ pub(super) fn percentile(runs: &[f64], percent: usize) -> f64 {
     sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
 }
 
+/// A count as something to divide by.
+#[allow(clippy::cast_precision_loss, reason = "nobody counts to 2^52 here")]
+pub(super) fn each(workflows: u64) -> f64 {
+    workflows as f64
+}
+
 fn sorted(runs: &[f64]) -> Vec<f64> {
     let mut sorted = runs.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,16 +1,14 @@
 //! How many workflows does a worker complete in a second, and what does each cost?
 
-use std::time::Instant;
-
 use super::baseline::{commits_per_second, rows_per_second};
-use super::child::WorkerProcess;
-use super::drain::{Drained, drain, wait_until_settled};
+use super::drain::{Drained, drain};
 use super::error::Error;
 use super::figure::Figure;
 use super::meter::{self, Meter, Rows};
 use super::place::BenchDatabase;
-use super::work::{Completing, looker};
-use super::{Bench, ask};
+use super::sample::each;
+use super::work::Completing;
+use super::{Bench, ask, processes};
 
 /// How many clients the baseline has that a ratio is taken of.
 pub(super) const CLIENTS: usize = 64;
@@ -56,7 +54,7 @@ pub async fn measure(bench: &Bench, wanted: Throughput) -> Result<Vec<Figure>, E
     }
     let mut figures = told(&rounds, wanted);
     figures.extend(slow_disk(bench, &mut meter, wanted).await?);
-    figures.extend(two_workers(bench, wanted).await?);
+    figures.extend(processes::two_of_one(bench, wanted.workflows, wanted.in_flight).await?);
     Ok(figures)
 }
 
@@ -277,70 +275,4 @@ async fn slow_disk(bench: &Bench, meter: &mut Meter, wanted: Throughput) -> Resu
             runs(|run| run.1 / run.0),
         ),
     ])
-}
-
-async fn two_workers(bench: &Bench, wanted: Throughput) -> Result<Vec<Figure>, Error> {
-    bench.tell("throughput: one worker process, and two that share what is in flight");
-    let (mut one, mut two) = (Vec::new(), Vec::new());
-    for _ in 0..bench.pace.rounds {
-        one.push(processes(bench, wanted, 1).await?);
-        two.push(processes(bench, wanted, 2).await?);
-    }
-    let ratios = two.iter().zip(&one).map(|(two, one)| two / one).collect();
-    Ok(vec![
-        Figure::of(
-            "throughput.workflows_per_s_one_process",
-            "/s",
-            "workflows completed by one worker process",
-            one,
-        ),
-        Figure::of(
-            "throughput.workflows_per_s_two_processes",
-            "/s",
-            "by two that share what is in flight",
-            two,
-        ),
-        Figure::of("throughput.two_workers_of_one", "ratio", "two processes over one", ratios),
-    ])
-}
-
-/// Workflows a second, from when the processes may start their workers. They count for themselves; a worker
-/// beside them that takes nothing asks for the end.
-async fn processes(bench: &Bench, wanted: Throughput, processes: usize) -> Result<f64, Error> {
-    let database = bench.place.database().await?;
-    ask::many::<Completing>(&database, wanted.workflows, None).await?;
-    let mut workers = Vec::new();
-    for _ in 0..processes {
-        workers.push(WorkerProcess::spawn(bench, &database, wanted.in_flight / processes).await?);
-    }
-    let engine = database.engine().await?;
-    let looker = looker(engine.clone()).start().await?;
-    let begun = Instant::now();
-    for worker in &mut workers {
-        worker.go().await?;
-    }
-    let counts: Vec<_> = workers.iter().map(WorkerProcess::counts).collect();
-    let ran = || counts.iter().map(|counts| counts.borrow().last_ones).sum::<u64>();
-    while ran() < wanted.workflows {
-        if counts.iter().any(|counts| counts.has_changed().is_err()) {
-            return Err(Error::Run("a worker process has gone; its own words are above".to_owned()));
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
-    let end = wait_until_settled(&looker, &mut 0.0).await?;
-    looker.shut_down().await;
-    engine.pool().close().await;
-    for worker in workers {
-        worker.shut_down().await?;
-    }
-    bench.place.forget(database).await?;
-    let per_second = each(wanted.workflows) / (end - begun).as_secs_f64();
-    bench.tell(format!("  {processes} of {}: {per_second:.0} workflows/s", wanted.in_flight));
-    Ok(per_second)
-}
-
-/// A count as something to divide by.
-#[allow(clippy::cast_precision_loss, reason = "nobody counts to 2^52 here")]
-pub(super) fn each(workflows: u64) -> f64 {
-    workflows as f64
 }
