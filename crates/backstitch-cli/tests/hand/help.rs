@@ -2,7 +2,7 @@
 
 use crate::world::{bare, end};
 
-const COMMANDS: [&[&str]; 20] = [
+const COMMANDS: [&[&str]; 21] = [
     &[],
     &["serve"],
     &["recover"],
@@ -12,6 +12,7 @@ const COMMANDS: [&[&str]; 20] = [
     &["show"],
     &["cancel"],
     &["retry"],
+    &["prune"],
     &["gateway"],
     &["gateway", "add"],
     &["gateway", "list"],
@@ -62,6 +63,8 @@ async fn a_command_line_that_makes_no_sense_ends_with_2() {
         &["gateway", "start", "my-organisation"],
         &["gateway", "release", "-1"],
         &["recover", "--wait", "0"],
+        &["prune"],
+        &["prune", "--older-than", "30"],
     ] {
         end(bare(directory.path(), wrong)).await.expect(2);
     }
