@@ -12,15 +12,15 @@ use crate::stage::{Session, Stage, claim, execute, one};
 
 /// What one call of a function cost.
 #[derive(Debug)]
-struct Cost {
-    buffers: i64,
-    sequential_scans: i64,
+pub struct Cost {
+    pub buffers: i64,
+    pub sequential_scans: i64,
 }
 
 /// The most a call may touch more than on an empty database: indexes grow a level or two.
-const FACTOR: i64 = 3;
+pub const FACTOR: i64 = 3;
 
-async fn cost(session: &mut Session, call: &str) -> Cost {
+pub async fn cost(session: &mut Session, call: &str) -> Cost {
     let before = sequential_scans(&mut session.connection).await;
     let explain = format!("explain (analyze, buffers, format json) {call}");
     let plan: Value = one(&mut session.connection, &explain).await;
