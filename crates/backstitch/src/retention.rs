@@ -6,12 +6,11 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::client::Client;
-use crate::database::{interval, within};
+use crate::database::{Kept, interval};
 use crate::error::Error;
 
 /// How many workflows a batch walks over: enough that its commit costs little, few enough that it takes some ten
@@ -66,12 +65,12 @@ impl Client {
     /// When the database does not answer. What was removed until then stays removed, and the next run goes on.
     pub async fn remove_finished(&self, older_than: Duration) -> Result<Removed, Error> {
         // Outside the pool, whose connections are the workers'.
-        let mut connection = self.database.connection_of_its_own("removing finished workflows").await?;
+        let mut kept = Kept::of(self.database.clone().with_deadline(BATCH_DEADLINE));
         let run = Uuid::new_v4();
         let mut sum = Removed::default();
         loop {
             let began = Instant::now();
-            let batch = batch(&mut connection, run, older_than).await?;
+            let batch = batch(&mut kept, run, older_than).await?;
             sum.removed += batch.removed;
             sum.stayed += batch.walked - batch.removed;
             match batch.verdict.as_str() {
@@ -89,22 +88,27 @@ struct Batch {
     walked: u64,
 }
 
-async fn batch(connection: &mut PgConnection, run: Uuid, older_than: Duration) -> Result<Batch, Error> {
-    let asking = sqlx::query!(
-        r#"
-        select verdict as "verdict!", removed as "removed!", walked as "walked!"
-        from backstitch.remove_finished($1, $2, $3, $4)
-        "#,
-        run,
-        interval(older_than),
-        BATCH_WORKFLOWS_MAX,
-        BATCH_RECORDS_MAX
-    )
-    .fetch_one(connection);
-    let row = within(BATCH_DEADLINE, "removing finished workflows", asking).await?;
-    Ok(Batch {
-        verdict: row.verdict,
-        removed: row.removed.unsigned_abs().into(),
-        walked: row.walked.unsigned_abs().into(),
+async fn batch(kept: &mut Kept, run: Uuid, older_than: Duration) -> Result<Batch, Error> {
+    kept.run("removing finished workflows", |connection| {
+        Box::pin(async move {
+            let row = sqlx::query!(
+                r#"
+                select verdict as "verdict!", removed as "removed!", walked as "walked!"
+                from backstitch.remove_finished($1, $2, $3, $4)
+                "#,
+                run,
+                interval(older_than),
+                BATCH_WORKFLOWS_MAX,
+                BATCH_RECORDS_MAX
+            )
+            .fetch_one(connection)
+            .await?;
+            Ok(Batch {
+                verdict: row.verdict,
+                removed: row.removed.unsigned_abs().into(),
+                walked: row.walked.unsigned_abs().into(),
+            })
+        })
     })
+    .await
 }
