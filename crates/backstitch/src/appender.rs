@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use backstitch_core::json::Json;
@@ -39,11 +40,19 @@ struct Submission {
 
 impl Appender {
     /// Begins to write for the holder of this lease, until the last clone of it is dropped.
-    pub(crate) fn start(database: Database, lease: Arc<Lease>) -> Self {
+    ///
+    /// On a thread of its own: among the tasks of hundreds of workflows the answer of the database would wait for its turn,
+    /// and the database for the next batch.
+    pub(crate) fn start(database: Database, lease: Arc<Lease>) -> Result<Self, Error> {
         // Bounded by its users: a workflow has one append in flight.
         let (submissions, queue) = mpsc::unbounded_channel();
-        tokio::spawn(write_on(database, lease, queue));
-        Self { submissions }
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
+        thread::Builder::new()
+            .name("backstitch-appender".to_owned())
+            .spawn(move || runtime.block_on(write_on(database, lease, queue)))
+            .map_err(Error::Thread)?;
+        Ok(Self { submissions })
     }
 
     /// Writes one record, and waits until it is durable or refused, however often the write must be repeated.

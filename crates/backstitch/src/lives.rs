@@ -70,7 +70,7 @@ pub(crate) async fn begin<S>(shop: &Shop<S>, plan: &Plan) -> Result<Birth, Error
     heartbeat::start(shop.database.clone(), Arc::clone(&lease), Arc::clone(&in_flight), timing, end)?;
     tracing::info!(%incarnation, "the worker begins to work");
     let life = Life {
-        appender: Appender::start(shop.database.clone(), Arc::clone(&lease)),
+        appender: Appender::start(shop.database.clone(), Arc::clone(&lease))?,
         watchdog: Watchdog::start(timing.lease / 2)?,
         lease,
         draining: CancellationToken::new(),

@@ -1,6 +1,7 @@
 //! What workers and databases do to workflows: leases, outages, poison, cancels and deadlines. Cases by name, as in
 //! `journeys`.
 
+mod batches;
 mod cancels;
 mod facts;
 mod leases;
