@@ -74,11 +74,7 @@ struct Batch {
     waiting: Vec<oneshot::Sender<Told>>,
 }
 
-async fn write_on(
-    database: Database,
-    lease: Arc<Lease>,
-    submitted: mpsc::UnboundedReceiver<Submission>,
-) {
+async fn write_on(database: Database, lease: Arc<Lease>, submitted: mpsc::UnboundedReceiver<Submission>) {
     let mut queue = Queue { submitted, held_over: None };
     let mut journal = Kept::of(database);
     let mut told: Vec<(oneshot::Sender<Told>, Told)> = Vec::new();

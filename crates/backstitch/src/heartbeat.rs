@@ -48,7 +48,9 @@ async fn beat_on(database: Database, lease: &Lease, in_flight: &InFlight, timing
     loop {
         let asked_at = Instant::now();
         let beat = kept
-            .run("renewing the lease", |connection| Box::pin(incarnation::beat(connection, incarnation, lasts)))
+            .run("renewing the lease", |connection| {
+                Box::pin(incarnation::beat(connection, incarnation, lasts))
+            })
             .await;
         match beat {
             Ok(Beat { alive: false, .. }) => {
