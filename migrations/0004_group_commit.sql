@@ -498,6 +498,9 @@ declare
 begin
     perform pg_advisory_xact_lock_shared(backstitch.fence_class(), p_incarnation);
     perform backstitch.assert_read_committed();
+    -- Not flushed by itself: nothing has an effect before an append, whose flush covers everything before it. Should the
+    -- server crash before one, there was no claim.
+    perform set_config('synchronous_commit', 'off', true);
     v_now := backstitch.clock();
     perform from backstitch.incarnation i
     where i.incarnation_id = p_incarnation

@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use self::bench::{APART_MILLISECONDS, BenchCommand, BenchVerb, HowMeasured, Load};
 pub use self::edge::EdgeArguments;
 pub use self::operate::{
-    Enqueue, GatewayCommand, GatewayVerb, List, OnOrganization, OnWorkflow, PgCommand, PgVerb, Recover,
-    Serve, Show, WorkerArguments,
+    Enqueue, GatewayCommand, GatewayVerb, List, OnOrganization, OnWorkflow, PgCommand, PgVerb, Prune,
+    Recover, Serve, Show, WorkerArguments,
 };
 
 /// The end of every help text.
@@ -180,6 +180,18 @@ pub enum Command {
         exit_codes!()
     ))]
     Retry(OnWorkflow),
+    /// Remove workflows that ended long enough ago
+    ///
+    /// With their journals and alerts; what is live stays. Their keys are kept: the same kind, key and input still give the
+    /// same id, so nothing is done twice. Works in small batches and pauses between them, so it takes its time and can be
+    /// interrupted: the next run goes on. Refused (5) while another run is at work. `serve --keep-finished` does it by itself.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch prune --older-than 30d\n",
+        "  backstitch prune --older-than 12h --json | jq .removed\n\n",
+        exit_codes!()
+    ))]
+    Prune(Prune),
     /// The pool of gateways, and who has one
     #[command(after_help = exit_codes!())]
     Gateway(GatewayCommand),

@@ -19,6 +19,7 @@ pub struct Config {
     pub listen: Option<String>,
     pub alert_webhook: Option<String>,
     pub answer_within: Option<u64>,
+    pub keep_finished: Option<String>,
     pub concurrency: Option<u32>,
     pub queues: Option<Vec<String>>,
     #[serde(default)]

@@ -18,6 +18,7 @@ mod migrate;
 mod output;
 mod pg;
 mod progress;
+mod prune;
 mod recover;
 mod serve;
 mod settings;
@@ -57,6 +58,7 @@ async fn run(arguments: Arguments) -> Result<Exit, Failed> {
         Command::Show(arguments) => show::run(&settings, arguments).await,
         Command::Cancel(arguments) => cancel::cancel(&settings, arguments).await,
         Command::Retry(arguments) => cancel::retry(&settings, arguments).await,
+        Command::Prune(arguments) => prune::run(&settings, arguments).await,
         Command::Gateway(command) => gateway::run(&settings, command).await,
         Command::Bench(command) => bench::run(&settings, command).await,
         Command::Pg(command) => pg::run(&settings, command).await,

@@ -14,7 +14,7 @@ use crate::exit::{Exit, Failed};
 use crate::gateway_http::{self, GatewayRoutes};
 use crate::settings::{ServeSettings, Settings};
 use crate::signals::Signals;
-use crate::{alerts, crew, gateway};
+use crate::{alerts, crew, gateway, prune};
 
 /// Serves until told to stop.
 pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Failed> {
@@ -40,6 +40,9 @@ pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Fai
     let beside = TaskTracker::new();
     let routes = health(running.pulse()).merge(gateway_routes(&client, domain, &daemon, &stopped));
     beside.spawn(serve(listener, routes, closing.clone()));
+    if let Some(keep) = daemon.keep_finished {
+        beside.spawn(prune::keep_removing(client.clone(), keep, closing.clone()));
+    }
     beside.spawn(alerts::tell(client, daemon.alert_webhook, closing.clone()));
 
     let signal = signals.next().await;

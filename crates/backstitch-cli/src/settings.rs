@@ -12,12 +12,17 @@ use crate::arguments::{EdgeArguments, Everywhere, Serve, WorkerArguments};
 use crate::config::{self, Config};
 use crate::edge;
 use crate::exit::{Exit, Failed};
+use crate::time::parse_span;
 
 /// Where the daemon answers unless said.
 const LISTEN: &str = "127.0.0.1:7410";
 
 /// How long a caller is kept waiting unless said: longer than any start takes that is not in trouble.
 const ANSWER_WITHIN_SECONDS: u64 = 120;
+
+/// The least time for which the daemon keeps what has ended: whoever waits for a workflow must still find it, through an
+/// outage too.
+const KEEP_FINISHED_MIN: Duration = Duration::from_secs(3_600);
 
 /// How many workflows a worker drives at once unless said; the engine's own number.
 const CONCURRENCY: u32 = 512;
@@ -43,6 +48,8 @@ pub struct ServeSettings {
     pub listen: Loopback,
     pub alert_webhook: Option<Url>,
     pub answer_within: Duration,
+    /// None: for ever.
+    pub keep_finished: Option<Duration>,
 }
 
 impl Settings {
@@ -84,10 +91,12 @@ impl Settings {
         let listen = arguments.listen.as_deref().or(self.config.listen.as_deref()).unwrap_or(LISTEN);
         let webhook = arguments.alert_webhook.as_deref().or(self.config.alert_webhook.as_deref());
         let answer_within = arguments.answer_within.or(self.config.answer_within);
+        let keep_finished = arguments.keep_finished.as_deref().or(self.config.keep_finished.as_deref());
         Ok(ServeSettings {
             listen: listen.parse().map_err(|error| Failed::usage(format!("--listen: {error}")))?,
             alert_webhook: webhook.filter(|url| !url.is_empty()).map(webhook_url).transpose()?,
             answer_within: Duration::from_secs(answer_within.unwrap_or(ANSWER_WITHIN_SECONDS)),
+            keep_finished: keep_finished.filter(|span| !span.is_empty()).map(kept_for).transpose()?,
         })
     }
 
@@ -99,6 +108,17 @@ impl Settings {
     /// What the file says about gateways.
     pub fn gateway_config(&self) -> &config::GatewayConfig {
         &self.config.gateway
+    }
+}
+
+fn kept_for(text: &str) -> Result<Duration, Failed> {
+    let refuse = |problem| Failed::usage(format!("--keep-finished {text:?}: {problem}"));
+    match parse_span(text) {
+        Ok(span) if span < KEEP_FINISHED_MIN => Err(refuse(
+            "give 1h or more, or whoever waits for a workflow may not find it; `backstitch prune` removes them sooner".to_owned(),
+        )),
+        Ok(span) => Ok(span),
+        Err(problem) => Err(refuse(problem)),
     }
 }
 

@@ -178,7 +178,11 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
 
     fn drive(&mut self, claimed: Claimed) {
         let hold = claimed.hold();
-        let cancelled = self.life.in_flight.enter(&hold);
+        let Some(cancelled) = self.life.in_flight.enter(&hold) else {
+            // Whoever drives it goes on by its right, or has been told that it has none: then this is a stray.
+            self.in_doubt_until = Some(Instant::now() + self.shop.timing.lease);
+            return;
+        };
         let (shop, life) = (Arc::clone(self.shop), Arc::clone(self.life));
         self.driving.spawn(async move {
             // On the heap by itself: in this future it would stand as often as it is handed on.

@@ -35,6 +35,7 @@ mod outage;
 mod park;
 mod recovery;
 mod replay;
+mod retention;
 mod session;
 mod settle;
 mod step;
@@ -63,6 +64,7 @@ pub use crate::error::Error;
 pub use crate::flow::Flow;
 pub use crate::lives::Pulse;
 pub use crate::migrate::{check_migrated, migrate};
+pub use crate::retention::Removed;
 pub use crate::settle::Unsettled;
 pub use crate::step::{
     Backward, Compensate, CompensateTransactionally, Outcome, Step, TransactionalBackward, TransactionalStep,

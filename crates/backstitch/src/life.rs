@@ -53,10 +53,15 @@ pub(crate) struct Life {
 pub(crate) struct InFlight(Mutex<HashMap<WorkflowId, (Epoch, CancellationToken)>>);
 
 impl InFlight {
-    pub(crate) fn enter(&self, hold: &Hold) -> CancellationToken {
+    /// None: it is in flight under this very claim. The server lost that one in a crash, and gave it again.
+    pub(crate) fn enter(&self, hold: &Hold) -> Option<CancellationToken> {
         let token = CancellationToken::new();
-        self.lock().insert(hold.workflow, (hold.epoch, token.clone()));
-        token
+        let mut in_flight = self.lock();
+        if in_flight.get(&hold.workflow).is_some_and(|(epoch, _)| *epoch == hold.epoch) {
+            return None;
+        }
+        in_flight.insert(hold.workflow, (hold.epoch, token.clone()));
+        Some(token)
     }
 
     pub(crate) fn leave(&self, hold: &Hold) {

@@ -1,6 +1,7 @@
 //! What does each command want to know?
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use backstitch::{Status, WorkflowId};
 use chrono::{DateTime, Utc};
@@ -10,7 +11,7 @@ use backstitch_gateway::identifiers::{GatewayId, OrganizationId};
 
 use super::edge::EdgeArguments;
 use super::exit_codes;
-use crate::time::parse_moment;
+use crate::time::{parse_moment, parse_span};
 
 /// `serve`
 #[derive(Debug, Args)]
@@ -24,6 +25,9 @@ pub struct Serve {
     /// After how many seconds a caller that waits for a workflow is told that it is still under way [default: 120]
     #[arg(long, value_name = "SECONDS", env = "BACKSTITCH_ANSWER_WITHIN", value_parser = value_parser!(u64).range(1..=86_400))]
     pub answer_within: Option<u64>,
+    /// How long to keep workflows that have ended, 1h or more: 30d. Their keys are kept for ever [default: for ever]
+    #[arg(long, value_name = "AGE", env = "BACKSTITCH_KEEP_FINISHED")]
+    pub keep_finished: Option<String>,
     /// Serve without gateway kinds and routes: only recovery and health
     #[arg(long, env = "BACKSTITCH_WITHOUT_GATEWAY")]
     pub without_gateway: bool,
@@ -148,6 +152,17 @@ pub struct OnWorkflow {
     #[arg(long)]
     pub why: String,
     /// Print the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `prune`
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// Only what ended longer ago than this: 12h, 30d
+    #[arg(long, value_name = "AGE", value_parser = parse_span)]
+    pub older_than: Duration,
+    /// Print the counts as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -2,7 +2,7 @@
 
 use crate::world::{bare, end};
 
-const COMMANDS: [&[&str]; 28] = [
+const COMMANDS: [&[&str]; 29] = [
     &[],
     &["serve"],
     &["recover"],
@@ -12,6 +12,7 @@ const COMMANDS: [&[&str]; 28] = [
     &["show"],
     &["cancel"],
     &["retry"],
+    &["prune"],
     &["gateway"],
     &["gateway", "add"],
     &["gateway", "list"],
@@ -72,6 +73,8 @@ async fn a_command_line_that_makes_no_sense_ends_with_2() {
         &["recover", "--wait", "0"],
         &["bench"],
         &["bench", "throughput", "--in-flight", "1"],
+        &["prune"],
+        &["prune", "--older-than", "30"],
     ] {
         end(bare(directory.path(), wrong)).await.expect(2);
     }

@@ -10,5 +10,6 @@ mod edge;
 mod endings;
 mod help;
 mod own_postgres;
+mod retention;
 mod toys;
 mod world;

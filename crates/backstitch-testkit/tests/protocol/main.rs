@@ -15,6 +15,7 @@ mod operators;
 mod plans;
 mod races;
 mod record;
+mod retention;
 mod stage;
 mod stale;
 mod transactions;

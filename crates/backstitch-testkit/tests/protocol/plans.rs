@@ -12,15 +12,15 @@ use crate::stage::{Session, Stage, claim, execute, one};
 
 /// What one call of a function cost.
 #[derive(Debug)]
-struct Cost {
-    buffers: i64,
-    sequential_scans: i64,
+pub struct Cost {
+    pub buffers: i64,
+    pub sequential_scans: i64,
 }
 
 /// The most a call may touch more than on an empty database: indexes grow a level or two.
-const FACTOR: i64 = 3;
+pub const FACTOR: i64 = 3;
 
-async fn cost(session: &mut Session, call: &str) -> Cost {
+pub async fn cost(session: &mut Session, call: &str) -> Cost {
     let before = sequential_scans(&mut session.connection).await;
     let explain = format!("explain (analyze, buffers, format json) {call}");
     let plan: Value = one(&mut session.connection, &explain).await;
@@ -85,28 +85,25 @@ async fn a_claim_and_an_append_cost_the_same_on_large_tables() {
     let empty = costs(&mut session, worker, workflow, 3).await;
 
     fill(&stage).await;
-    let burst = costs(&mut session, worker, workflow, 5).await;
-    let stale = costs(&mut stage.session().await, worker, workflow, 7).await;
-    stage.run("analyze backstitch.ready; analyze backstitch.journal; analyze backstitch.workflow").await;
-    let analyzed = costs(&mut stage.session().await, worker, workflow, 9).await;
+    let kept = costs(&mut session, worker, workflow, 5).await;
     // A new session reads the catalog too: count its second round.
-    let mut fresh = stage.session().await;
-    costs(&mut fresh, worker, workflow, 11).await;
-    let warm = costs(&mut fresh, worker, workflow, 13).await;
+    let mut new = stage.session().await;
+    costs(&mut new, worker, workflow, 7).await;
+    let stale = costs(&mut new, worker, workflow, 9).await;
+    stage.run("analyze backstitch.ready; analyze backstitch.journal; analyze backstitch.workflow").await;
+    let mut new = stage.session().await;
+    costs(&mut new, worker, workflow, 11).await;
+    let analyzed = costs(&mut new, worker, workflow, 13).await;
 
-    for (name, large) in [("kept plans", &burst), ("analyzed", &warm)] {
-        for ((call, small), (_, large)) in empty.iter().zip(large) {
+    for (name, costs) in [("kept plans", &kept), ("new plans", &stale), ("analyzed", &analyzed)] {
+        for ((call, small), (_, large)) in empty.iter().zip(costs) {
             assert!(
-                large.buffers <= small.buffers * FACTOR,
+                // Each index has grown by a level or two.
+                large.buffers <= small.buffers * 2,
                 "{name}: {call} costs {large:?}, on empty tables {small:?}"
             );
-        }
-    }
-    for (name, costs) in
-        [("kept plans", &burst), ("new plans", &stale), ("analyzed", &analyzed), ("warm", &warm)]
-    {
-        for (call, cost) in costs {
-            assert_eq!(cost.sequential_scans, 0, "{name}: {call}");
+            assert_eq!(large.sequential_scans, 0, "{name}: {call}");
+            println!("{name}: {call} {} buffers, on empty tables {}", large.buffers, small.buffers);
         }
     }
 }
