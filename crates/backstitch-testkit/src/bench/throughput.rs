@@ -235,44 +235,58 @@ fn told(rounds: &[Round], wanted: Throughput) -> Vec<Figure> {
     ]
 }
 
+#[derive(Clone)]
+struct SlowRun {
+    commits_1: f64,
+    commits_64: f64,
+    per_second: f64,
+}
+
 async fn slow_disk(bench: &Bench, meter: &mut Meter, wanted: Throughput) -> Result<Vec<Figure>, Error> {
     bench.tell(format!("throughput: each flush {SLOW_FLUSH_MICROSECONDS} µs longer"));
     let in_flight = wanted.in_flight;
-    let mut measured: Result<Vec<(f64, f64)>, String> = Ok(Vec::new());
+    let mut measured: Result<Vec<SlowRun>, String> = Ok(Vec::new());
     for _ in 0..bench.pace.rounds {
         let database = bench.place.database().await?;
         if let Err(error) = database.slow_flushes(SLOW_FLUSH_MICROSECONDS).await {
             measured = Err(format!("commit_delay is for superusers: {error}"));
             break;
         }
+        let commits_1 = commits_per_second(&database, 1, bench.pace.baseline_run).await?;
         let commits = commits_per_second(&database, CLIENTS, bench.pace.baseline_run).await?;
-        bench.tell(format!("  baseline: {commits:.0} commits/s by {CLIENTS} clients"));
+        bench.tell(format!("  baseline: {commits_1:.0} commits/s by 1 client, {commits:.0} by {CLIENTS}"));
         let run = run(bench, meter, &database, wanted.workflows, in_flight).await?;
         bench.place.forget(database).await?;
         measured = measured.map(|mut runs| {
-            runs.push((commits, run.per_second));
+            runs.push(SlowRun { commits_1, commits_64: commits, per_second: run.per_second });
             runs
         });
     }
-    let runs = |of: fn(&(f64, f64)) -> f64| measured.clone().map(|runs| runs.iter().map(of).collect());
+    let runs = |of: fn(&SlowRun) -> f64| measured.clone().map(|runs| runs.iter().map(of).collect());
     Ok(vec![
+        Figure::new(
+            "baseline.commits_per_s_1_slow_disk",
+            "/s",
+            "single-row insert commits, 1 client: never more than 400, or the disk is not slow",
+            runs(|run| run.commits_1),
+        ),
         Figure::new(
             "baseline.commits_per_s_64_slow_disk",
             "/s",
             "single-row insert commits, 64 clients, each flush 2.5 ms longer",
-            runs(|run| run.0),
+            runs(|run| run.commits_64),
         ),
         Figure::new(
             format!("throughput.workflows_per_s_{in_flight}_slow_disk"),
             "/s",
             "workflows completed, each flush 2.5 ms longer",
-            runs(|run| run.1),
+            runs(|run| run.per_second),
         ),
         Figure::new(
             format!("throughput.ratio_{in_flight}_slow_disk"),
             "ratio",
             "the one over the other",
-            runs(|run| run.1 / run.0),
+            runs(|run| run.per_second / run.commits_64),
         ),
     ])
 }
