@@ -286,13 +286,34 @@ impl History {
         Ok(())
     }
 
-    fn turn(&mut self, turn: &Turn) -> Result<(), &'static str> {
+    /// Whether the course may turn so now.
+    ///
+    /// # Errors
+    /// The rule that it would break.
+    pub fn may_turn(&self, turn: &Turn) -> Result<(), &'static str> {
+        check(self.end.is_none(), "a row follows the end (I7)")?;
         match turn {
-            Turn::Unwinding(cause) => {
+            Turn::Unwinding(_) => {
                 check(self.unwinding.is_none(), "unwinding began twice")?;
-                check(!self.past_pivot(), "unwinding began past the pivot")?;
-                self.unwinding = Some(cause.clone());
+                check(!self.past_pivot(), "unwinding began past the pivot")
             }
+            Turn::Retry(_) => Ok(()),
+            Turn::Completed => {
+                check(self.unwinding.is_none(), "a workflow completes after unwinding began (I4)")?;
+                check(self.slots.iter().all(Slot::is_delivered), "a workflow completes with an open step")
+            }
+            Turn::Compensated => {
+                check(self.unwinding.is_some(), "compensated without unwinding")?;
+                let owed = self.slots.iter().any(Slot::owes_compensation);
+                check(!owed, "compensated with a step still owed (I5)")
+            }
+        }
+    }
+
+    fn turn(&mut self, turn: &Turn) -> Result<(), &'static str> {
+        self.may_turn(turn)?;
+        match turn {
+            Turn::Unwinding(cause) => self.unwinding = Some(cause.clone()),
             Turn::Retry(_) => {
                 for slot in &mut self.slots {
                     for side in [&mut slot.run, &mut slot.compensate] {
@@ -301,19 +322,7 @@ impl History {
                     }
                 }
             }
-            Turn::Completed => {
-                check(self.unwinding.is_none(), "a workflow completes after unwinding began (I4)")?;
-                check(self.slots.iter().all(Slot::is_delivered), "a workflow completes with an open step")?;
-                self.end = Some(turn.clone());
-            }
-            Turn::Compensated => {
-                check(self.unwinding.is_some(), "compensated without unwinding")?;
-                check(
-                    !self.slots.iter().any(Slot::owes_compensation),
-                    "compensated with a step still owed (I5)",
-                )?;
-                self.end = Some(turn.clone());
-            }
+            Turn::Completed | Turn::Compensated => self.end = Some(turn.clone()),
         }
         Ok(())
     }

@@ -33,6 +33,7 @@ pub(crate) enum Next {
 /// Where a workflow stands, in this worker's eyes.
 pub(crate) struct Course<S> {
     pub(crate) shop: Arc<Shop<S>>,
+    pub(crate) kind: Arc<Kind<S>>,
     pub(crate) claimed: Claimed,
     pub(crate) history: History,
     /// The row in the making: noted in the history, not durable yet.
@@ -46,7 +47,9 @@ pub(crate) struct Course<S> {
 
 impl<S: Send + Sync + 'static> Course<S> {
     pub(crate) fn new(shop: Arc<Shop<S>>, claimed: Claimed, history: History) -> Self {
-        Self { shop, claimed, history, row: Stitch::default(), phase: None, function: None, asked: None }
+        let kind = shop.kinds.get(claimed.kind.as_str()).expect("only served kinds are claimed");
+        let kind = Arc::clone(kind);
+        Self { shop, kind, claimed, history, row: Stitch::default(), phase: None, function: None, asked: None }
     }
 
     /// Decides: asks the core, and lets the function run on to its next step. `draining`: nothing begins any more.
@@ -73,7 +76,7 @@ impl<S: Send + Sync + 'static> Course<S> {
     }
 
     fn next_back(&self, around: &Circumstances) -> Next {
-        let kind = self.kind();
+        let kind = &*self.kind;
         match unwind(self.claimed.workflow, &self.history, |slot| conduct_back(kind, slot), around) {
             Unwind::Compensate { position, attempt } => self.again(position, Direction::Compensate, attempt),
             Unwind::WaitUntil(due) => Next::Park(due),
@@ -153,7 +156,7 @@ impl<S: Send + Sync + 'static> Course<S> {
             return Ok(Polled::Asks(asked.clone()));
         }
         if self.function.is_none() {
-            let (kind, input) = (self.kind(), &self.claimed.input);
+            let (kind, input) = (&*self.kind, &self.claimed.input);
             let function = Function::start(|flow| kind.start(input, flow)).map_err(|error| {
                 format!("the input of {} {error}; serve it with code that reads it, or cancel it", kind.name)
             })?;
@@ -182,9 +185,8 @@ impl<S: Send + Sync + 'static> Course<S> {
 
     /// The workflow ends with the row in the making.
     pub(crate) fn end(&mut self, turn: Turn) {
-        // Of a copy: a cancel that comes first takes the end back.
-        let mut ended = self.history.clone();
-        if let Err(rule) = ended.note(&Stitch { turn: Some(turn.clone()), ..Stitch::default() }, self.now()) {
+        // Asked, not noted: a cancel that comes first takes the end back.
+        if let Err(rule) = self.history.may_turn(&turn) {
             panic!("workflow {}: the engine breaks a rule of the journal: {rule}", self.claimed.workflow);
         }
         self.row.turn = Some(turn);
@@ -198,9 +200,9 @@ impl<S: Send + Sync + 'static> Course<S> {
             Ok(input) => input,
             Err(error) => return Err(failed("invalid_input", format!("the input of step {step} {error}"))),
         };
-        let Some(code) = self.kind().steps.get(step) else {
+        let Some(code) = self.kind.steps.get(step) else {
             let message =
-                format!("step {step} is not among the steps of {}: add it to `steps`", self.kind().name);
+                format!("step {step} is not among the steps of {}: add it to `steps`", self.kind.name);
             return Err(failed("unregistered_step", message));
         };
         let Some(slot) = self.history.slot(asked.position) else {
@@ -211,7 +213,7 @@ impl<S: Send + Sync + 'static> Course<S> {
             format!("position {position} is step {} in the journal, the function asks for {step}", slot.step)
         } else if !slot.input.same_value(input) {
             format!("step {step} at position {position} has another input than in the journal")
-        } else if slot.owes_compensation() && conduct_back(self.kind(), slot).is_none() {
+        } else if slot.owes_compensation() && conduct_back(&self.kind, slot).is_none() {
             format!(
                 "step {step} at position {position} compensates in the journal, and has no code for it any more"
             )
@@ -225,7 +227,7 @@ impl<S: Send + Sync + 'static> Course<S> {
 
     /// The way forward is closed: back, unless there is no way back or the kind wants to wait.
     fn give_up(&mut self, cause: Cause) -> Option<Next> {
-        let waits = matches!(cause, Cause::Mismatch { .. }) && self.kind().on_mismatch == OnMismatch::Park;
+        let waits = matches!(cause, Cause::Mismatch { .. }) && self.kind.on_mismatch == OnMismatch::Park;
         if !waits && !self.history.past_pivot() {
             self.turn_back(cause);
             return None;
@@ -264,10 +266,6 @@ impl<S: Send + Sync + 'static> Course<S> {
         }
     }
 
-    pub(crate) fn kind(&self) -> &Kind<S> {
-        self.shop.kinds.get(self.claimed.kind.as_str()).expect("only served kinds are claimed")
-    }
-
     /// The database's clock: read at the last answer, and counted on from there.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         let (at, read) = self.claimed.now;
@@ -277,7 +275,7 @@ impl<S: Send + Sync + 'static> Course<S> {
     pub(crate) fn circumstances(&self) -> Circumstances {
         Circumstances {
             now: self.now(),
-            recovery: self.kind().recovery,
+            recovery: self.kind.recovery,
             orphaned: self.claimed.orphaned,
             cancel: self.claimed.cancel.clone(),
             deadline_at: self.claimed.deadline_at,

@@ -94,8 +94,8 @@ impl<S: Send + Sync + 'static> Drive<S> {
         step: String,
     ) -> ControlFlow<Departure> {
         let shop = Arc::clone(&self.course.shop);
-        let code = shop.kinds.get(self.course.claimed.kind.as_str()).and_then(|kind| kind.steps.get(&step));
-        let code = code.expect("the decision found the step's code");
+        let kind = Arc::clone(&self.course.kind);
+        let code = kind.steps.get(&step).expect("the decision found the step's code");
         let id = AttemptId { position, direction, attempt: number };
         let backward = self.course.history.slot(position).map_or(code.backward, |slot| slot.backward);
         let intent = Intent { attempt: id, step, version: code.version, backward, input };
@@ -201,7 +201,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
         let (shop, life, kind, step) = (
             Arc::clone(&self.course.shop),
             Arc::clone(&self.life),
-            self.course.claimed.kind.clone(),
+            Arc::clone(&self.course.kind),
             intent.step.clone(),
         );
         let transacting = {
@@ -209,7 +209,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
             tokio::spawn(async move {
                 // Until its transaction has ended, also if nobody waits for it any more.
                 let _turn = turn;
-                let code = shop.kinds.get(kind.as_str()).and_then(|kind| kind.steps.get(&step));
+                let code = kind.steps.get(&step);
                 let Some(StepCode { effect: Effect::InTransaction { run, compensate }, .. }) = code else {
                     unreachable!("the decision found a transactional step");
                 };

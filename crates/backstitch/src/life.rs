@@ -20,7 +20,7 @@ use crate::workflow::Kind;
 /// What a worker was built with.
 pub(crate) struct Shop<S> {
     pub(crate) services: S,
-    pub(crate) kinds: HashMap<&'static str, Kind<S>>,
+    pub(crate) kinds: HashMap<&'static str, Arc<Kind<S>>>,
     pub(crate) database: Database,
     pub(crate) timing: Timing,
     /// One permit per transactional step at a time.

@@ -52,7 +52,7 @@ const SETTLE_LOOK: Duration = Duration::from_millis(100);
 pub struct Worker<S> {
     database: Database,
     services: S,
-    kinds: HashMap<&'static str, Kind<S>>,
+    kinds: HashMap<&'static str, Arc<Kind<S>>>,
     queues: Vec<String>,
     concurrency: usize,
     state_directory: Option<PathBuf>,
@@ -79,7 +79,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
     /// When the kind is served already, or its name or that of a step can't be one.
     pub fn serve<W: Workflow<S>>(mut self) -> Self {
         assert!(
-            self.kinds.insert(W::KIND, Kind::of::<W>()).is_none(),
+            self.kinds.insert(W::KIND, Arc::new(Kind::of::<W>())).is_none(),
             "two workflows are called {:?}",
             W::KIND
         );
