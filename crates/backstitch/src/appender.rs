@@ -10,10 +10,12 @@ use std::time::Duration;
 use backstitch_core::json::Json;
 use backstitch_core::record::Verdict;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
 use crate::database::{Database, Kept};
 use crate::error::{Error, is_transient};
-use crate::journal::{self, Answer, Record, Written};
+use crate::journal::{self, Answer, Record};
 use crate::lease::Lease;
 use crate::outage::Outage;
 
@@ -22,6 +24,13 @@ const BATCH_RECORDS_MAX: usize = 512;
 
 /// The most bytes of JSON in one statement, so that a batch of large inputs is not one huge message.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long a statement has been under way before a second one may join it: longer than a full batch keeps the processor.
+/// From then on it waits for the disk, and the database can take the next batch meanwhile.
+const SECOND_AFTER: Duration = Duration::from_millis(4);
+
+/// How many statements may be under way: each on a connection of its own.
+const STATEMENTS_MAX: usize = 2;
 
 /// How long to wait before a write whose answer was lost is repeated; doubles up to the longest.
 const REPEAT_FIRST: Duration = Duration::from_millis(50);
@@ -85,25 +94,58 @@ struct Batch {
 
 async fn write_on(database: Database, lease: Arc<Lease>, submitted: mpsc::UnboundedReceiver<Submission>) {
     let mut queue = Queue { submitted, held_over: None };
-    let mut journal = Kept::of(database);
-    let mut told: Vec<(oneshot::Sender<Told>, Told)> = Vec::new();
+    let mut at_rest: Vec<_> = (0..STATEMENTS_MAX).map(|_| Kept::of(database.clone())).collect();
+    let mut under_way = JoinSet::new();
+    let mut last_began = Instant::now();
     loop {
-        let mut batch = queue.take();
-        if batch.records.is_empty() {
-            // Nobody else has anything to write: those who are answered now may.
-            hand_out(std::mem::take(&mut told));
-            batch = match queue.wait().await {
+        let (alone, has_room) = (under_way.is_empty(), under_way.len() < STATEMENTS_MAX);
+        let mut answered = Vec::new();
+        let batch = tokio::select! {
+            // Answers first: those whom they wake have the next records.
+            biased;
+            Some(written) = under_way.join_next() => {
+                let Written { journal, told } = written.expect("a write does not panic");
+                at_rest.push(journal);
+                answered = told;
+                if under_way.is_empty() { queue.take() } else { Batch::default() }
+            }
+            batch = next_batch(&mut queue, last_began, alone), if has_room => match batch {
                 Some(batch) => batch,
-                None => return,
-            };
+                None => break,
+            },
+        };
+        if !batch.records.is_empty() {
+            let journal = at_rest.pop().expect("as many connections as statements");
+            under_way.spawn(write_batch(journal, Arc::clone(&lease), batch));
+            last_began = Instant::now();
+            // It is sent before the workflows of the last one wake: they and the database work at once.
+            tokio::task::yield_now().await;
         }
-        let Batch { records, waiting } = batch;
-        // The next batch is on its way before the last one's workflows wake: they and the database work at once.
-        let (answers, ()) = tokio::join!(write(&mut journal, &lease, records.into()), async {
-            hand_out(std::mem::take(&mut told));
-        });
-        told = waiting.into_iter().zip(answers).collect();
+        hand_out(answered);
     }
+    while let Some(written) = under_way.join_next().await {
+        hand_out(written.expect("a write does not panic").told);
+    }
+}
+
+/// Waits for a batch: at once if nothing is under way, else until what is has been so for long. None: nobody can submit
+/// any more.
+async fn next_batch(queue: &mut Queue, last_began: Instant, alone: bool) -> Option<Batch> {
+    if !alone {
+        sleep_until(last_began + SECOND_AFTER).await;
+    }
+    queue.wait().await
+}
+
+/// A batch that was answered, and the connection on which it was.
+struct Written {
+    journal: Kept,
+    told: Vec<(oneshot::Sender<Told>, Told)>,
+}
+
+async fn write_batch(mut journal: Kept, lease: Arc<Lease>, batch: Batch) -> Written {
+    let answers = write(&mut journal, &lease, batch.records.into()).await;
+    Written { journal, told: batch.waiting.into_iter().zip(answers).collect() }
 }
 
 fn hand_out(told: Vec<(oneshot::Sender<Told>, Told)>) {
@@ -116,7 +158,9 @@ fn hand_out(told: Vec<(oneshot::Sender<Told>, Told)>) {
 impl Queue {
     /// Waits for a record, and takes what has come with it. None: nobody can submit any more.
     async fn wait(&mut self) -> Option<Batch> {
-        self.held_over = Some(self.submitted.recv().await?);
+        if self.held_over.is_none() {
+            self.held_over = Some(self.submitted.recv().await?);
+        }
         Some(self.take())
     }
 
@@ -145,7 +189,8 @@ impl Queue {
 /// that it refuses is alone: nobody fails for another's.
 async fn write(journal: &mut Kept, lease: &Lease, records: Arc<[Record]>) -> Vec<Told> {
     let mut told = Vec::with_capacity(records.len());
-    let mut parts = vec![0..records.len()];
+    let mut parts = Vec::new();
+    parts.push(0..records.len());
     while let Some(part) = parts.pop() {
         match write_until_answered(journal, lease, Arc::clone(&records), part.clone()).await {
             Ok(answers) => told.extend(answers.into_iter().map(Ok)),
@@ -197,8 +242,12 @@ async fn write_until_answered(
 
 /// The answer of a grave.
 fn fenced(records: usize) -> Vec<Answer> {
-    let answer =
-        Answer { verdict: Written::Fenced, leased: false, cancel: None, at: chrono::DateTime::UNIX_EPOCH };
+    let answer = Answer {
+        verdict: journal::Written::Fenced,
+        leased: false,
+        cancel: None,
+        at: chrono::DateTime::UNIX_EPOCH,
+    };
     vec![answer; records]
 }
 

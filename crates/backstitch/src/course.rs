@@ -49,7 +49,16 @@ impl<S: Send + Sync + 'static> Course<S> {
     pub(crate) fn new(shop: Arc<Shop<S>>, claimed: Claimed, history: History) -> Self {
         let kind = shop.kinds.get(claimed.kind.as_str()).expect("only served kinds are claimed");
         let kind = Arc::clone(kind);
-        Self { shop, kind, claimed, history, row: Stitch::default(), phase: None, function: None, asked: None }
+        Self {
+            shop,
+            kind,
+            claimed,
+            history,
+            row: Stitch::default(),
+            phase: None,
+            function: None,
+            asked: None,
+        }
     }
 
     /// Decides: asks the core, and lets the function run on to its next step. `draining`: nothing begins any more.

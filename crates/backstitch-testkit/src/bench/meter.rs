@@ -92,10 +92,11 @@ impl Meter {
     }
 }
 
-/// The bytes of all tables of the engine, with their indexes.
+/// The bytes of all tables of the engine, with their indexes, after a vacuum: what autovacuum leaves sooner or later.
 pub(super) async fn engine_bytes(database: &BenchDatabase) -> Result<f64, Error> {
     let asked = async {
         let mut connection = database.options.connect().await?;
+        sqlx::query("vacuum").execute(&mut connection).await?;
         let bytes = sqlx::query_scalar(
             "select coalesce(sum(pg_total_relation_size(oid)), 0)::float8 from pg_class
             where relnamespace = 'backstitch'::regnamespace and relkind = 'r'",

@@ -40,7 +40,7 @@ pub struct Throughput {
 /// - `throughput.two_workers_of_one`: two processes that share what is in flight, over one process with all of it.
 /// - `throughput.commits_per_workflow`, `throughput.log_bytes_per_workflow`, `throughput.log_bytes_per_enqueue`,
 ///   `throughput.rows_inserted_per_workflow`, `…updated…`, `…deleted…` (with those of the enqueue),
-///   `throughput.bytes_left_per_workflow` (tables and indexes, before any vacuum),
+///   `throughput.bytes_left_per_workflow` (tables and indexes, after a vacuum),
 ///   `throughput.worker_cpu_us_per_workflow`, `throughput.postgres_cpu_us_per_workflow`: with N in flight.
 ///
 /// # Errors

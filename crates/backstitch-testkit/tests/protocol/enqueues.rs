@@ -184,13 +184,16 @@ async fn many_with_keys_join_what_is_there_and_each_other() {
     assert_eq!((again[0], again[1], again[3]), (asked[0], asked[1], asked[3]));
 }
 
+/// Inputs and keys, the code of the error, and a part of what it says.
+type Refusal<'a> = (&'a [&'a str], Option<&'a [Option<&'a str>]>, &'a str, &'a str);
+
 #[tokio::test]
 async fn one_of_many_that_is_refused_is_named_and_nothing_is_taken() {
     let stage = Stage::new().await;
     let first = enqueue(&stage, "'k', '1', 'a'").await.expect("it is taken");
     let deep = "[".repeat(65) + &"]".repeat(65);
     let long = format!("\"{}\"", "x".repeat(INPUT_BYTES_MAX));
-    let table: [(&[&str], Option<&[Option<&str>]>, &str, &str); 6] = [
+    let table: [Refusal; 6] = [
         (&["1", &deep], None, "BSI01", "input 2: input is nested deeper"),
         (&["1", "2", &long], None, "BSI01", "input 3: input is 262146 bytes"),
         (&["1", "2"], Some(&[Some("b"), Some("")]), "BSI01", "input 2: a key has 1 to 500 bytes"),
