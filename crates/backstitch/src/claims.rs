@@ -194,7 +194,7 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
                     let attention = Attention { reason: "engine_panicked", message };
                     let after =
                         After { attention: Some(AttentionChange::Raise(attention)), ..After::default() };
-                    park::park(&shop, &life, &hold, SLOW_RETRY, after).await
+                    Box::pin(park::park(&shop, &life, &hold, SLOW_RETRY, after)).await
                 }
             };
             life.in_flight.leave(&hold);

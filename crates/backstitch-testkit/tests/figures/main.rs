@@ -1,6 +1,7 @@
 //! What a workflow costs: the statements and rows that the documentation names, counted by Postgres itself.
 
 use backstitch_testkit::script::{Act, Compensating, Do};
+use backstitch_testkit::wait::{until, until_equal};
 use backstitch_testkit::world::World;
 use sqlx::PgPool;
 
@@ -17,7 +18,7 @@ async fn calls(pool: &PgPool, function: &str) -> i64 {
 }
 
 async fn journal_rows(pool: &PgPool) -> i64 {
-    sqlx::query_scalar("select count(*) from backstitch.journal").fetch_one(pool).await.expect("it answers")
+    number(pool, "select count(*) from backstitch.journal").await
 }
 
 /// A world that counts, as the owner of its database may ask.
@@ -45,10 +46,7 @@ async fn five_steps_cost_six_rows_and_six_appends() {
         6,
         "five intents, of which four carry an outcome, and the end"
     );
-    backstitch_testkit::wait::until_equal("the appends are counted", 6, async || {
-        calls(&world.pool, "append").await
-    })
-    .await;
+    until_equal("the appends are counted", 6, async || calls(&world.pool, "append").await).await;
 }
 
 #[tokio::test]
@@ -65,20 +63,30 @@ async fn five_steps_whose_last_fails_cost_eleven_rows() {
 }
 
 #[tokio::test]
-async fn workflows_in_flight_share_their_appends() {
-    let world = counting().await;
-    for _ in 0..100 {
-        world.enqueue(Compensating::of(vec![Act::new(); 5])).await;
-    }
+async fn records_that_come_while_an_append_is_under_way_share_the_next() {
+    const WORKFLOWS: i64 = 100;
+    let world = World::new().await;
+    // Claims pass, appends wait.
+    let mut gate = world.pool.begin().await.expect("a transaction");
+    sqlx::query("lock table backstitch.journal in share mode").execute(&mut *gate).await.expect("the lock");
+    let script = || Compensating::of(vec![Act::new(); 5]);
+    world.client.enqueue_many((0..WORKFLOWS).map(|_| script())).send().await.expect("they are enqueued");
     let worker = world.start_worker().await;
+    let asks = "select count(*) from backstitch.ready where holder is not null";
+    until_equal("all are claimed", WORKFLOWS, async || number(&world.pool, asks).await).await;
+    let asks = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock' and query like '%backstitch.append%'";
+    until("an append waits", async || (number(&world.pool, asks).await > 0).then_some(())).await;
+    gate.rollback().await.expect("a rollback");
     worker.settle().await.expect("it answers");
     worker.shut_down().await;
-    assert_eq!(journal_rows(&world.pool).await, 600);
-    let appends = backstitch_testkit::wait::until("the appends are counted", async || {
-        let appends = calls(&world.pool, "append").await;
-        (appends > 0).then_some(appends)
-    })
-    .await;
-    println!("600 records in {appends} appends");
-    assert!(appends < 300, "600 records took {appends} appends");
+    assert_eq!(journal_rows(&world.pool).await, 6 * WORKFLOWS);
+    let first = "select count(distinct xmin::text) from backstitch.journal where seq = 0";
+    let appends = number(&world.pool, first).await;
+    println!("{WORKFLOWS} first records in {appends} appends");
+    assert!(appends <= WORKFLOWS / 10, "{WORKFLOWS} first records took {appends} appends");
+}
+
+async fn number(pool: &PgPool, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(pool).await.expect("it answers")
 }

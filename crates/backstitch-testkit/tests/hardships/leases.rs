@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
-use backstitch::{Database, Timing};
+use backstitch::{Client, Database, Timing};
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
 use backstitch_testkit::wait::until;
 use backstitch_testkit::world::World;
@@ -16,13 +16,16 @@ use crate::facts::{attempts, effects, first_dies, incarnations, told};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_workers_one_workflow() {
     const WORKERS: usize = 50;
-    // Of its own: fifty workers are a hundred and fifty sessions.
+    // Of its own: fifty workers are three hundred sessions.
     let private =
         backstitch_postgres::test::private_cluster(backstitch_postgres::Durability::Throwaway).await;
-    let world = World::over(backstitch_postgres::test::database_in(&private.server).await).await;
+    let mut world = World::over(backstitch_postgres::test::database_in(&private.server).await).await;
+    sqlx::query("alter system set max_connections = 400").execute(&world.pool).await.expect("it is ours");
+    private.cluster.restart(backstitch_postgres::Stop::Fast).await.expect("it restarts");
+    world.client = Client::new(Database::connect(&world.database.url).await.expect("it answers again"));
     let mut workers = Vec::new();
     for _ in 0..WORKERS {
-        // One for all; the heartbeat and the listener have their own.
+        // One for all but the heartbeat, the listener, the claims and the appends.
         let pool = PgPoolOptions::new().max_connections(1).connect(&world.database.url).await;
         let database = Database::from_pool(pool.expect("it answers"));
         let worker = backstitch_testkit::world::worker(database, world.ledger.clone());
