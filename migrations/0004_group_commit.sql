@@ -36,6 +36,15 @@ $$;
 -- Who has a cancelled workflow in flight? Almost always nobody, and every append asks.
 create index ready_cancelled on backstitch.ready (holder) where cancel is not null;
 
+-- Room on its page for the version that its end makes of a workflow: that one is then a heap-only tuple, which costs no
+-- entry in an index, and the old one leaves no hole that later workflows would be scattered into.
+alter table backstitch.workflow set (fillfactor = 60);
+
+-- A first record, which has no outcome, fits into what the others leave free at the end of their pages. Once a vacuum
+-- has made those holes known, first records are scattered over all of them, a page each, instead of over the newest pages:
+-- so none only because of inserts. What ages is still frozen in time, and what retention removes still vacuumed.
+alter table backstitch.journal set (autovacuum_vacuum_insert_threshold = -1);
+
 create type backstitch.journal_record as (
     workflow_id uuid,
     seq integer,
