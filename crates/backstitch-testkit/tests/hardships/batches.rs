@@ -27,7 +27,10 @@ async fn journal_rows(world: &World) -> i64 {
 #[tokio::test]
 async fn processes_killed_while_batches_are_in_flight_lose_nothing_and_repeat_nothing() {
     let world = World::new().await;
-    let fails = || Act::new().run([Do::Effect, Do::Fail("broken".into())]);
+    // Also when it is tried again, after a death in its first attempt.
+    let fails = || {
+        (0..=KILLED_AFTER.len()).fold(Act::new(), |step, _| step.run([Do::Effect, Do::Fail("broken".into())]))
+    };
     let five = || vec![Act::new(); 5];
     let (mut taken_back, mut resumed, mut failing) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..WORKFLOWS / 3 {
