@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::database::{Database, Kept};
-use crate::error::{Error, is_transient};
+use crate::error::{Error, is_place_taken, is_transient};
 use crate::journal::{self, Answer, Record};
 use crate::lease::Lease;
 use crate::outage::Outage;
@@ -226,6 +226,8 @@ async fn write_until_answered(
         };
         match &error {
             Error::Database { source, .. } if !is_transient(source) => return Err(error),
+            // Halved, it is repeated all the same; and one at odds with itself, a defect of ours, does not repeat for ever.
+            Error::Database { source, .. } if is_place_taken(source) && part.len() > 1 => return Err(error),
             _ if lease.is_dead() => return Ok(fenced(part.len())),
             _ if !outage.is_news() => {}
             _ => tracing::warn!(

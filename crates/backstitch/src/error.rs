@@ -139,8 +139,7 @@ impl Error {
 /// Whether the same statement may succeed later: the connection, the server's state, or another transaction was at fault.
 pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     match error {
-        // Two that wrote the same place of a journal at once: the one that came second finds the first's row when it repeats.
-        sqlx::Error::Database(error) if error.constraint() == Some("journal_pkey") => true,
+        _ if is_place_taken(error) => true,
         sqlx::Error::Database(error) => error.code().is_none_or(|code| {
             // Connection, authorisation and database (somebody is changing them), transaction rollback (deadlock),
             // resources, operator intervention, system error; and a standby, which is no primary yet.
@@ -155,4 +154,9 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed => true,
         _ => false,
     }
+}
+
+/// Whether two wrote the same place of a journal at once: the one that came second finds the first's row when it repeats.
+pub(crate) fn is_place_taken(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.constraint() == Some("journal_pkey"))
 }
