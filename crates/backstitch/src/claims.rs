@@ -13,7 +13,6 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::{Claimed, Departure, Want, claim};
-use crate::database::Kept;
 use crate::drive::drive;
 use crate::future::catch_panic;
 use crate::journal::{After, Attention, AttentionChange};
@@ -41,7 +40,6 @@ struct Work<'a, S> {
     shop: &'a Arc<Shop<S>>,
     life: &'a Arc<Life>,
     plan: &'a Plan,
-    journal: Kept,
     driving: JoinSet<Departure>,
     /// One that may kill its process: claimed, and waiting to be alone.
     suspect: Option<Claimed>,
@@ -68,7 +66,6 @@ pub(crate) async fn work<S: Send + Sync + 'static>(
         shop,
         life,
         plan,
-        journal: Kept::of(shop.database.clone()),
         driving: JoinSet::new(),
         suspect: None,
         alone: false,
@@ -134,17 +131,18 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
             limit: u32::try_from(free).unwrap_or(u32::MAX),
             suspect: true,
         };
-        let claimed = match claim(&mut self.journal, self.life.lease.incarnation, want).await {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                if self.outage.is_news() {
-                    tracing::warn!(%error, "claiming failed, looking on");
+        let claimed =
+            match claim(&mut *self.life.claims.lock().await, self.life.lease.incarnation, want).await {
+                Ok(claimed) => claimed,
+                Err(error) => {
+                    if self.outage.is_news() {
+                        tracing::warn!(%error, "claiming failed, looking on");
+                    }
+                    self.next_look = Instant::now() + LOOK_AFTER_AN_ERROR;
+                    self.in_doubt_until = Some(Instant::now() + self.shop.timing.lease);
+                    return;
                 }
-                self.next_look = Instant::now() + LOOK_AFTER_AN_ERROR;
-                self.in_doubt_until = Some(Instant::now() + self.shop.timing.lease);
-                return;
-            }
-        };
+            };
         self.outage.ends();
         self.backlog = claimed.len() >= free;
         self.next_look = Instant::now()

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::appender::Appender;
 use crate::claim::Hold;
-use crate::database::Database;
+use crate::database::{Database, Kept};
 use crate::lease::Lease;
 use crate::timing::Timing;
 use crate::watchdog::Watchdog;
@@ -38,6 +38,8 @@ pub(crate) struct Plan {
 pub(crate) struct Life {
     pub(crate) lease: Arc<Lease>,
     pub(crate) appender: Appender,
+    /// The connection on which workflows are claimed, and a record goes that is alone.
+    pub(crate) claims: Arc<tokio::sync::Mutex<Kept>>,
     pub(crate) watchdog: Watchdog,
     /// No attempt begins any more; what is held is handed back at its next boundary.
     pub(crate) draining: CancellationToken,

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use backstitch_core::id::IncarnationId;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::appender::Appender;
 use crate::claims;
+use crate::database::Kept;
 use crate::error::Error;
 use crate::future::catch_panic;
 use crate::heartbeat;
@@ -69,8 +70,10 @@ pub(crate) async fn begin<S>(shop: &Shop<S>, plan: &Plan) -> Result<Birth, Error
     let heart = end.clone().drop_guard();
     heartbeat::start(shop.database.clone(), Arc::clone(&lease), Arc::clone(&in_flight), timing, end)?;
     tracing::info!(%incarnation, "the worker begins to work");
+    let claims = Arc::new(Mutex::new(Kept::of(shop.database.clone())));
     let life = Life {
-        appender: Appender::start(shop.database.clone(), Arc::clone(&lease))?,
+        appender: Appender::start(shop.database.clone(), Arc::clone(&lease), Arc::clone(&claims))?,
+        claims,
         watchdog: Watchdog::start(timing.lease / 2)?,
         lease,
         draining: CancellationToken::new(),
@@ -135,9 +138,9 @@ async fn spend<S: Send + Sync + 'static>(
         Arc::clone(&wake),
     )));
     claims::work(shop, &life, plan, &wake, stop).await;
-    drop((listening, recovering));
+    // The heart too: a beat after the retirement would take it for a burial.
+    drop((listening, recovering, heart));
     let retired = !life.lease.is_dead() && retire(shop, incarnation).await;
-    drop(heart);
     // Left behind, free, it has this one buried at once instead of a lease later.
     if let Some(lock_file) = lock_file.filter(|_| retired || life.lease.is_dead()) {
         lock_file.remove();

@@ -29,6 +29,28 @@ pub(super) async fn rows_per_second(database: &BenchDatabase, run: Duration) -> 
     Ok(inserts.map_err(Error::database("measuring the baseline"))? * f64::from(ROWS))
 }
 
+/// How long a single-row insert takes to commit, in milliseconds, after each of these times of rest.
+pub(super) async fn commits_after_rest(
+    database: &BenchDatabase,
+    rests: impl Iterator<Item = Duration>,
+) -> Result<Vec<f64>, Error> {
+    let measured = async {
+        let mut connection = database.options.connect().await?;
+        prepare(&mut connection).await?;
+        insert(&mut connection, 1).await?;
+        let mut took = Vec::new();
+        for rest in rests {
+            tokio::time::sleep(rest).await;
+            let begun = Instant::now();
+            insert(&mut connection, 1).await?;
+            took.push(begun.elapsed().as_secs_f64() * 1e3);
+        }
+        connection.close().await?;
+        sqlx::Result::Ok(took)
+    };
+    measured.await.map_err(Error::database("measuring the baseline"))
+}
+
 async fn inserts_per_second(
     database: &BenchDatabase,
     clients: usize,

@@ -34,6 +34,7 @@ pub struct History {
 ///
 /// - `history.finished_ratio`: workflows a second in a database in which that many have ended, over those in an empty one;
 ///   of five pairs of runs, one right after the other, taking turns in who begins.
+/// - `history.vacuumed_ratio`: the same right after a vacuum.
 /// - `history.waiting_ratio`: the same where that many wait for tomorrow.
 /// - `history.empty_per_s`, `history.finished_per_s`, `history.waiting_per_s`: the workflows a second themselves.
 /// - `history.finished_bytes_each`, `history.waiting_bytes_each`: tables and indexes, by how many they hold.
@@ -46,8 +47,9 @@ pub async fn measure(bench: &Bench, wanted: History) -> Result<Vec<Figure>, Erro
     finish(bench, &mut meter, &finished, wanted).await?;
     let beside_finished = pairs(bench, &mut meter, &finished, wanted, "finished").await?;
     let ended = wanted.finished + wanted.workflows * PAIRS as u64;
-    // Last: it vacuums.
+    // This vacuums: what was free on old pages is now known to be.
     let finished_bytes = meter::engine_bytes(&finished).await? / each(ended);
+    let beside_vacuumed = pairs(bench, &mut meter, &finished, wanted, "vacuumed").await?;
     bench.place.forget(finished).await?;
 
     let waiting = bench.place.database().await?;
@@ -59,7 +61,8 @@ pub async fn measure(bench: &Bench, wanted: History) -> Result<Vec<Figure>, Erro
 
     let ratios = |pairs: &[Pair]| pairs.iter().map(|pair| pair.full / pair.empty).collect();
     let full = |pairs: &[Pair]| pairs.iter().map(|pair| pair.full).collect();
-    let empty = beside_finished.iter().chain(&beside_waiting).map(|pair| pair.empty).collect();
+    let all = [&beside_finished, &beside_vacuumed, &beside_waiting];
+    let empty = all.into_iter().flatten().map(|pair| pair.empty).collect();
     Ok(vec![
         Figure::of("history.empty_per_s", "/s", "workflows completed in an empty database", empty),
         Figure::of(
@@ -73,6 +76,12 @@ pub async fn measure(bench: &Bench, wanted: History) -> Result<Vec<Figure>, Erro
             "ratio",
             "beside those that have ended over empty",
             ratios(&beside_finished),
+        ),
+        Figure::of(
+            "history.vacuumed_ratio",
+            "ratio",
+            "the same right after a vacuum",
+            ratios(&beside_vacuumed),
         ),
         Figure::of(
             "history.waiting_per_s",

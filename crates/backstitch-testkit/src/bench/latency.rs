@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::Bench;
+use super::baseline::commits_after_rest;
 use super::error::Error;
 use super::figure::Figure;
 use super::sample::percentile;
@@ -34,6 +35,9 @@ pub struct Latency {
 /// - `latency.five_steps_ms`: until a client that looks every half millisecond sees that it has completed: six more commits,
 ///   of which the last makes all five steps and the end durable.
 ///
+/// Beside it `baseline.commit_ms`, a bare insert of one client, as far apart: on a machine that rests in between, waking up is
+/// most of either. `latency.first_step_of_commit`, `latency.five_steps_of_commit`: the medians over that of the insert.
+///
 /// # Errors
 /// When the database does not answer, or a workflow ends otherwise than it should.
 pub async fn measure(bench: &Bench, wanted: Latency) -> Result<Vec<Figure>, Error> {
@@ -43,6 +47,8 @@ pub async fn measure(bench: &Bench, wanted: Latency) -> Result<Vec<Figure>, Erro
     let (begins, mut begun) = mpsc::unbounded_channel();
     let (engine, asking) = (database.engine().await?, database.engine().await?);
     let client = Client::new(asking.clone());
+    let rests = (0..submissions).map(|_| about(wanted.apart));
+    let commits = commits_after_rest(&database, rests).await?;
     let running = worker(engine.clone(), Tally::telling(Some(begins))).start().await?;
     // What is done for the first time is done more slowly: connections, plans.
     for _ in 0..submissions.div_ceil(10) {
@@ -63,7 +69,16 @@ pub async fn measure(bench: &Bench, wanted: Latency) -> Result<Vec<Figure>, Erro
         told("latency.first_step_ms", "from before the enqueue until the first step begins", &first_step);
     let ends =
         told("latency.five_steps_ms", "from before the enqueue until a client sees the end", &five_steps);
-    Ok(begins.into_iter().chain(ends).collect())
+    let bare = told("baseline.commit_ms", "a single-row insert commits, as far apart", &commits);
+    let of_bare = [("first_step", &first_step), ("five_steps", &five_steps)].map(|(name, times)| {
+        Figure::once(
+            format!("latency.{name}_of_commit"),
+            "ratio",
+            "its median over that of the bare insert",
+            percentile(times, 50) / percentile(&commits, 50),
+        )
+    });
+    Ok(bare.into_iter().chain(begins).chain(ends).chain(of_bare).collect())
 }
 
 /// Until its first step began and until it was seen to have ended, in milliseconds.

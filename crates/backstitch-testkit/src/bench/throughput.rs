@@ -37,7 +37,8 @@ pub struct Throughput {
 /// - `throughput.workflows_per_s_64`, `throughput.ratio_64`: the same with 64 in flight.
 /// - `throughput.workflows_per_s_N_slow_disk`, `throughput.ratio_N_slow_disk`: the same with 2.5 ms more for each flush of
 ///   the log, for the baseline too.
-/// - `throughput.two_workers_of_one`: two processes that share what is in flight, over one process with all of it.
+/// - `throughput.two_workers_of_one`: two processes with N in flight each, over one. `throughput.two_that_share_of_one`: two
+///   with half of N each.
 /// - `throughput.commits_per_workflow`, `throughput.log_bytes_per_workflow`, `throughput.log_bytes_per_enqueue`,
 ///   `throughput.rows_inserted_per_workflow`, `…updated…`, `…deleted…` (with those of the enqueue),
 ///   `throughput.bytes_left_per_workflow` (tables and indexes, after a vacuum),

@@ -127,6 +127,23 @@ async fn fill(stage: &Stage) {
         .await;
 }
 
+/// Whether a plan is worth compiling is estimated, and the estimates of a claim are for a large table: 180 ms each time.
+#[tokio::test]
+async fn what_a_worker_calls_is_not_compiled_whatever_the_planner_estimates() {
+    let stage = Stage::new().await;
+    let mut session = stage.session().await;
+    let compiled: Vec<String> = one(
+        &mut session.connection,
+        "select coalesce(array_agg(p.oid::regprocedure::text), '{}')
+        from pg_proc p
+        where p.pronamespace = 'backstitch'::regnamespace
+            and 'plan_cache_mode=force_generic_plan' = any (p.proconfig)
+            and not 'jit=off' = any (p.proconfig)",
+    )
+    .await;
+    assert_eq!(compiled, Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn an_append_takes_a_time_linear_in_its_batch() {
     let stage = Stage::new().await;
