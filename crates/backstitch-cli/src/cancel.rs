@@ -44,7 +44,13 @@ fn why_not(workflow: WorkflowId, answered: Answered) -> Option<String> {
         }
         Answered::PastThePivot => "is past its pivot: there is no way back, only forward",
         Answered::IsCompensating => "is being taken back already",
-        Answered::IsRunning => "is being worked at right now: there is nothing to hurry",
+        Answered::IsNotCompensating => "is not being taken back: there is nothing to skip",
+        Answered::IsRunning => "is being worked at right now: ask again in a moment",
+        Answered::NoSuchStep => "has begun no step of that position",
+        Answered::OwesNothing => "owes nothing for that step: it has nothing to take back, or is taken back",
+        Answered::IsNotInDoubt => "knows what became of that step",
+        Answered::NeedsNoAttention => "needs no attention: cancel it instead of abandoning it",
+        Answered::IsNotPaused => "is not paused",
         Answered::HasEnded => "has ended",
     };
     Some(format!("workflow {workflow} {state}; see `backstitch show {workflow}`"))

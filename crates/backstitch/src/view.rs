@@ -27,17 +27,20 @@ pub enum Status {
     Completed,
     /// Everything taken back.
     Compensated,
+    /// An operator let it be, with whatever was still owed.
+    Abandoned,
 }
 
 impl Status {
     /// Every status, in the order of a life.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Running,
         Self::Compensating,
         Self::NeedsAttention,
         Self::Completed,
         Self::Compensated,
+        Self::Abandoned,
     ];
 
     /// The word for it.
@@ -50,6 +53,7 @@ impl Status {
             Self::NeedsAttention => "needs_attention",
             Self::Completed => "completed",
             Self::Compensated => "compensated",
+            Self::Abandoned => "abandoned",
         }
     }
 }
@@ -106,7 +110,7 @@ pub struct WorkflowView {
     pub finished_at: Option<DateTime<Utc>>,
     /// When it must have ended. None: whenever.
     pub deadline_at: Option<DateTime<Utc>>,
-    /// When it may be claimed. None: it is held, or has ended.
+    /// When it may be claimed. None: it is held, is paused, or has ended.
     pub due_at: Option<DateTime<Utc>>,
     /// The incarnation that holds it. None: none.
     pub holder: Option<i32>,

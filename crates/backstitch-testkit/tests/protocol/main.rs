@@ -9,6 +9,7 @@ mod burials;
 mod catalog;
 mod claims;
 mod deadlocks;
+mod decisions;
 mod enqueues;
 mod keys;
 mod operators;

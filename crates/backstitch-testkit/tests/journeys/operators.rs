@@ -1,0 +1,102 @@
+//! What an operator decides, and what a worker makes of it.
+
+use backstitch::{Answered, Ending, Fate, Json, Operator, Position, Status};
+use backstitch_testkit::script::{Act, Compensating, Do, Manner};
+use backstitch_testkit::wait::until;
+use backstitch_testkit::world::World;
+
+use crate::look::{alerts, compensated, effects, fates, giving_up};
+
+/// A decision is taken while nobody is at the workflow: asked again until that is so.
+async fn decided(decide: impl AsyncFn() -> Result<Answered, backstitch::Error>) {
+    until("the decision is taken", async || match decide().await.expect("it answers") {
+        Answered::Accepted => Some(()),
+        Answered::IsRunning => None,
+        other => panic!("{other:?}"),
+    })
+    .await;
+}
+
+/// Its second step can't be taken back until the gate opens.
+async fn stuck(world: &World) -> backstitch::Handle<Vec<Option<u32>>> {
+    let steps = [Act::new(), Act::new().compensates_once_open("never")];
+    let handle = world.enqueue(giving_up::<false>(steps)).await;
+    world.reaches(handle.workflow, Status::NeedsAttention).await;
+    handle
+}
+
+fn ada(why: &str) -> Operator {
+    Operator { by: "ada".to_owned(), why: why.to_owned() }
+}
+
+#[tokio::test]
+async fn operator_skip_step_is_journaled_and_the_rest_is_taken_back() {
+    let world = World::new().await;
+    let worker = world.start_worker().await;
+    let handle = stuck(&world).await;
+    decided(async || {
+        world.client.operate("ada", "deleted by hand").skip_step(handle.workflow, Position(1)).await
+    })
+    .await;
+    let unfinished = world.compensates(&handle).await;
+    assert_eq!(unfinished.error.failure.code, "enough", "the original error");
+    assert_eq!(fates(&unfinished), [compensated(1), Fate::Skipped(ada("deleted by hand"))]);
+    assert_eq!(alerts(&world, handle.workflow).await, 1);
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn operator_abandon_answers_the_waiter_with_what_is_owed() {
+    let world = World::new().await;
+    let worker = world.start_worker().await;
+    let handle = stuck(&world).await;
+    decided(async || world.client.operate("ada", "the target is gone").abandon(handle.workflow).await).await;
+    let Ending::Abandoned(unfinished) = world.client.wait(&handle).await.expect("it answers") else {
+        panic!("it was abandoned");
+    };
+    assert_eq!(unfinished.error.failure.code, "enough", "the original error");
+    assert_eq!(unfinished.report.owed().count(), 2, "{}", unfinished.report);
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn operator_resolve_settles_a_step_in_doubt_with_its_output() {
+    let world = World::new().await;
+    let worker = world.start_worker().await;
+    // Past the pivot it is tried on, slowly; each try panics, so nobody knows what it did.
+    let pivot = Act::new().manner(Manner::Pivot);
+    let doubtful = (0..100).fold(Act::new(), |act, _| act.run([Do::Panic]));
+    let handle = world.enqueue(Compensating::of([pivot, doubtful, Act::new()])).await;
+    world.reaches(handle.workflow, Status::NeedsAttention).await;
+    decided(async || {
+        let seven = Json::parse("7", 10).expect("JSON");
+        world.client.operate("ada", "it is there").resolve(handle.workflow, Position(1), Some(seven)).await
+    })
+    .await;
+    world.reaches(handle.workflow, Status::Completed).await;
+    let Some(Ending::Completed(outputs)) = world.client.poll(&handle).await.expect("it answers") else {
+        panic!("it completes");
+    };
+    assert_eq!(outputs[1], Some(7), "what the operator said");
+    assert_eq!(effects(&world, handle.workflow).await, ["0 run 1", "2 run 1"]);
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_paused_kind_waits_and_goes_on_when_it_is_resumed() {
+    let world = World::new().await;
+    let worker = world.start_worker().await;
+    let decide = || world.client.operate("ada", "incident");
+    let first = world.enqueue(Compensating::of([Act::new()])).await;
+    world.client.wait(&first).await.expect("it completes");
+    let kind = world.client.workflow(first.workflow).await.expect("it answers").expect("it exists").kind;
+    decide().pause_kind(&kind).await.expect("it answers");
+    let second = world.enqueue(Compensating::of([Act::new()])).await;
+    let third = world.enqueue(giving_up::<true>([Act::new()])).await;
+    world.compensates(&third).await;
+    let view = world.client.workflow(second.workflow).await.expect("it answers").expect("it exists");
+    assert_eq!(view.status, Status::Pending, "another kind passed it by");
+    assert!(decide().resume_kind(&kind).await.expect("it answers"));
+    assert!(matches!(world.client.wait(&second).await.expect("it answers"), Ending::Completed(_)));
+    worker.shut_down().await;
+}
