@@ -218,10 +218,9 @@ pub(crate) async fn workflow(
                         unserved as "unserved!",
                         (
                             select a.message
-                            from backstitch.alert a
+                            from backstitch.attention a
                             where a.workflow_id = w.workflow_id
-                                and a.resolved_at is null
-                            order by a.alert_id desc
+                            order by a.raised_at desc
                             limit 1
                         ) as attention
                     from backstitch.workflows w

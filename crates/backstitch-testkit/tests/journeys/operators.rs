@@ -1,9 +1,11 @@
 //! What an operator decides, and what a worker makes of it.
 
-use backstitch::{Answered, Ending, Fate, Json, Operator, Position, Status};
+use backstitch::{Answered, Client, Database, Ending, Fate, Json, Operator, Position, Status};
 use backstitch_testkit::script::{Act, Compensating, Do, Manner};
 use backstitch_testkit::wait::until;
 use backstitch_testkit::world::World;
+use sqlx::AssertSqlSafe;
+use uuid::Uuid;
 
 use crate::look::{alerts, compensated, effects, fates, giving_up};
 
@@ -80,6 +82,41 @@ async fn operator_resolve_settles_a_step_in_doubt_with_its_output() {
     assert_eq!(outputs[1], Some(7), "what the operator said");
     assert_eq!(effects(&world, handle.workflow).await, ["0 run 1", "2 run 1"]);
     worker.shut_down().await;
+}
+
+/// The journal's database, as somebody who may do only this.
+async fn as_a(world: &World, role: &str) -> (Database, String) {
+    let name = format!("{role}_{}", Uuid::new_v4().simple());
+    let sql = format!("create role {name} login; select backstitch.grant_to('{name}', '{role}')");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&world.pool).await.expect("the owner may");
+    let options = world.pool.connect_options().as_ref().clone().username(&name);
+    (Database::connect_with(options).await.expect("it connects"), name)
+}
+
+#[tokio::test]
+async fn a_producer_a_worker_and_an_operator_do_their_work_with_no_other_rights() {
+    let world = World::new().await;
+    let ((asks, producer), (works, worker), (decides, operator)) =
+        (as_a(&world, "producer").await, as_a(&world, "worker").await, as_a(&world, "operator").await);
+    let running = backstitch_testkit::world::worker(works.clone(), world.ledger.clone());
+    let running = running.start().await.expect("it starts");
+    let (asks, decides) = (Client::new(asks), Client::new(decides));
+    let steps = [Act::new(), Act::new().compensates_once_open("never")];
+    let asked = asks.enqueue(giving_up::<false>(steps)).send().await.expect("it may");
+    assert!(asks.workflow(asked.workflow).await.is_err(), "a producer sees nothing");
+    world.reaches(asked.workflow, Status::NeedsAttention).await;
+    let view = decides.workflow(asked.workflow).await.expect("it may").expect("it exists");
+    assert!(view.attention.is_some_and(|message| message.contains("target_broken")), "an operator sees why");
+    decided(async || decides.operate("ada", "seen").skip_step(asked.workflow, Position(1)).await).await;
+    world.compensates(&asked).await;
+    running.shut_down().await;
+    for database in [asks.database(), decides.database(), &works] {
+        database.pool().close().await;
+    }
+    for name in [producer, worker, operator] {
+        let sql = format!("drop owned by {name}; drop role {name}");
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&world.pool).await.expect("the owner may");
+    }
 }
 
 #[tokio::test]
