@@ -122,6 +122,9 @@ begin
     if not found then
         return 'no_such_step';
     end if;
+    if v_step.status = 'skipped' then
+        return 'accepted';
+    end if;
     if v_step.backward not in ('after_all_later', 'independent') or v_step.status = 'compensated' then
         return 'owes_nothing';
     end if;
@@ -437,6 +440,78 @@ from backstitch.journal j;
 
 comment on view backstitch.timeline is
     'A workflow''s journal, a line each: what ended or was decided, by whom and why, and which step began with the same write.';
+
+-- What was decided about a step counts like an attempt of its own direction, so that a journal is still read a few times, not
+-- once a step.
+create or replace view backstitch.steps as
+select a.workflow_id,
+    a.position,
+    a.step,
+    a.version,
+    a.backward,
+    case
+        when a.compensate_outcome = 'succeeded' then 'compensated'
+        when a.is_skipped then 'skipped'
+        when a.compensate_attempts > 0 then 'compensating'
+        when a.run_outcome = 'succeeded' or a.has_happened then 'completed'
+        when a.run_outcome in ('failed', 'rejected') then a.run_outcome
+        when a.run_outcome is null then 'in_progress'
+        else 'waiting'
+    end as status,
+    a.run_attempts,
+    a.compensate_attempts,
+    a.began_at,
+    a.run_ended_at as ended_at,
+    a.compensate_ended_at as compensated_at,
+    a.input,
+    case
+        when a.run_outcome = 'succeeded' then a.run_value
+        when a.has_happened then coalesce(a.resolved_output, 'null')
+    end as output,
+    a.run_failure as error,
+    a.compensate_failure as compensate_error
+from (
+        select workflow_id,
+            position,
+            max(step) filter (where direction = 'run') as step,
+            max(version) filter (where direction = 'run' and attempt = 1) as version,
+            max(backward) filter (where direction = 'run' and attempt = 1) as backward,
+            min(began_at) filter (where direction = 'run') as began_at,
+            (array_agg(input) filter (where direction = 'run' and attempt = 1))[1] as input,
+            count(*) filter (where direction = 'run') as run_attempts,
+            (array_agg(outcome order by attempt desc) filter (where direction = 'run'))[1] as run_outcome,
+            (array_agg(value order by attempt desc) filter (where direction = 'run'))[1] as run_value,
+            (array_agg(value order by attempt desc) filter (where direction = 'run' and outcome <> 'succeeded'))[1]
+                as run_failure,
+            max(ended_at) filter (where direction = 'run') as run_ended_at,
+            count(*) filter (where direction = 'compensate') as compensate_attempts,
+            (array_agg(outcome order by attempt desc) filter (where direction = 'compensate'))[1]
+                as compensate_outcome,
+            (
+                array_agg(value order by attempt desc)
+                    filter (where direction = 'compensate' and outcome <> 'succeeded')
+            )[1] as compensate_failure,
+            max(ended_at) filter (where direction = 'compensate') as compensate_ended_at,
+            coalesce(bool_or(direction = 'skip_step'), false) as is_skipped,
+            coalesce(bool_or((value ->> 'happened')::boolean) filter (where direction = 'resolve'), false)
+                as has_happened,
+            (array_agg(value -> 'output') filter (where direction = 'resolve' and (value ->> 'happened')::boolean))[1]
+                as resolved_output
+        from (
+                select a.workflow_id, a.position, a.step, a.version, a.backward, a.direction, a.attempt, a.began_at,
+                    a.input, a.outcome, a.value, a.ended_at
+                from backstitch.attempts a
+                union all
+                select j.workflow_id, (j.turn_value ->> 'position')::integer, null, null, null, j.turn, null, null,
+                    null, null, j.turn_value, null
+                from backstitch.journal j
+                where j.turn in ('skip_step', 'resolve')
+            ) told
+        group by workflow_id, position
+    ) a;
+
+comment on view backstitch.steps is
+    'Every step begun: in_progress, waiting, completed, failed, rejected, compensating, compensated or skipped.';
 
 revoke all on table backstitch.paused_kind, backstitch.timeline from public;
 revoke all on all functions in schema backstitch from public;

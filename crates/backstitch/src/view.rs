@@ -174,7 +174,7 @@ pub struct StepView {
     pub position: u32,
     /// Its name.
     pub step: String,
-    /// in_progress, waiting, completed, failed, rejected, compensating or compensated.
+    /// in_progress, waiting, completed, failed, rejected, compensating, compensated or skipped.
     pub status: String,
     /// How it is taken back.
     pub backward: String,

@@ -44,6 +44,8 @@ async fn operator_skip_step_is_journaled_and_the_rest_is_taken_back() {
     assert_eq!(unfinished.error.failure.code, "enough", "the original error");
     assert_eq!(fates(&unfinished), [compensated(1), Fate::Skipped(ada("deleted by hand"))]);
     assert_eq!(alerts(&world, handle.workflow).await, 1);
+    let steps = world.client.steps(handle.workflow).await.expect("it answers");
+    assert_eq!(steps.iter().map(|step| step.status.as_str()).collect::<Vec<_>>(), ["compensated", "skipped"]);
     worker.shut_down().await;
 }
 
@@ -81,6 +83,8 @@ async fn operator_resolve_settles_a_step_in_doubt_with_its_output() {
     };
     assert_eq!(outputs[1], Some(7), "what the operator said");
     assert_eq!(effects(&world, handle.workflow).await, ["0 run 1", "2 run 1"]);
+    let steps = world.client.steps(handle.workflow).await.expect("it answers");
+    assert_eq!((steps[1].status.as_str(), steps[1].output.as_ref().map(Json::as_str)), ("completed", Some("7")));
     worker.shut_down().await;
 }
 

@@ -66,6 +66,7 @@ async fn operator_skip_step_makes_the_way_back_due_and_says_who() {
     let skip = format!("skip_step('{{}}', 0, 'ada', 'deleted by hand', '{token}')");
     assert_eq!(says(&stage, "skip_step('{}', 7, 'ada', 'seen')", workflow).await, "no_such_step");
     assert_eq!(says(&stage, &skip, workflow).await, "accepted");
+    assert_eq!(says(&stage, VERBS[0], workflow).await, "accepted", "it is so already");
     assert_eq!(claim(&stage.pool, worker, 1).await, [workflow], "due now");
     assert_eq!(says(&stage, &skip, workflow).await, "accepted", "the same decision, its answer lost");
     let said = "select by || ': ' || why from backstitch.timeline where event = 'skip_step'";
