@@ -84,7 +84,10 @@ async fn operator_resolve_settles_a_step_in_doubt_with_its_output() {
     assert_eq!(outputs[1], Some(7), "what the operator said");
     assert_eq!(effects(&world, handle.workflow).await, ["0 run 1", "2 run 1"]);
     let steps = world.client.steps(handle.workflow).await.expect("it answers");
-    assert_eq!((steps[1].status.as_str(), steps[1].output.as_ref().map(Json::as_str)), ("completed", Some("7")));
+    assert_eq!(
+        (steps[1].status.as_str(), steps[1].output.as_ref().map(Json::as_str)),
+        ("completed", Some("7"))
+    );
     worker.shut_down().await;
 }
 
