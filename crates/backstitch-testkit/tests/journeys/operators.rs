@@ -50,6 +50,32 @@ async fn operator_skip_step_is_journaled_and_the_rest_is_taken_back() {
 }
 
 #[tokio::test]
+async fn halt_policy_waits_for_an_operator() {
+    let world = World::new().await;
+    let worker = world.start_worker().await;
+    let halts = Act::new().manner(Manner::Halting).compensates_once_open("healed");
+    let handle = world.enqueue(giving_up::<false>([Act::new(), halts])).await;
+    let workflow = handle.workflow;
+    world.reaches(workflow, Status::NeedsAttention).await;
+    let due_in_days: i32 = sqlx::query_scalar(
+        "select extract(day from due_at - now())::integer from backstitch.ready where workflow_id = $1",
+    )
+    .bind(workflow.0)
+    .fetch_one(&world.pool)
+    .await
+    .expect("it waits");
+    assert!(due_in_days > 36_000, "it is not tried again by itself: {due_in_days} days");
+    let tried = world.client.attempts(workflow).await.expect("it answers").len();
+    world.ledger.open("healed").await;
+    decided(async || world.client.operate("ada", "healed").retry(workflow).await).await;
+    let unfinished = world.compensates(&handle).await;
+    assert_eq!(unfinished.report.owed().count(), 0, "{}", unfinished.report);
+    // The one that the operator asked for, and the step before it.
+    assert_eq!(world.client.attempts(workflow).await.expect("it answers").len(), tried + 2);
+    worker.shut_down().await;
+}
+
+#[tokio::test]
 async fn operator_abandon_answers_the_waiter_with_what_is_owed() {
     let world = World::new().await;
     let worker = world.start_worker().await;
