@@ -17,6 +17,7 @@ pub struct Config {
     pub database_url: Option<DatabaseUrl>,
     pub state_directory: Option<PathBuf>,
     pub listen: Option<String>,
+    pub without_tokens: Option<bool>,
     pub alert_webhook: Option<String>,
     pub answer_within: Option<u64>,
     pub keep_finished: Option<String>,

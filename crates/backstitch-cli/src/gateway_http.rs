@@ -6,11 +6,12 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use backstitch::{Client, Failure, Unfinished};
+use backstitch::{Client, Failure, Unfinished, Workflow};
+use backstitch_gateway::StartGateway;
 use backstitch_gateway::identifiers::{Domain, Hostname, OrganizationId};
 use backstitch_gateway::request::{self, RequestError, Requested};
 use backstitch_gateway::verdict::Classified;
-use backstitch_server::{Refusal, read_json};
+use backstitch_server::{DeclaredError, Refusal, read_json};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,16 @@ pub fn routes(state: GatewayRoutes) -> Router {
         .route("/gateway/start", post(|state, request| answer(Way::Start, state, request)))
         .route("/gateway/stop", post(|state, request| answer(Way::Stop, state, request)))
         .with_state(state)
+}
+
+/// What the errors of the gateway's kinds mean to whoever waits for their workflows over HTTP.
+pub fn declared_errors() -> Vec<DeclaredError> {
+    vec![DeclaredError {
+        kind: StartGateway::KIND,
+        code: "no_gateway_available",
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        retry_after_seconds: Some(ASK_AGAIN_SECONDS),
+    }]
 }
 
 async fn answer(

@@ -1,8 +1,8 @@
 //! `backstitch serve`: the daemon, from its first check to its last answer.
 
-use backstitch::Client;
+use backstitch::{Client, Database};
 use backstitch_gateway::identifiers::Domain;
-use backstitch_server::{Loopback, health, serve};
+use backstitch_server::{Access, ApiSettings, Loopback, api, health, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,7 +38,9 @@ pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Fai
 
     let (closing, stopped) = (CancellationToken::new(), CancellationToken::new());
     let beside = TaskTracker::new();
-    let routes = health(running.pulse()).merge(gateway_routes(&client, domain, &daemon, &stopped));
+    let routes = health(running.pulse())
+        .merge(gateway_routes(&client, domain, &daemon, &stopped))
+        .merge(api_routes(&client, daemon.access, &stopped));
     beside.spawn(serve(listener, routes, closing.clone()));
     if let Some(keep) = daemon.keep_finished {
         beside.spawn(prune::keep_removing(client.clone(), keep, closing.clone()));
@@ -59,6 +61,17 @@ pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Fai
     beside.wait().await;
     tracing::info!("stopped");
     Ok(Exit::Done)
+}
+
+/// With connections of their own: whoever asks much takes none that the worker needs.
+fn api_routes(client: &Client, access: Access, stopped: &CancellationToken) -> axum::Router {
+    let options = client.database().pool().connect_options().as_ref().clone();
+    api(ApiSettings {
+        client: Client::new(Database::connect_lazily(options)),
+        access,
+        errors: gateway_http::declared_errors(),
+        stopped: stopped.clone(),
+    })
 }
 
 async fn listen(address: Loopback) -> Result<TcpListener, Failed> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backstitch_gateway::EdgeConfig;
 use backstitch_postgres::Cluster;
-use backstitch_server::Loopback;
+use backstitch_server::{Access, Loopback};
 use reqwest::Url;
 
 use crate::arguments::{EdgeArguments, Everywhere, Serve, WorkerArguments};
@@ -46,6 +46,8 @@ pub struct WorkerSettings {
 #[derive(Debug)]
 pub struct ServeSettings {
     pub listen: Loopback,
+    /// Whom the routes under `/v1` believe.
+    pub access: Access,
     pub alert_webhook: Option<Url>,
     pub answer_within: Duration,
     /// None: for ever.
@@ -94,6 +96,10 @@ impl Settings {
         let keep_finished = arguments.keep_finished.as_deref().or(self.config.keep_finished.as_deref());
         Ok(ServeSettings {
             listen: listen.parse().map_err(|error| Failed::usage(format!("--listen: {error}")))?,
+            access: match arguments.without_tokens || self.config.without_tokens.unwrap_or(false) {
+                true => Access::EverybodyHere,
+                false => Access::Tokens,
+            },
             alert_webhook: webhook.filter(|url| !url.is_empty()).map(webhook_url).transpose()?,
             answer_within: Duration::from_secs(answer_within.unwrap_or(ANSWER_WITHIN_SECONDS)),
             keep_finished: keep_finished.filter(|span| !span.is_empty()).map(kept_for).transpose()?,

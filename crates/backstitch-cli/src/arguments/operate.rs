@@ -28,6 +28,9 @@ pub struct Serve {
     /// How long to keep workflows that have ended, 1h or more: 30d. Their keys are kept for ever [default: for ever]
     #[arg(long, value_name = "AGE", env = "BACKSTITCH_KEEP_FINISHED")]
     pub keep_finished: Option<String>,
+    /// Answer under /v1 without tokens: to every program on this host, which may then do everything
+    #[arg(long, env = "BACKSTITCH_WITHOUT_TOKENS")]
+    pub without_tokens: bool,
     /// Serve without gateway kinds and routes: only recovery and health
     #[arg(long, env = "BACKSTITCH_WITHOUT_GATEWAY")]
     pub without_gateway: bool,

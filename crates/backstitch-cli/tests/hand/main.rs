@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do")]
 
+mod api;
 mod bad_input;
 mod bench;
 mod configuration;
@@ -9,7 +10,10 @@ mod daemon;
 mod edge;
 mod endings;
 mod help;
+mod hostile;
+mod http;
 mod own_postgres;
 mod retention;
+mod rights;
 mod toys;
 mod world;
