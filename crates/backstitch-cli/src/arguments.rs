@@ -95,9 +95,9 @@ pub enum LogFormat {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run workflows, recover what dead workers left, and answer on loopback
+    /// Run workflows, recover what dead workers left, and answer over HTTP
     ///
-    /// Serves the kinds gateway.start and gateway.stop, and HTTP on a loopback address: GET /health/live, /health/ready,
+    /// Serves the kinds gateway.start and gateway.stop, and HTTP: GET /health/live, /health/ready,
     /// and POST /gateway/start and /gateway/stop, which take {"organization_id": "<uuid>"}, wait for the workflow to end,
     /// and answer {"gateway_hostname": "…"}; or 400 (the body can't be read), 409 (a start and a stop are in each other's
     /// way), 503 (no gateway available: ask again), 504 (still under way after --answer-within), 500 with the original

@@ -17,6 +17,8 @@ pub struct Config {
     pub database_url: Option<DatabaseUrl>,
     pub state_directory: Option<PathBuf>,
     pub listen: Option<String>,
+    pub tls_certificate: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
     pub without_tokens: Option<bool>,
     pub alert_webhook: Option<String>,
     pub answer_within: Option<u64>,

@@ -7,10 +7,10 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use backstitch::{Client, Failure, Unfinished, Workflow};
-use backstitch_gateway::StartGateway;
 use backstitch_gateway::identifiers::{Domain, Hostname, OrganizationId};
 use backstitch_gateway::request::{self, RequestError, Requested};
 use backstitch_gateway::verdict::Classified;
+use backstitch_gateway::{StartGateway, StopGateway};
 use backstitch_server::{DeclaredError, Refusal, read_json};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -18,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 /// In how many seconds a caller that found no gateway should ask again: a stop frees one within seconds.
 const ASK_AGAIN_SECONDS: u32 = 5;
+
+/// The kinds that these routes ask for.
+pub const KINDS: [&str; 2] = [StartGateway::KIND, StopGateway::KIND];
 
 /// What the gateway routes stand on.
 #[derive(Debug, Clone)]

@@ -6,9 +6,11 @@ use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::Router;
+use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use backstitch::{Client, Role, Token};
 use tokio::time::Instant;
 
@@ -95,24 +97,39 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let caller = state.as_ref().caller(&parts.headers).await?;
-        caller.must_have(R::ROLES)?;
+        let caller = state.as_ref().caller(&parts.headers, R::ROLES).await?;
         Ok(Self { caller, right: PhantomData })
     }
 }
 
 impl Gate {
     /// Looks tokens up through this client.
+    #[must_use]
     pub fn new(access: Access, client: Client) -> Self {
         Self { access, client, rate: Arc::default() }
     }
 
-    async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+    /// Whoever shows a token with which these kinds can be asked for may pass; all of `router` is behind it.
+    pub fn before(&self, router: Router, kinds: &'static [&'static str]) -> Router {
+        let gate = self.clone();
+        router.layer(middleware::from_fn(move |request: Request, next: Next| {
+            let gate = gate.clone();
+            async move {
+                let caller = gate.caller(request.headers(), Ask::ROLES).await?;
+                kinds.iter().try_for_each(|kind| caller.must_see(kind))?;
+                Ok::<_, Refusal>(next.run(request).await)
+            }
+        }))
+    }
+
+    async fn caller(&self, headers: &HeaderMap, roles: &[Role]) -> Result<Caller, Refusal> {
         if self.access == Access::EverybodyHere {
-            return self.somebody_here(headers);
+            return somebody_here(headers);
         }
         let token = match bearer(headers)? {
-            Some(token) => self.client.find_token(token.hash()).await?,
+            Some(token) => {
+                self.client.find_token(token.hash()).await.map_err(|error| Refusal::of_engine(&error))?
+            }
             None => None,
         };
         let token = token.ok_or_else(|| {
@@ -122,20 +139,9 @@ impl Gate {
             let why = "this token asked too often: ask again later, and less often";
             Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", why).retry_after(seconds)
         })?;
-        Ok(Caller { token: Some(token) })
-    }
-
-    /// Everybody on this host is trusted; a page in a browser on this host is not from this host.
-    fn somebody_here(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let is_ours =
-            |origin: &axum::http::HeaderValue| origin.as_bytes() == format!("http://{host}").as_bytes();
-        // A foreign name that resolves to loopback is how a page would make itself one of ours.
-        if names_loopback(host) && headers.get(header::ORIGIN).is_none_or(is_ours) {
-            return Ok(Caller { token: None });
-        }
-        let why = "without tokens only programs on this host are answered: call 127.0.0.1 or localhost, not from a page";
-        Err(Refusal::new(StatusCode::FORBIDDEN, "origin_refused", why).into())
+        let caller = Caller { token: Some(token) };
+        caller.must_have(roles)?;
+        Ok(caller)
     }
 }
 
@@ -150,19 +156,40 @@ impl Caller {
         self.token.as_ref()?.kinds.as_deref()
     }
 
-    fn must_have(&self, roles: &[Role]) -> Result<(), Problem> {
+    /// Kinds are named by whoever asks, so a refusal tells nothing of what there is.
+    pub fn must_see(&self, kind: &str) -> Result<(), Refusal> {
+        if self.sees(kind) {
+            return Ok(());
+        }
+        let why = format!("this token is not for the kind {kind:?}: use one that is");
+        Err(Refusal::new(StatusCode::FORBIDDEN, "kind_out_of_scope", why))
+    }
+
+    fn must_have(&self, roles: &[Role]) -> Result<(), Refusal> {
         let Some(token) = self.token.as_ref().filter(|token| !roles.contains(&token.role)) else {
             return Ok(());
         };
         let needed: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
         let why =
             format!("a token of role {} can't do that: use one of role {}", token.role, needed.join(" or "));
-        Err(Refusal::new(StatusCode::FORBIDDEN, "role_insufficient", why).into())
+        Err(Refusal::new(StatusCode::FORBIDDEN, "role_insufficient", why))
     }
 }
 
+/// Everybody on this host is trusted; a page in a browser on this host is not from this host.
+fn somebody_here(headers: &HeaderMap) -> Result<Caller, Refusal> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let is_ours = |origin: &axum::http::HeaderValue| origin.as_bytes() == format!("http://{host}").as_bytes();
+    // A foreign name that resolves to loopback is how a page would make itself one of ours.
+    if names_loopback(host) && headers.get(header::ORIGIN).is_none_or(is_ours) {
+        return Ok(Caller { token: None });
+    }
+    let why = "without tokens only programs on this host are answered: call 127.0.0.1 or localhost, not from a page";
+    Err(Refusal::new(StatusCode::FORBIDDEN, "origin_refused", why))
+}
+
 /// None: no token of ours looks like what was shown.
-fn bearer(headers: &HeaderMap) -> Result<Option<BearerToken>, Problem> {
+fn bearer(headers: &HeaderMap) -> Result<Option<BearerToken>, Refusal> {
     let missing = || unauthorized("token_missing", "show a token: Authorization: Bearer bst_…");
     let mut shown = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(only), None) = (shown.next(), shown.next()) else {
@@ -175,8 +202,8 @@ fn bearer(headers: &HeaderMap) -> Result<Option<BearerToken>, Problem> {
     Ok(BearerToken::shown(token.trim()))
 }
 
-fn unauthorized(code: &str, why: &str) -> Problem {
-    Refusal::new(StatusCode::UNAUTHORIZED, code, why).into()
+fn unauthorized(code: &str, why: &str) -> Refusal {
+    Refusal::new(StatusCode::UNAUTHORIZED, code, why)
 }
 
 /// Whether the authority of a URL names this host, with or without a port.

@@ -1,9 +1,12 @@
 //! What does the API say of itself?
 
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::Router;
+use axum::http::{HeaderValue, header};
+use axum::middleware::map_response;
+use axum::response::Response;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi};
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::problem::ProblemBody;
 
@@ -83,7 +86,17 @@ pub fn frame() -> utoipa::openapi::OpenApi {
     Frame::openapi()
 }
 
-/// `GET /openapi.json`
-pub fn route(document: utoipa::openapi::OpenApi) -> Router {
-    Router::new().route("/openapi.json", get(async || Json(document)))
+/// The page may load what comes from the daemon, and talk to the daemon; nothing else. Its look is set by its scripts.
+const PAGE_POLICY: &str =
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
+
+/// `GET /openapi.json`, and the page that makes it a form to fill in.
+pub fn routes(document: utoipa::openapi::OpenApi) -> Router {
+    // Unless told not to, the page shows the document to a validator on the internet.
+    let config = Config::default().validator_url("none");
+    let page: Router = SwaggerUi::new("/docs").url("/openapi.json", document).config(config).into();
+    page.layer(map_response(async |mut response: Response| {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+        response
+    }))
 }

@@ -3,7 +3,7 @@
 //! What went wrong is a [`Refusal`] everywhere; only its shape differs. The routes that are older keep theirs.
 
 use axum::Json;
-use axum::http::{HeaderValue, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use backstitch::{Error, RollbackReport, WorkflowError, WorkflowId};
 use serde::Serialize;
@@ -98,16 +98,8 @@ impl IntoResponse for Problem {
             detail,
             code,
         };
-        let mut response = (status, Json(body)).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if let Some(seconds) = retry_after_seconds {
-            headers.insert(header::RETRY_AFTER, seconds.into());
-        }
-        if status == axum::http::StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
+        let media_type = [(header::CONTENT_TYPE, PROBLEM_JSON)];
+        Refusal::answer(status, retry_after_seconds, (media_type, Json(body)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What does an answer look like when it is not the one that was hoped for?
 
 use axum::Json;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use backstitch::{Error, Failure, RollbackReport, WorkflowId};
 use serde::Serialize;
@@ -94,13 +94,26 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let retry_after = self.retry_after_seconds;
-        let mut response = (self.status, Json(self)).into_response();
-        if let Some(seconds) = retry_after {
+impl Refusal {
+    /// Says in headers what belongs there.
+    pub(crate) fn answer(
+        status: StatusCode,
+        retry_after_seconds: Option<u32>,
+        body: impl IntoResponse,
+    ) -> Response {
+        let mut response = (status, body).into_response();
+        if let Some(seconds) = retry_after_seconds {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        Self::answer(self.status, self.retry_after_seconds, Json(self))
     }
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::access::{Access, Gate};
+use crate::access::Gate;
 use crate::openapi;
 use crate::problem::Problem;
 use crate::refusal::Refusal;
@@ -31,8 +31,8 @@ pub use self::outcome::DeclaredError;
 pub struct ApiSettings {
     /// Asks the engine. Best one of its own: callers then never take a connection that a worker needs.
     pub client: Client,
-    /// Whom the daemon believes.
-    pub access: Access,
+    /// Who may ask.
+    pub gate: Gate,
     /// What the errors of kinds mean over HTTP, where the kinds say.
     pub errors: Vec<DeclaredError>,
     /// The worker has stopped: nothing here ends any more.
@@ -61,15 +61,14 @@ impl FromRef<Api> for Client {
     }
 }
 
-/// The routes under `/v1`, and `GET /openapi.json`, which describes them.
+/// The routes under `/v1`, `GET /openapi.json`, which describes them, and `GET /docs`, where a person can try them.
 pub fn api(settings: ApiSettings) -> Router {
-    let ApiSettings { client, access, errors, stopped } = settings;
-    let gate = Gate::new(access, client.clone());
+    let ApiSettings { client, gate, errors, stopped } = settings;
     let waits = Arc::new(Semaphore::new(wait::OPEN_WAITS_MAX));
     let state = Api { client, gate, errors: errors.into(), waits, stopped };
     let (router, described) = described_routes().split_for_parts();
     let router = router.fallback(unknown_path).method_not_allowed_fallback(wrong_method);
-    openapi::route(described).nest("/v1", router.with_state(state))
+    openapi::routes(described).nest("/v1", router.with_state(state))
 }
 
 fn described_routes() -> OpenApiRouter<Api> {

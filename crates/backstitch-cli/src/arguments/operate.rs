@@ -16,9 +16,15 @@ use crate::time::{parse_moment, parse_span};
 /// `serve`
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// Where to answer HTTP; only loopback is taken [default: 127.0.0.1:7410]
+    /// Where to answer HTTP. Beyond loopback only with TLS, and to whoever shows a token [default: 127.0.0.1:7410]
     #[arg(long, value_name = "ADDRESS", env = "BACKSTITCH_LISTEN")]
     pub listen: Option<String>,
+    /// Speak TLS with this certificate: PEM, with those between it and a known authority. Read once, at the start
+    #[arg(long, value_name = "FILE", env = "BACKSTITCH_TLS_CERTIFICATE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The certificate's private key: PEM
+    #[arg(long, value_name = "FILE", env = "BACKSTITCH_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
     /// Where to post alerts, beside the log: plain http, retried until it answers 2xx
     #[arg(long, value_name = "URL", env = "BACKSTITCH_ALERT_WEBHOOK", hide_env_values = true)]
     pub alert_webhook: Option<String>,

@@ -5,8 +5,10 @@
 mod api;
 mod bad_input;
 mod bench;
+mod beyond;
 mod configuration;
 mod daemon;
+mod described;
 mod edge;
 mod endings;
 mod help;

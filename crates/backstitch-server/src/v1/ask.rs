@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::params::{Sent, Text};
-use crate::access::{Allowed, Ask, Caller};
+use crate::access::{Allowed, Ask};
 use crate::openapi::{Refused, RefusedKey};
 use crate::problem::Problem;
 use crate::refusal::Refusal;
@@ -120,7 +120,7 @@ pub async fn enqueue(
     Sent(asked): Sent<Enqueue>,
 ) -> Result<Response, Problem> {
     let Enqueue { kind, input, key, queue, priority, run_at, deadline_at } = asked;
-    must_see(&caller, &kind)?;
+    caller.must_see(kind.as_str())?;
     let mut enqueue =
         client.enqueue_untyped(kind.into_string(), &input).queue(queue.into_string()).priority(priority);
     if let Some(key) = one_key(key, &headers)? {
@@ -154,7 +154,7 @@ pub async fn enqueue_many(
     Sent(asked): Sent<EnqueueMany>,
 ) -> Result<Json<EnqueuedMany>, Problem> {
     let EnqueueMany { kind, workflows, queue, priority, run_at, deadline_at } = asked;
-    must_see(&caller, &kind)?;
+    caller.must_see(kind.as_str())?;
     if workflows.is_empty() || workflows.len() > BATCH_MAX {
         return Err(Refusal::invalid(format!("workflows: give 1 to {BATCH_MAX} of them at once")).into());
     }
@@ -177,15 +177,6 @@ pub async fn enqueue_many(
     Ok(Json(EnqueuedMany {
         workflow_ids: handles.iter().map(|handle: &Handle<_>| handle.workflow).collect(),
     }))
-}
-
-/// Kinds are named by whoever asks, so a refusal tells nothing of what there is.
-fn must_see(caller: &Caller, kind: &Text) -> Result<(), Problem> {
-    if caller.sees(kind.as_str()) {
-        return Ok(());
-    }
-    let why = format!("this token is not for the kind {:?}: use one that is", kind.as_str());
-    Err(Refusal::new(StatusCode::FORBIDDEN, "kind_out_of_scope", why).into())
 }
 
 /// The key, from wherever it was given. None: nowhere.
