@@ -3,6 +3,7 @@
 mod bench;
 mod edge;
 mod operate;
+mod token;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ pub use self::operate::{
     Enqueue, GatewayCommand, GatewayVerb, List, OnOrganization, OnWorkflow, PgCommand, PgVerb, Prune,
     Recover, Serve, Show, WorkerArguments,
 };
+pub use self::token::{TokenCommand, TokenVerb};
 
 /// The end of every help text.
 macro_rules! exit_codes {
@@ -93,13 +95,14 @@ pub enum LogFormat {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run workflows, recover what dead workers left, and answer on loopback
+    /// Run workflows, recover what dead workers left, and answer over HTTP
     ///
-    /// Serves the kinds gateway.start and gateway.stop, and HTTP on a loopback address: GET /health/live, /health/ready,
+    /// Serves the kinds gateway.start and gateway.stop, and HTTP: GET /health/live, /health/ready,
     /// and POST /gateway/start and /gateway/stop, which take {"organization_id": "<uuid>"}, wait for the workflow to end,
     /// and answer {"gateway_hostname": "…"}; or 400 (the body can't be read), 409 (a start and a stop are in each other's
     /// way), 503 (no gateway available: ask again), 504 (still under way after --answer-within), 500 with the original
-    /// error and what became of each step.
+    /// error and what became of each step. Beside them the API under /v1, for whoever shows a token (`backstitch token`);
+    /// /openapi.json describes it.
     ///
     /// SIGTERM or SIGINT: takes up nothing more, lets running attempts end for up to 20 s, hands the rest back. A second
     /// one: ends at once; nothing is lost, the next worker recovers it.
@@ -195,6 +198,11 @@ pub enum Command {
     /// The pool of gateways, and who has one
     #[command(after_help = exit_codes!())]
     Gateway(GatewayCommand),
+    /// The tokens that open the HTTP API
+    #[command(after_help = concat!(
+        "Example:\n  backstitch token create platform --role produce\n\n", exit_codes!()
+    ))]
+    Token(TokenCommand),
     /// Measure how fast workflows are on this machine, and what each costs
     ///
     /// In databases of its own on the server that --database-url or DATABASE_URL names, made and dropped again; without one,

@@ -16,8 +16,8 @@ const NOTE_CHARACTERS_MAX: usize = 80;
 /// Lists, the newest first.
 pub async fn run(settings: &Settings, arguments: List) -> Result<Exit, Failed> {
     let client = connect::client(settings).await?;
-    let filter =
-        Filter { kind: arguments.kind, status: arguments.status, key: arguments.key, limit: arguments.limit };
+    let List { kind, status, key, limit, .. } = arguments;
+    let filter = Filter { kind, status, key, limit, ..Filter::default() };
     let workflows = client.workflows(filter).await?;
     if arguments.json {
         say_json(&workflows)?;

@@ -25,6 +25,7 @@ mod settings;
 mod show;
 mod signals;
 mod time;
+mod token;
 
 use std::process::ExitCode;
 
@@ -60,6 +61,7 @@ async fn run(arguments: Arguments) -> Result<Exit, Failed> {
         Command::Retry(arguments) => cancel::retry(&settings, arguments).await,
         Command::Prune(arguments) => prune::run(&settings, arguments).await,
         Command::Gateway(command) => gateway::run(&settings, command).await,
+        Command::Token(command) => token::run(&settings, command).await,
         Command::Bench(command) => bench::run(&settings, command).await,
         Command::Pg(command) => pg::run(&settings, command).await,
     }

@@ -109,6 +109,16 @@ impl Client {
         Enqueue::new(&self.database, kind.into(), 1, Json::encode(input, INPUT_BYTES_MAX))
     }
 
+    /// Workflows of one kind that this program has no code of.
+    pub fn enqueue_many_untyped(
+        &self,
+        kind: impl Into<String>,
+        inputs: impl IntoIterator<Item = impl Serialize>,
+    ) -> EnqueueMany<'_, serde_json::Value> {
+        let inputs = inputs.into_iter().map(|input| Json::encode(&input, INPUT_BYTES_MAX)).collect();
+        EnqueueMany::new(&self.database, kind.into(), 1, inputs)
+    }
+
     /// Waits until the workflow has ended, or needs attention.
     ///
     /// # Errors

@@ -42,6 +42,7 @@ mod settle;
 mod step;
 mod strays;
 mod timing;
+mod tokens;
 mod transaction;
 mod view;
 mod watchdog;
@@ -60,7 +61,7 @@ pub use backstitch_core::retry::RetryPolicy;
 pub use crate::attempt::Attempt;
 pub use crate::client::{Client, Ending, Unfinished};
 pub use crate::database::Database;
-pub use crate::enqueue::{Enqueue, EnqueueMany, Handle};
+pub use crate::enqueue::{Enqueue, EnqueueMany, Handle, Told};
 pub use crate::error::Error;
 pub use crate::flow::Flow;
 pub use crate::lives::Pulse;
@@ -72,6 +73,7 @@ pub use crate::step::{
     Backward, Compensate, CompensateTransactionally, Outcome, Step, TransactionalBackward, TransactionalStep,
 };
 pub use crate::timing::Timing;
+pub use crate::tokens::{Role, Token, TokenHash};
 pub use crate::view::{AlertView, AttemptView, Filter, Status, StepView, WorkflowView};
 pub use crate::worker::{Running, Worker};
 pub use crate::workflow::{OnMismatch, Steps, Workflow};

@@ -28,12 +28,14 @@ impl Client {
                         where ($1::text is null or kind = $1)
                             and ($2::text is null or status = $2)
                             and ($3::text is null or key = $3)
+                            and ($4::uuid is null or workflow_id < $4)
                         order by workflow_id desc
-                        limit $4
+                        limit $5
                         "#,
                         filter.kind,
                         filter.status.map(Status::as_str),
                         filter.key,
+                        filter.before.map(|workflow| workflow.0),
                         i64::from(filter.limit)
                     )
                     .fetch_all(connection)

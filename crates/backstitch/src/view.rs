@@ -136,6 +136,8 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Only with this key.
     pub key: Option<String>,
+    /// Only those asked for before this one: where the last page ended. None: from the newest on.
+    pub before: Option<WorkflowId>,
     /// At most so many, the newest first.
     pub limit: u32,
 }

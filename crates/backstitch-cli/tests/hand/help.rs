@@ -2,7 +2,7 @@
 
 use crate::world::{bare, end};
 
-const COMMANDS: [&[&str]; 29] = [
+const COMMANDS: [&[&str]; 32] = [
     &[],
     &["serve"],
     &["recover"],
@@ -21,6 +21,9 @@ const COMMANDS: [&[&str]; 29] = [
     &["gateway", "release"],
     &["gateway", "start"],
     &["gateway", "stop"],
+    &["token", "create"],
+    &["token", "list"],
+    &["token", "revoke"],
     &["bench"],
     &["bench", "throughput"],
     &["bench", "latency"],
@@ -71,6 +74,9 @@ async fn a_command_line_that_makes_no_sense_ends_with_2() {
         &["gateway", "start", "my-organisation"],
         &["gateway", "release", "-1"],
         &["recover", "--wait", "0"],
+        &["token", "create", "ops"],
+        &["token", "create", "ops", "--role", "root"],
+        &["token", "revoke", "bst_ff"],
         &["bench"],
         &["bench", "throughput", "--in-flight", "1"],
         &["prune"],

@@ -2,14 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do")]
 
+mod api;
 mod bad_input;
 mod bench;
+mod beyond;
 mod configuration;
 mod daemon;
+mod described;
 mod edge;
 mod endings;
 mod help;
+mod hostile;
+mod http;
 mod own_postgres;
 mod retention;
+mod rights;
 mod toys;
 mod world;
