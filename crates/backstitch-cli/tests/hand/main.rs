@@ -11,6 +11,7 @@ mod daemon;
 mod described;
 mod edge;
 mod endings;
+mod guide;
 mod help;
 mod hostile;
 mod http;
