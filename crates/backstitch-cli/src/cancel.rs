@@ -37,21 +37,11 @@ fn tell(arguments: &OnWorkflow, answered: Answered, accepted: &str) -> Result<Ex
 
 /// None: it was accepted.
 fn why_not(workflow: WorkflowId, answered: Answered) -> Option<String> {
-    let state = match answered {
-        Answered::Accepted => return None,
+    match answered {
+        Answered::Accepted => None,
         Answered::NotFound => {
-            return Some(format!("there is no workflow {workflow}; `backstitch list` shows those there are"));
+            Some(format!("there is no workflow {workflow}; `backstitch list` shows those there are"))
         }
-        Answered::PastThePivot => "is past its pivot: there is no way back, only forward",
-        Answered::IsCompensating => "is being taken back already",
-        Answered::IsNotCompensating => "is not being taken back: there is nothing to skip",
-        Answered::IsRunning => "is being worked at right now: ask again in a moment",
-        Answered::NoSuchStep => "has begun no step of that position",
-        Answered::OwesNothing => "owes nothing for that step: it has nothing to take back, or is taken back",
-        Answered::IsNotInDoubt => "knows what became of that step",
-        Answered::NeedsNoAttention => "needs no attention: cancel it instead of abandoning it",
-        Answered::IsNotPaused => "is not paused",
-        Answered::HasEnded => "has ended",
-    };
-    Some(format!("workflow {workflow} {state}; see `backstitch show {workflow}`"))
+        why_not => Some(format!("workflow {workflow} {why_not}; see `backstitch show {workflow}`")),
+    }
 }

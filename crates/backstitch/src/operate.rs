@@ -1,5 +1,7 @@
 //! What an operator may decide about a workflow or a kind, and what the database says to it.
 
+use std::fmt;
+
 use backstitch_core::id::{Position, WorkflowId};
 use backstitch_core::json::Json;
 use serde::Serialize;
@@ -349,6 +351,26 @@ impl Answered {
     fn from_word(workflow: WorkflowId, word: &str) -> Result<Self, Error> {
         let unknown = || Error::Unreadable { workflow, message: format!("unknown answer {word:?}") };
         Self::ALL.into_iter().find(|answered| answered.as_str() == word).ok_or_else(unknown)
+    }
+}
+
+/// What is so, to follow the name of a workflow: `has ended`.
+impl fmt::Display for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Accepted => "is told so",
+            Self::PastThePivot => "is past its pivot: there is no way back, only forward",
+            Self::IsCompensating => "is being taken back already",
+            Self::IsNotCompensating => "is not being taken back: there is nothing to skip",
+            Self::IsRunning => "is being worked at right now: ask again in a moment",
+            Self::NoSuchStep => "has begun no step of that position",
+            Self::OwesNothing => "owes nothing for that step: it has nothing to take back, or is taken back",
+            Self::IsNotInDoubt => "knows what became of that step",
+            Self::NeedsNoAttention => "needs no attention: cancel it instead of abandoning it",
+            Self::IsNotPaused => "is not paused",
+            Self::HasEnded => "has ended",
+            Self::NotFound => "is none: there is no workflow of that id",
+        })
     }
 }
 

@@ -1,5 +1,4 @@
 //! What may an operator decide about one step over HTTP?
-#![expect(unused_qualifications, reason = "the code that utoipa generates")]
 
 use axum::Json;
 use axum::extract::State;
@@ -98,7 +97,9 @@ pub async fn resolve(
             Some(encoded.map_err(|error| Refusal::invalid(format!("the output {error}")))?)
         }
         (false, None) => None,
-        (false, Some(_)) => return Err(Refusal::invalid("what did not happen has no output: leave it out").into()),
+        (false, Some(_)) => {
+            return Err(Refusal::invalid("what did not happen has no output: leave it out").into());
+        }
     };
     let operate = Decision { by, why, token }.operate(&client)?;
     seen(&client, &caller, workflow_id).await?;
