@@ -81,6 +81,8 @@ pub fn add(routes: OpenApiRouter<Api>, verb: &'static Verb) -> OpenApiRouter<Api
         }
         seen(&client, &caller, workflow_id).await?;
         let answer = (verb.ask)(&client, workflow_id, by.as_str(), why.as_str()).await?;
+        // Who decides says what they like; whose token it was, they don't.
+        tracing::info!(workflow.id = %workflow_id, token.name = caller.name(), verb = verb.name, ?answer, "an operator decided");
         accepted(workflow_id, answer).map(Json)
     };
     let mut routes = routes.route(&path, post(handler));
