@@ -52,8 +52,10 @@ pub const VERBS: &[Verb] = &[
 #[serde(deny_unknown_fields)]
 pub struct Decision {
     /// Who
+    #[schema(value_type = String, min_length = 1)]
     by: Text,
     /// Why
+    #[schema(value_type = String, min_length = 1)]
     why: Text,
 }
 

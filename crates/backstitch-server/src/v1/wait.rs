@@ -41,6 +41,7 @@ const ASK_AGAIN_SECONDS: u32 = 1;
 #[into_params(parameter_in = Query)]
 pub struct ForHowLong {
     /// 0s to 60s: a number and ms, s or m [default: 30s]
+    #[param(pattern = "^([0-9]{1,4}ms|[1-5]?[0-9]s|60s|[01]m)$")]
     timeout: Option<String>,
 }
 
