@@ -184,7 +184,11 @@ impl Caller {
 /// Everybody on this host is trusted; a page in a browser on this host is not from this host.
 fn somebody_here(headers: &HeaderMap) -> Result<Caller, Refusal> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let is_ours = |origin: &HeaderValue| origin.as_bytes() == format!("http://{host}").as_bytes();
+    let is_ours = |origin: &HeaderValue| {
+        ["http://", "https://"]
+            .iter()
+            .any(|scheme| origin.as_bytes().strip_prefix(scheme.as_bytes()) == Some(host.as_bytes()))
+    };
     // A foreign name that resolves to loopback is how a page would make itself one of ours.
     if names_loopback(host) && headers.get(header::ORIGIN).is_none_or(is_ours) {
         return Ok(Caller { token: None });

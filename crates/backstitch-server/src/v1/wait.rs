@@ -22,8 +22,8 @@ use crate::openapi::{Refused, RefusedWorkflow};
 use crate::problem::Problem;
 use crate::refusal::Refusal;
 
-/// How many callers wait at once. Each looks ten times a second, which costs Postgres some 0.2 ms a look: half a core
-/// for all of them.
+/// How many callers wait at once. Each looks ten times a second; measured, all of them together keep a quarter of a core of
+/// Postgres busy.
 pub const OPEN_WAITS_MAX: usize = 256;
 
 /// The longest wait: what lies between the caller and us often hangs up after a minute of silence.
