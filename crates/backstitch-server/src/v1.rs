@@ -6,6 +6,7 @@ mod look;
 mod outcome;
 mod params;
 mod shape;
+mod step;
 mod wait;
 
 use std::sync::Arc;
@@ -77,7 +78,9 @@ fn described_routes() -> OpenApiRouter<Api> {
         .routes(routes!(ask::enqueue_many))
         .routes(routes!(look::workflow))
         .routes(routes!(look::journal))
-        .routes(routes!(wait::wait));
+        .routes(routes!(wait::wait))
+        .routes(routes!(step::skip_step))
+        .routes(routes!(step::resolve));
     decide::VERBS.iter().fold(routes, decide::add)
 }
 

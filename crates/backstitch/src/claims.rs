@@ -35,6 +35,10 @@ const GATHER: Duration = Duration::from_millis(2);
 /// Or as soon as this share of all slots is free.
 const GATHER_SHARE: usize = 8;
 
+/// The most workflows of one claim: it brings their journals along, and a worker that takes over from a dead one would be sent
+/// one for each of its slots at once. Beyond a hundred a claim costs no less for each.
+const CLAIM_MAX: usize = 128;
+
 /// The workflows that this worker drives, and what it knows of its next look.
 struct Work<'a, S> {
     shop: &'a Arc<Shop<S>>,
@@ -125,10 +129,11 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
     async fn look(&mut self) {
         self.let_strays_go().await;
         let free = self.free();
+        let limit = free.min(CLAIM_MAX);
         let want = Want {
             queues: self.plan.queues.clone(),
             kinds: self.shop.kinds.keys().map(|kind| (*kind).to_owned()).collect(),
-            limit: u32::try_from(free).unwrap_or(u32::MAX),
+            limit: u32::try_from(limit).unwrap_or(u32::MAX),
             suspect: true,
         };
         let claimed =
@@ -144,9 +149,10 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
                 }
             };
         self.outage.ends();
-        self.backlog = claimed.len() >= free;
+        self.backlog = claimed.len() >= limit;
         self.next_look = Instant::now()
             + match self.backlog {
+                true if limit < free => Duration::ZERO,
                 true => GATHER,
                 false => self.looks_soon.pop_front().unwrap_or_else(|| jittered(self.shop.timing.poll)),
             };

@@ -1,4 +1,5 @@
-//! What anyone may ask of workflows: wait, cancel, retry, and see; how they are asked for is in `enqueue`.
+//! What anyone may ask of workflows: wait, and see. How they are asked for is in `enqueue`, what an operator decides in
+//! `operate`.
 
 use std::time::Duration;
 
@@ -56,7 +57,9 @@ impl Client {
     /// match client.wait(&handle).await? {
     ///     Ending::Completed(hostname) => println!("{hostname} answers"),
     ///     Ending::Compensated(unfinished) => println!("{}, and {}", unfinished.error, unfinished.report),
-    ///     Ending::NeedsAttention(unfinished) => println!("{} still owed", unfinished.report.owed().count()),
+    ///     Ending::NeedsAttention(unfinished) | Ending::Abandoned(unfinished) => {
+    ///         println!("{} still owed", unfinished.report.owed().count());
+    ///     }
     /// }
     /// # Ok(())
     /// # }
@@ -143,96 +146,12 @@ impl Client {
         view.ending()
     }
 
-    /// Asks that a workflow be taken back.
-    ///
-    /// # Errors
-    /// When the database does not answer, or `by` or `why` is empty.
-    pub async fn cancel(&self, workflow: WorkflowId, by: &str, why: &str) -> Result<Answered, Error> {
-        let (by, why) = (by.to_owned(), why.to_owned());
-        let answered = self
-            .database
-            .run("cancelling a workflow", move |connection| {
-                Box::pin(async move {
-                    sqlx::query_scalar!(
-                        r#"select backstitch.cancel($1, $2, $3) as "answer!""#,
-                        workflow.0,
-                        by,
-                        why
-                    )
-                    .fetch_one(connection)
-                    .await
-                })
-            })
-            .await
-            .map_err(Error::said_by_contract)?;
-        Answered::from_word(workflow, &answered)
-    }
-
-    /// Makes a waiting workflow due now.
-    ///
-    /// # Errors
-    /// When the database does not answer, or `by` or `why` is empty.
-    pub async fn retry(&self, workflow: WorkflowId, by: &str, why: &str) -> Result<Answered, Error> {
-        let (by, why) = (by.to_owned(), why.to_owned());
-        let answered = self
-            .database
-            .run("retrying a workflow", move |connection| {
-                Box::pin(async move {
-                    sqlx::query_scalar!(
-                        r#"select backstitch.retry($1, $2, $3) as "answer!""#,
-                        workflow.0,
-                        by,
-                        why
-                    )
-                    .fetch_one(connection)
-                    .await
-                })
-            })
-            .await
-            .map_err(Error::said_by_contract)?;
-        Answered::from_word(workflow, &answered)
-    }
-
     /// One workflow as it stands. None: there is none of this id.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn workflow(&self, workflow: WorkflowId) -> Result<Option<WorkflowView>, Error> {
         view::workflow(&self.database, workflow).await
-    }
-}
-
-/// What the database said to a cancel or a retry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Answered {
-    /// It is so, or was so already.
-    Accepted,
-    /// There is no way back any more.
-    PastThePivot,
-    /// It is on its way back already.
-    IsCompensating,
-    /// A worker is at it right now.
-    IsRunning,
-    /// It has ended.
-    HasEnded,
-    /// There is no such workflow.
-    NotFound,
-}
-
-impl Answered {
-    fn from_word(workflow: WorkflowId, word: &str) -> Result<Self, Error> {
-        Ok(match word {
-            "accepted" => Self::Accepted,
-            "past_the_pivot" => Self::PastThePivot,
-            "is_compensating" => Self::IsCompensating,
-            "is_running" => Self::IsRunning,
-            "has_ended" => Self::HasEnded,
-            "not_found" => Self::NotFound,
-            other => {
-                return Err(Error::Unreadable { workflow, message: format!("unknown answer {other:?}") });
-            }
-        })
     }
 }
 
@@ -245,6 +164,8 @@ pub enum Ending<T> {
     Compensated(Box<Unfinished>),
     /// Something still stands outside, or a person must look. It is tried on, slowly.
     NeedsAttention(Box<Unfinished>),
+    /// An operator let it be, with what the report still calls owed.
+    Abandoned(Box<Unfinished>),
 }
 
 /// The original error, and what became of each step.
@@ -277,12 +198,13 @@ impl WorkflowView {
                     .map(|output| Some(Ending::Completed(output)))
                     .map_err(|error| unreadable("output", &error))
             }
-            Status::Compensated | Status::NeedsAttention => {
+            Status::Compensated | Status::NeedsAttention | Status::Abandoned => {
                 let (error, report) =
                     self.error.clone().zip(self.report.clone()).unwrap_or_else(|| self.unexplained());
                 let unfinished = Box::new(Unfinished { workflow: self.workflow, error, report });
                 Ok(Some(match self.status {
                     Status::Compensated => Ending::Compensated(unfinished),
+                    Status::Abandoned => Ending::Abandoned(unfinished),
                     _ => Ending::NeedsAttention(unfinished),
                 }))
             }

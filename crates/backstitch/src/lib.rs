@@ -31,6 +31,7 @@ mod lives;
 mod lock_file;
 mod looks;
 mod migrate;
+mod operate;
 mod outage;
 mod park;
 mod recovery;
@@ -58,13 +59,14 @@ pub use backstitch_core::report::{Fate, RollbackReport, StepReport};
 pub use backstitch_core::retry::RetryPolicy;
 
 pub use crate::attempt::Attempt;
-pub use crate::client::{Answered, Client, Ending, Unfinished};
+pub use crate::client::{Client, Ending, Unfinished};
 pub use crate::database::Database;
 pub use crate::enqueue::{Enqueue, EnqueueMany, Handle, Told};
 pub use crate::error::Error;
 pub use crate::flow::Flow;
 pub use crate::lives::Pulse;
 pub use crate::migrate::{check_migrated, migrate};
+pub use crate::operate::{Answered, Operate};
 pub use crate::retention::Removed;
 pub use crate::settle::Unsettled;
 pub use crate::step::{

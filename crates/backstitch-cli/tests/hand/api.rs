@@ -1,5 +1,6 @@
 //! How does it go over HTTP: asking, waiting, looking, deciding?
 
+use backstitch_testkit::wait::until;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -207,6 +208,30 @@ async fn an_operator_decides_and_is_told_why_not() {
     let stuck = producer.post("/v1/workflows", &toy(true, true)).await.expect(201).workflow();
     producer.get(&format!("/v1/workflows/{stuck}/wait")).await.refuses(500, "worn_out");
     decide(&operator, &stuck, "cancel").await.refuses(409, "is_compensating");
+    decide(&operator, &stuck, "steps/7/skip").await.refuses(409, "no_such_step");
+    decide(&operator, &stuck, "steps/one/skip").await.refuses(400, "invalid_request");
+    let token = json!({ "by": "ada", "why": "seen", "token": "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10" });
+    for _ in 0..2 {
+        operator.post(&format!("/v1/workflows/{stuck}/steps/0/skip"), &token).await.expect(200);
+        until("the rest is taken back", async || {
+            let seen = operator.get(&format!("/v1/workflows/{stuck}")).await.expect(200);
+            (seen.body["status"] == "compensated").then_some(())
+        })
+        .await;
+        let told = producer.get(&format!("/v1/workflows/{stuck}/wait")).await.refuses(422, "worn_out");
+        assert_eq!(told.body["report"]["steps"][0]["fate"], "skipped", "{told:#?}");
+        assert_eq!(told.body["report"]["steps"][0]["by"], "ada");
+    }
+    let abandoned = producer.post("/v1/workflows", &toy(true, true)).await.expect(201).workflow();
+    producer.get(&format!("/v1/workflows/{abandoned}/wait")).await.refuses(500, "worn_out");
+    decide(&operator, &abandoned, "abandon").await.expect(200);
+    let told = producer.get(&format!("/v1/workflows/{abandoned}/wait")).await.refuses(500, "worn_out");
+    assert_eq!(told.body["type"], "urn:backstitch:problem:abandoned");
+    assert_eq!(
+        operator.get(&format!("/v1/workflows/{abandoned}")).await.expect(200).body["status"],
+        "abandoned"
+    );
+    decide(&operator, &abandoned, "resume").await.refuses(409, "has_ended");
     worker.shut_down().await;
     daemon.stop().await;
 }

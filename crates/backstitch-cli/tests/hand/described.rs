@@ -35,7 +35,8 @@ async fn the_description_names_every_route_and_nothing_that_is_not_there() {
             let method: Method = method.to_uppercase().parse().unwrap();
             routes.push(format!("{method} {path}"));
             // Whoever is nobody is told so: then the route is there.
-            let path = path.replace("{id}", "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10");
+            let path =
+                path.replace("{id}", "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10").replace("{position}", "0");
             read(nobody.request(method, &format!("/v1{path}"))).await.refuses(401, "token_missing");
         }
     }
@@ -47,8 +48,13 @@ async fn the_description_names_every_route_and_nothing_that_is_not_there() {
         "GET /workflows/{id}/wait",
         "POST /workflows",
         "POST /workflows/batch",
+        "POST /workflows/{id}/abandon",
         "POST /workflows/{id}/cancel",
+        "POST /workflows/{id}/pause",
+        "POST /workflows/{id}/resume",
         "POST /workflows/{id}/retry",
+        "POST /workflows/{id}/steps/{position}/resolve",
+        "POST /workflows/{id}/steps/{position}/skip",
     ];
     assert_eq!(routes, expected);
     let mut found = Vec::new();

@@ -15,6 +15,7 @@ fn routes() -> Vec<Row> {
     let decision = json!({ "by": "ada", "why": "a test" });
     let one = json!({ "kind": "toy", "input": {} });
     let many = json!({ "kind": "toy", "workflows": [{ "input": {} }] });
+    let found = json!({ "by": "ada", "why": "a test", "happened": true, "output": null });
     let nothing = Value::Null;
     vec![
         (Method::POST, "/v1/workflows", one, [403, 201, 403]),
@@ -23,6 +24,11 @@ fn routes() -> Vec<Row> {
         (Method::GET, "/v1/workflows/ID", nothing.clone(), [200, 200, 200]),
         (Method::GET, "/v1/workflows/ID/journal", nothing.clone(), [200, 403, 200]),
         (Method::GET, "/v1/workflows/ID/wait?timeout=0s", nothing, [202, 202, 202]),
+        (Method::POST, "/v1/workflows/ID/pause", decision.clone(), [403, 403, 200]),
+        (Method::POST, "/v1/workflows/ID/resume", decision.clone(), [403, 403, 200]),
+        (Method::POST, "/v1/workflows/ID/abandon", decision.clone(), [403, 403, 409]),
+        (Method::POST, "/v1/workflows/ID/steps/0/skip", decision.clone(), [403, 403, 409]),
+        (Method::POST, "/v1/workflows/ID/steps/0/resolve", found, [403, 403, 409]),
         (Method::POST, "/v1/workflows/ID/retry", decision.clone(), [403, 403, 200]),
         (Method::POST, "/v1/workflows/ID/cancel", decision, [403, 403, 200]),
     ]
@@ -178,7 +184,7 @@ async fn without_tokens_programs_on_this_host_may_do_everything_and_pages_nothin
     let workflow = a_workflow(&world).await;
     for row in &routes() {
         let answer = ask(&anybody, row, &workflow).await;
-        assert!(answer.status < 300, "{row:?}: {answer:#?}");
+        assert!(answer.status < 300 || answer.status == row.3[2], "{row:?}: {answer:#?}");
         for (header, value) in [("origin", "http://evil.example"), ("host", "evil.example")] {
             let request =
                 anybody.request(row.0.clone(), &row.1.replace("ID", &workflow)).header(header, value);

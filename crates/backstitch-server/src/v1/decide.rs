@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
-use backstitch::{Answered, Client, Error, WorkflowId};
+use backstitch::{Answered, Client, Error, Operate, WorkflowId};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::path::{OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
@@ -15,11 +15,12 @@ use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Content, HttpMethod, Ref, RefOr, Required, ResponseBuilder, ResponsesBuilder};
 use utoipa::{IntoResponses, OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
 
 use super::Api;
 use super::look::seen;
 use super::params::{Of, Sent, Text};
-use crate::access::{Allowed, Decide};
+use crate::access::{Allowed, Caller, Decide};
 use crate::openapi::{Refused, RefusedWorkflow};
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::refusal::Refusal;
@@ -30,7 +31,7 @@ type Answering<'a> = Pin<Box<dyn Future<Output = Result<Answered, Error>> + Send
 pub struct Verb {
     name: &'static str,
     summary: &'static str,
-    ask: for<'a> fn(&'a Client, WorkflowId, &'a str, &'a str) -> Answering<'a>,
+    decide: for<'a> fn(Operate<'a>, WorkflowId) -> Answering<'a>,
 }
 
 /// Every verb.
@@ -38,12 +39,27 @@ pub const VERBS: &[Verb] = &[
     Verb {
         name: "cancel",
         summary: "Have a workflow taken back",
-        ask: |client, workflow, by, why| Box::pin(client.cancel(workflow, by, why)),
+        decide: |operate, workflow| Box::pin(operate.cancel(workflow)),
     },
     Verb {
         name: "retry",
         summary: "Try a waiting workflow again now",
-        ask: |client, workflow, by, why| Box::pin(client.retry(workflow, by, why)),
+        decide: |operate, workflow| Box::pin(operate.retry(workflow)),
+    },
+    Verb {
+        name: "abandon",
+        summary: "End a workflow that needs attention as it is",
+        decide: |operate, workflow| Box::pin(operate.abandon(workflow)),
+    },
+    Verb {
+        name: "pause",
+        summary: "Hold a waiting workflow back until it is resumed, retried or cancelled",
+        decide: |operate, workflow| Box::pin(operate.pause(workflow)),
+    },
+    Verb {
+        name: "resume",
+        summary: "Let a paused workflow go on",
+        decide: |operate, workflow| Box::pin(operate.resume(workflow)),
     },
 ];
 
@@ -53,10 +69,29 @@ pub const VERBS: &[Verb] = &[
 pub struct Decision {
     /// Who
     #[schema(value_type = String, min_length = 1)]
-    by: Text,
+    pub by: Text,
     /// Why
     #[schema(value_type = String, min_length = 1)]
-    why: Text,
+    pub why: Text,
+    /// Makes the decision once, however often it is sent
+    #[serde(default)]
+    pub token: Option<Uuid>,
+}
+
+impl Decision {
+    /// By whom what follows is decided.
+    pub fn operate<'a>(&self, client: &'a Client) -> Result<Operate<'a>, Problem> {
+        for (name, said) in [("by", &self.by), ("why", &self.why)] {
+            if said.as_str().trim().is_empty() {
+                return Err(Refusal::invalid(format!("{name} is empty: say who decides, and why")).into());
+            }
+        }
+        let operate = client.operate(self.by.as_str(), self.why.as_str());
+        Ok(match self.token {
+            Some(token) => operate.token(token),
+            None => operate,
+        })
+    }
 }
 
 /// It is so, or was so already.
@@ -75,17 +110,11 @@ pub fn add(routes: OpenApiRouter<Api>, verb: &'static Verb) -> OpenApiRouter<Api
     let handler = async |Allowed { caller, .. }: Allowed<Decide>,
                          State(client): State<Client>,
                          Of(workflow_id): Of,
-                         Sent(Decision { by, why }): Sent<Decision>| {
-        for (name, said) in [("by", &by), ("why", &why)] {
-            if said.as_str().trim().is_empty() {
-                return Err(Refusal::invalid(format!("{name} is empty: say who decides, and why")).into());
-            }
-        }
+                         Sent(decision): Sent<Decision>| {
+        let operate = decision.operate(&client)?;
         seen(&client, &caller, workflow_id).await?;
-        let answer = (verb.ask)(&client, workflow_id, by.as_str(), why.as_str()).await?;
-        // Who decides says what they like; whose token it was, they don't.
-        tracing::info!(workflow.id = %workflow_id, token.name = caller.name(), verb = verb.name, ?answer, "an operator decided");
-        accepted(workflow_id, answer).map(Json)
+        let answer = (verb.decide)(operate, workflow_id).await?;
+        accepted(&caller, workflow_id, answer).map(Json)
     };
     let mut routes = routes.route(&path, post(handler));
     let description = routes.get_openapi_mut();
@@ -116,7 +145,7 @@ fn described(verb: &Verb) -> OperationBuilder {
         .description("It is so, or was so already")
         .content("application/json", Content::new(of("Accepted")));
     let refused = ResponseBuilder::new()
-        .description("It can't be done as it stands; code says why: past_the_pivot, is_compensating, is_running or has_ended")
+        .description("It can't be done as it stands; code says why, such as is_running or has_ended")
         .content(PROBLEM_JSON, Content::new(of("Problem")));
     let responses = ResponsesBuilder::new()
         .response("200", accepted)
@@ -133,15 +162,18 @@ fn described(verb: &Verb) -> OperationBuilder {
         .security(SecurityRequirement::new("bearer", Vec::<String>::new()))
 }
 
-fn accepted(workflow_id: WorkflowId, answer: Answered) -> Result<Accepted, Problem> {
-    let (code, state) = match answer {
-        Answered::Accepted => return Ok(Accepted { workflow_id, answer }),
-        Answered::NotFound => return Err(Refusal::no_workflow(workflow_id).into()),
-        Answered::PastThePivot => ("past_the_pivot", "is past its pivot: there is no way back, only forward"),
-        Answered::IsCompensating => ("is_compensating", "is being taken back already"),
-        Answered::IsRunning => ("is_running", "is being worked at right now: there is nothing to hurry"),
-        Answered::HasEnded => ("has_ended", "has ended"),
-    };
-    let why = format!("workflow {workflow_id} {state}");
-    Err(Refusal::new(StatusCode::CONFLICT, code, why).about(workflow_id).into())
+/// What a decision is answered with.
+pub fn accepted(caller: &Caller, workflow_id: WorkflowId, answer: Answered) -> Result<Accepted, Problem> {
+    match answer {
+        Answered::Accepted => {
+            // The journal has who decided, as they said; whose token it was, they can't say.
+            tracing::info!(workflow.id = %workflow_id, token.name = caller.name(), "an operator decided");
+            Ok(Accepted { workflow_id, answer })
+        }
+        Answered::NotFound => Err(Refusal::no_workflow(workflow_id).into()),
+        why_not => {
+            let why = format!("workflow {workflow_id} {why_not}");
+            Err(Refusal::new(StatusCode::CONFLICT, why_not.as_str(), why).about(workflow_id).into())
+        }
+    }
 }

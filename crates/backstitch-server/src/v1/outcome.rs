@@ -46,6 +46,9 @@ pub fn told(
         Ending::NeedsAttention(unfinished) => {
             Err(failed(StatusCode::INTERNAL_SERVER_ERROR, None, "needs_attention", *unfinished))
         }
+        Ending::Abandoned(unfinished) => {
+            Err(failed(StatusCode::INTERNAL_SERVER_ERROR, None, "abandoned", *unfinished))
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use backstitch::WorkflowId;
+use backstitch::{Position, WorkflowId};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -61,6 +61,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Of {
         let workflow = named.ok().and_then(|text| text.parse().ok());
         let wrong = "the path names no workflow: give its id, such as 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10";
         workflow.map(Self).ok_or_else(|| Refusal::invalid(wrong).into())
+    }
+}
+
+/// The workflow that the path names, and the step of it.
+#[derive(Debug)]
+pub struct OfStep(pub WorkflowId, pub Position);
+
+impl<S: Send + Sync> FromRequestParts<S> for OfStep {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let named = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let read = |(workflow, position): (String, String)| {
+            Some(Self(workflow.parse().ok()?, Position(position.parse().ok()?)))
+        };
+        let wrong = "the path names no step: give the workflow's id, and the step's position, counted from 0";
+        named.ok().and_then(|Path(named)| read(named)).ok_or_else(|| Refusal::invalid(wrong).into())
     }
 }
 

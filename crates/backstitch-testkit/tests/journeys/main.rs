@@ -6,6 +6,7 @@ mod failing;
 mod forward;
 mod look;
 mod misuse;
+mod operators;
 mod report;
 mod severed;
 mod stuck;
