@@ -193,7 +193,7 @@ fn one_key(in_body: Option<Text>, headers: &HeaderMap) -> Result<Option<Text>, P
     let (first, second) = (given.next(), given.next());
     let in_header = match first.map(|value| String::from_utf8(value.as_bytes().to_vec())) {
         None => None,
-        Some(Ok(text)) if second.is_none() => Text::try_from(text).ok(),
+        Some(Ok(text)) if second.is_none() => Some(Text::try_from(text).map_err(Refusal::invalid)?),
         Some(_) => return Err(Refusal::invalid("Idempotency-Key: give one, as text").into()),
     };
     match (in_body, in_header) {
