@@ -110,6 +110,7 @@ pub enum Command {
         "Examples:\n",
         "  backstitch serve --domain collab.example.com --edge-address 192.0.2.10\n",
         "  BACKSTITCH_POWERDNS_API_KEY_FILE=/run/secrets/powerdns backstitch serve --alert-webhook http://127.0.0.1:9000/alerts\n",
+        "  backstitch serve --listen 0.0.0.0:7410 --tls-certificate tls.pem --tls-key tls.key    with a token: `backstitch token`\n",
         "  curl -d '{\"organization_id\": \"0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\"}' http://127.0.0.1:7410/gateway/start\n\n",
         exit_codes!()
     ))]

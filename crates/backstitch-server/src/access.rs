@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use backstitch::{Client, Role, Token};
 use tokio::time::Instant;
@@ -146,6 +146,11 @@ impl Gate {
 }
 
 impl Caller {
+    /// Whose token it is, for people. None: it needed none.
+    pub fn name(&self) -> Option<&str> {
+        self.token.as_ref().map(|token| token.name.as_str())
+    }
+
     /// Whether workflows of this kind exist for it.
     pub fn sees(&self, kind: &str) -> bool {
         self.kinds().is_none_or(|kinds| kinds.iter().any(|known| known == kind))
@@ -179,7 +184,11 @@ impl Caller {
 /// Everybody on this host is trusted; a page in a browser on this host is not from this host.
 fn somebody_here(headers: &HeaderMap) -> Result<Caller, Refusal> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let is_ours = |origin: &axum::http::HeaderValue| origin.as_bytes() == format!("http://{host}").as_bytes();
+    let is_ours = |origin: &HeaderValue| {
+        ["http://", "https://"]
+            .iter()
+            .any(|scheme| origin.as_bytes().strip_prefix(scheme.as_bytes()) == Some(host.as_bytes()))
+    };
     // A foreign name that resolves to loopback is how a page would make itself one of ours.
     if names_loopback(host) && headers.get(header::ORIGIN).is_none_or(is_ours) {
         return Ok(Caller { token: None });

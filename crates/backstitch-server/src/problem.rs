@@ -39,7 +39,7 @@ struct Failed {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemBody {
-    /// Which kind of problem: `urn:backstitch:problem:` and a code, or `compensated` or `needs_attention` where a workflow failed
+    /// Which kind of problem: `urn:backstitch:problem:` and a code, or how a workflow that failed ended: `compensated`, `needs_attention` or `abandoned`
     r#type: String,
     /// The same for people, in few words
     title: String,

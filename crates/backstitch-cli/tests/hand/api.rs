@@ -235,3 +235,41 @@ async fn an_operator_decides_and_is_told_why_not() {
     worker.shut_down().await;
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn a_daemon_lets_256_wait_and_tells_them_when_it_stops() {
+    let world = World::new().await;
+    let mut command = serve(&world);
+    command.arg("--without-tokens");
+    let daemon = Daemon::start(command).await;
+    let anybody = Caller::nobody(&daemon);
+    let id = anybody.post("/v1/workflows", &toy(false, false)).await.expect(201).workflow();
+    let path = format!("/v1/workflows/{id}/wait?timeout=");
+    let waiting: Vec<_> = (0..256)
+        .map(|_| {
+            let (anybody, path) = (anybody.clone(), format!("{path}60s"));
+            // One may meet the probe below in the last place.
+            tokio::spawn(async move {
+                loop {
+                    let answer = anybody.get(&path).await;
+                    if answer.body["code"] != "too_many_waits" {
+                        return answer;
+                    }
+                }
+            })
+        })
+        .collect();
+    // Until all of them wait there is a place.
+    let refused = loop {
+        let answer = anybody.get(&format!("{path}10ms")).await;
+        if answer.status != 202 {
+            break answer;
+        }
+    };
+    assert_eq!(refused.refuses(503, "too_many_waits").headers["retry-after"], "1");
+    anybody.get(&format!("{path}0s")).await.expect(202);
+    assert_eq!(daemon.stop().await.0, 0);
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap().refuses(503, "stopping").workflow(), id);
+    }
+}

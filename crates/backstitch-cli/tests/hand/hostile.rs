@@ -81,6 +81,8 @@ async fn a_body_that_cannot_be_taken_is_400() {
         String::new(),
         "null".into(),
         "[]".into(),
+        "[\"toy\", {}, null, \"default\", 1, null, null]".into(),
+        "[\"toy\", [{}], \"default\", 1, null, null]".into(),
         "\"toy\"".into(),
         "{".into(),
         "{\"kind\": \"toy\"}".into(),
@@ -123,6 +125,8 @@ async fn a_body_that_cannot_be_taken_is_400() {
             assert_eq!(answer.body["code"], "invalid_request", "{start}");
         }
     }
+    let unnamed = json!({ "kind": "toy", "workflows": [[1, null]] });
+    producer.post("/v1/workflows/batch", &unnamed).await.refuses(400, "invalid_request");
     let raw = |bytes: &'static [u8]| producer.request(Method::POST, "/v1/workflows").body(bytes);
     read(raw(b"\xff\xfe{}")).await.refuses(400, "invalid_request");
     read(raw(b"{\"kind\": \"\xc3\x28\", \"input\": 1}")).await.refuses(400, "invalid_request");

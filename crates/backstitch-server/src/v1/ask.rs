@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::params::{Sent, Text};
+use super::params::{Named, Sent, Text};
 use crate::access::{Allowed, Ask};
 use crate::openapi::{Refused, RefusedKey};
 use crate::problem::Problem;
@@ -24,14 +24,17 @@ const BATCH_MAX: usize = 1_000;
 #[serde(deny_unknown_fields)]
 pub struct Enqueue {
     /// Which kind of workflow. 1 to 100 bytes
+    #[schema(value_type = String, min_length = 1, max_length = 100)]
     kind: Text,
     /// Its input
     #[schema(value_type = serde_json::Value)]
     input: Box<RawValue>,
     /// The same key and input give the same workflow, however often it is asked for. 1 to 500 bytes
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 500)]
     key: Option<Text>,
     /// The queue to wait in
     #[serde(default = "usual_queue")]
+    #[schema(value_type = String, min_length = 1, max_length = 100)]
     queue: Text,
     /// 0 is taken up first, 3 last
     #[serde(default = "usual_priority")]
@@ -48,11 +51,14 @@ pub struct Enqueue {
 #[serde(deny_unknown_fields)]
 pub struct EnqueueMany {
     /// Which kind of workflow. 1 to 100 bytes
+    #[schema(value_type = String, min_length = 1, max_length = 100)]
     kind: Text,
     /// 1 to 1,000 of them
-    workflows: Vec<Input>,
+    #[schema(value_type = Vec<Input>, min_items = 1, max_items = 1000)]
+    workflows: Vec<Named<Input>>,
     /// The queue to wait in
     #[serde(default = "usual_queue")]
+    #[schema(value_type = String, min_length = 1, max_length = 100)]
     queue: Text,
     /// 0 is taken up first, 3 last
     #[serde(default = "usual_priority")]
@@ -72,6 +78,7 @@ pub struct Input {
     #[schema(value_type = serde_json::Value)]
     input: Box<RawValue>,
     /// Its key; either all of them have one, or none
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 500)]
     key: Option<Text>,
 }
 
@@ -158,7 +165,8 @@ pub async fn enqueue_many(
     if workflows.is_empty() || workflows.len() > BATCH_MAX {
         return Err(Refusal::invalid(format!("workflows: give 1 to {BATCH_MAX} of them at once")).into());
     }
-    let (inputs, keys): (Vec<_>, Vec<_>) = workflows.into_iter().map(|one| (one.input, one.key)).unzip();
+    let (inputs, keys): (Vec<_>, Vec<_>) =
+        workflows.into_iter().map(|Named(one)| (one.input, one.key)).unzip();
     let given: Vec<_> = keys.iter().flatten().map(|key| key.as_str().to_owned()).collect();
     let mut enqueue =
         client.enqueue_many_untyped(kind.into_string(), inputs).queue(queue.into_string()).priority(priority);
@@ -185,7 +193,7 @@ fn one_key(in_body: Option<Text>, headers: &HeaderMap) -> Result<Option<Text>, P
     let (first, second) = (given.next(), given.next());
     let in_header = match first.map(|value| String::from_utf8(value.as_bytes().to_vec())) {
         None => None,
-        Some(Ok(text)) if second.is_none() => Text::try_from(text).ok(),
+        Some(Ok(text)) if second.is_none() => Some(Text::try_from(text).map_err(Refusal::invalid)?),
         Some(_) => return Err(Refusal::invalid("Idempotency-Key: give one, as text").into()),
     };
     match (in_body, in_header) {

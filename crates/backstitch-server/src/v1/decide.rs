@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::Api;
 use super::look::seen;
 use super::params::{Of, Sent, Text};
-use crate::access::{Allowed, Decide};
+use crate::access::{Allowed, Caller, Decide};
 use crate::openapi::{Refused, RefusedWorkflow};
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::refusal::Refusal;
@@ -68,8 +68,10 @@ pub const VERBS: &[Verb] = &[
 #[serde(deny_unknown_fields)]
 pub struct Decision {
     /// Who
+    #[schema(value_type = String, min_length = 1)]
     pub by: Text,
     /// Why
+    #[schema(value_type = String, min_length = 1)]
     pub why: Text,
     /// Makes the decision once, however often it is sent
     #[serde(default)]
@@ -112,7 +114,7 @@ pub fn add(routes: OpenApiRouter<Api>, verb: &'static Verb) -> OpenApiRouter<Api
         let operate = decision.operate(&client)?;
         seen(&client, &caller, workflow_id).await?;
         let answer = (verb.decide)(operate, workflow_id).await?;
-        accepted(workflow_id, answer).map(Json)
+        accepted(&caller, workflow_id, answer).map(Json)
     };
     let mut routes = routes.route(&path, post(handler));
     let description = routes.get_openapi_mut();
@@ -161,9 +163,13 @@ fn described(verb: &Verb) -> OperationBuilder {
 }
 
 /// What a decision is answered with.
-pub fn accepted(workflow_id: WorkflowId, answer: Answered) -> Result<Accepted, Problem> {
+pub fn accepted(caller: &Caller, workflow_id: WorkflowId, answer: Answered) -> Result<Accepted, Problem> {
     match answer {
-        Answered::Accepted => Ok(Accepted { workflow_id, answer }),
+        Answered::Accepted => {
+            // The journal has who decided, as they said; whose token it was, they can't say.
+            tracing::info!(workflow.id = %workflow_id, token.name = caller.name(), "an operator decided");
+            Ok(Accepted { workflow_id, answer })
+        }
         Answered::NotFound => Err(Refusal::no_workflow(workflow_id).into()),
         why_not => {
             let why = format!("workflow {workflow_id} {why_not}");

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::params::{Asked, Of, Text};
-use super::shape::{JournalShape, PageShape, WorkflowShape};
+use super::shape::{JournalShape, PageShape, WorkflowShape, status_schema};
 use crate::access::{Allowed, Await, Caller, Look};
 use crate::openapi::{Refused, RefusedWorkflow};
 use crate::problem::Problem;
@@ -25,8 +25,8 @@ pub struct Listed {
     /// Only of this kind
     #[param(value_type = Option<String>)]
     kind: Option<Text>,
-    /// Only with this status: pending, running, compensating, needs_attention, completed or compensated
-    #[param(value_type = Option<String>)]
+    /// Only with this status
+    #[param(schema_with = status_schema, required = false)]
     status: Option<Status>,
     /// Only with this key
     #[param(value_type = Option<String>)]

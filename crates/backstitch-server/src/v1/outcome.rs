@@ -67,3 +67,44 @@ fn failed(status: StatusCode, again: Option<u32>, ending: &'static str, unfinish
     let refusal = Refusal { report: Some(Box::new(report)), retry_after_seconds: again, ..refusal };
     Problem::failed(refusal, ending, error)
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header;
+    use axum::response::IntoResponse;
+    use backstitch::{Cause, RollbackReport, WorkflowError};
+
+    use super::*;
+
+    /// The status, and when to ask again.
+    fn told_as(
+        kind: &str,
+        code: &'static str,
+        ending: fn(Box<Unfinished>) -> Ending<Value>,
+    ) -> (u16, Option<String>) {
+        let declared = [DeclaredError {
+            kind: "gateway.start",
+            code: "no_gateway_available",
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            retry_after_seconds: Some(5),
+        }];
+        let error = WorkflowError::new(code, "all 3 gateways are in use");
+        let report = RollbackReport { cause: Cause::Failed(error.clone()), steps: Vec::new() };
+        let workflow = WorkflowId(uuid::Uuid::nil());
+        let unfinished = Box::new(Unfinished { workflow, error, report });
+        let problem = told(kind, workflow, ending(unfinished), &declared).expect_err("it did not complete");
+        let response = problem.into_response();
+        let again =
+            response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
+        (response.status().as_u16(), again)
+    }
+
+    #[test]
+    fn an_error_has_the_status_that_its_kind_declares() {
+        let code = "no_gateway_available";
+        assert_eq!(told_as("gateway.start", code, Ending::Compensated), (503, Some("5".to_owned())));
+        assert_eq!(told_as("gateway.start", "handshake_refused", Ending::Compensated), (422, None));
+        assert_eq!(told_as("report.build", code, Ending::Compensated), (422, None), "another kind's word");
+        assert_eq!(told_as("gateway.start", code, Ending::NeedsAttention), (500, None), "somebody must look");
+    }
+}

@@ -1,11 +1,18 @@
 //! How do workflows, their steps and attempts look over HTTP?
 
 use backstitch::{
-    AttemptView, Cause, Failure, Json, RollbackReport, StepView, WorkflowError, WorkflowId, WorkflowView,
+    AttemptView, Cause, Failure, Json, RollbackReport, Status, StepView, WorkflowError, WorkflowId,
+    WorkflowView,
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+
+/// Every status, in the order of a life.
+pub fn status_schema() -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(Status::ALL.map(Status::as_str))).build()
+}
 
 /// One workflow as it stands.
 #[derive(Debug, Serialize, ToSchema)]
@@ -22,7 +29,8 @@ pub struct WorkflowShape {
     key: Option<String>,
     /// Its queue
     queue: String,
-    /// pending, running, compensating, needs_attention, completed or compensated
+    /// Where it is in its life
+    #[schema(schema_with = status_schema)]
     status: &'static str,
     /// What was asked. Not in a list
     #[serde(skip_serializing_if = "Option::is_none")]

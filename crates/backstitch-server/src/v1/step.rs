@@ -43,7 +43,7 @@ pub async fn skip_step(
 ) -> Result<Json<Accepted>, Problem> {
     let operate = decision.operate(&client)?;
     seen(&client, &caller, workflow_id).await?;
-    accepted(workflow_id, operate.skip_step(workflow_id, position).await?).map(Json)
+    accepted(&caller, workflow_id, operate.skip_step(workflow_id, position).await?).map(Json)
 }
 
 /// What became of a step, and who looked.
@@ -51,8 +51,10 @@ pub async fn skip_step(
 #[serde(deny_unknown_fields)]
 pub struct Found {
     /// Who
+    #[schema(value_type = String, min_length = 1)]
     by: Text,
     /// What was seen
+    #[schema(value_type = String, min_length = 1)]
     why: Text,
     /// Makes the decision once, however often it is sent
     #[serde(default)]
@@ -103,5 +105,5 @@ pub async fn resolve(
     };
     let operate = Decision { by, why, token }.operate(&client)?;
     seen(&client, &caller, workflow_id).await?;
-    accepted(workflow_id, operate.resolve(workflow_id, position, happened).await?).map(Json)
+    accepted(&caller, workflow_id, operate.resolve(workflow_id, position, happened).await?).map(Json)
 }
