@@ -12,6 +12,7 @@ mod described;
 mod edge;
 mod endings;
 mod guide;
+mod fuzzed;
 mod help;
 mod hostile;
 mod http;
