@@ -109,6 +109,11 @@ impl Gate {
         Self { access, client, rate: Arc::default() }
     }
 
+    /// Whom it believes.
+    pub(crate) fn access(&self) -> Access {
+        self.access
+    }
+
     /// Whoever shows a token with which these kinds can be asked for may pass; all of `router` is behind it.
     pub fn before(&self, router: Router, kinds: &'static [&'static str]) -> Router {
         let gate = self.clone();

@@ -4,10 +4,11 @@ use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::middleware::map_response;
 use axum::response::Response;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use crate::access::Access;
 use crate::problem::ProblemBody;
 
 /// What any request may be told instead of what it hoped for.
@@ -81,9 +82,12 @@ impl Modify for Bearer {
     }
 }
 
-/// The document without its paths.
-pub fn frame() -> utoipa::openapi::OpenApi {
-    Frame::openapi()
+/// The document without its paths. Every one of them asks for a token, or none does.
+pub fn frame(access: Access) -> utoipa::openapi::OpenApi {
+    let mut document = Frame::openapi();
+    document.security =
+        (access == Access::Tokens).then(|| vec![SecurityRequirement::new("bearer", Vec::<String>::new())]);
+    document
 }
 
 /// The page may load what comes from the daemon, and talk to the daemon; nothing else. Its look is set by its scripts.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::access::Gate;
+use crate::access::{Access, Gate};
 use crate::openapi;
 use crate::problem::Problem;
 use crate::refusal::Refusal;
@@ -65,15 +65,16 @@ impl FromRef<Api> for Client {
 /// The routes under `/v1`, `GET /openapi.json`, which describes them, and `GET /docs`, where a person can try them.
 pub fn api(settings: ApiSettings) -> Router {
     let ApiSettings { client, gate, errors, stopped } = settings;
+    let access = gate.access();
     let waits = Arc::new(Semaphore::new(wait::OPEN_WAITS_MAX));
     let state = Api { client, gate, errors: errors.into(), waits, stopped };
-    let (router, described) = described_routes().split_for_parts();
+    let (router, described) = described_routes(access).split_for_parts();
     let router = router.fallback(unknown_path).method_not_allowed_fallback(wrong_method);
     openapi::routes(described).nest("/v1", router.with_state(state))
 }
 
-fn described_routes() -> OpenApiRouter<Api> {
-    let routes = OpenApiRouter::with_openapi(openapi::frame())
+fn described_routes(access: Access) -> OpenApiRouter<Api> {
+    let routes = OpenApiRouter::with_openapi(openapi::frame(access))
         .routes(routes!(ask::enqueue, look::list))
         .routes(routes!(ask::enqueue_many))
         .routes(routes!(look::workflow))

@@ -181,6 +181,7 @@ async fn without_tokens_programs_on_this_host_may_do_everything_and_pages_nothin
     command.arg("--without-tokens");
     let daemon = Daemon::start(command).await;
     let anybody = Caller::nobody(&daemon);
+    assert!(anybody.get("/openapi.json").await.expect(200).body.get("security").is_none(), "and it says so");
     let workflow = a_workflow(&world).await;
     for row in &routes() {
         let answer = ask(&anybody, row, &workflow).await;

@@ -118,7 +118,6 @@ fn usual_priority() -> u8 {
         (status = 200, description = "It was asked for before, with this key and input", body = Enqueued),
         Refused, RefusedKey
     ),
-    security(("bearer" = []))
 )]
 pub async fn enqueue(
     Allowed { caller, .. }: Allowed<Ask>,
@@ -153,7 +152,6 @@ pub async fn enqueue(
     tag = "ask",
     request_body = EnqueueMany,
     responses((status = 200, description = "These they are", body = EnqueuedMany), Refused, RefusedKey),
-    security(("bearer" = []))
 )]
 pub async fn enqueue_many(
     Allowed { caller, .. }: Allowed<Ask>,

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::openapi::path::{OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
-use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Content, HttpMethod, Ref, RefOr, Required, ResponseBuilder, ResponsesBuilder};
 use utoipa::{IntoResponses, OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -159,7 +158,6 @@ fn described(verb: &Verb) -> OperationBuilder {
         .parameter(id)
         .request_body(Some(body.build()))
         .responses(responses.build())
-        .security(SecurityRequirement::new("bearer", Vec::<String>::new()))
 }
 
 /// What a decision is answered with.

@@ -33,7 +33,6 @@ use crate::refusal::Refusal;
         (status = 409, description = "It can't be done as it stands; code says why", body = ProblemBody, content_type = "application/problem+json"),
         Refused, RefusedWorkflow
     ),
-    security(("bearer" = []))
 )]
 pub async fn skip_step(
     Allowed { caller, .. }: Allowed<Decide>,
@@ -84,7 +83,6 @@ pub struct Found {
         (status = 409, description = "It can't be done as it stands; code says why", body = ProblemBody, content_type = "application/problem+json"),
         Refused, RefusedWorkflow
     ),
-    security(("bearer" = []))
 )]
 pub async fn resolve(
     Allowed { caller, .. }: Allowed<Decide>,

@@ -69,7 +69,6 @@ pub struct UnderWay {
         (status = 422, description = "It failed, and everything was taken back", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         Refused, RefusedWorkflow
     ),
-    security(("bearer" = []))
 )]
 pub async fn wait(
     Allowed { caller, .. }: Allowed<Await>,
