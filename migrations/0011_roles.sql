@@ -56,6 +56,10 @@ begin
         -- What the schema looks like is its owner's to change; which version it has, anyone's to see who works with it.
         execute format('revoke insert, update, delete on backstitch._migrations from %I', p_grantee);
         execute format('revoke execute on function backstitch.grant_to(text, text) from %I', p_grantee);
+        -- Nor does it let anybody in.
+        execute format('revoke insert, update, delete on backstitch.token from %I', p_grantee);
+        execute format('revoke execute on function backstitch.create_token(text, bytea, text, text[]) from %I', p_grantee);
+        execute format('revoke execute on function backstitch.revoke_token(uuid) from %I', p_grantee);
         return;
     end if;
     if p_role = 'producer' then
