@@ -86,14 +86,19 @@ impl Settings {
         }
     }
 
+    /// Where the daemon answers.
+    pub fn listen(&self, said: Option<&str>) -> Result<Loopback, Failed> {
+        let listen = said.or(self.config.listen.as_deref()).unwrap_or(LISTEN);
+        listen.parse().map_err(|error| Failed::usage(format!("--listen: {error}")))
+    }
+
     /// What the daemon needs beside its worker.
     pub fn serve(&self, arguments: &Serve) -> Result<ServeSettings, Failed> {
-        let listen = arguments.listen.as_deref().or(self.config.listen.as_deref()).unwrap_or(LISTEN);
         let webhook = arguments.alert_webhook.as_deref().or(self.config.alert_webhook.as_deref());
         let answer_within = arguments.answer_within.or(self.config.answer_within);
         let keep_finished = arguments.keep_finished.as_deref().or(self.config.keep_finished.as_deref());
         Ok(ServeSettings {
-            listen: listen.parse().map_err(|error| Failed::usage(format!("--listen: {error}")))?,
+            listen: self.listen(arguments.listen.as_deref())?,
             alert_webhook: webhook.filter(|url| !url.is_empty()).map(webhook_url).transpose()?,
             answer_within: Duration::from_secs(answer_within.unwrap_or(ANSWER_WITHIN_SECONDS)),
             keep_finished: keep_finished.filter(|span| !span.is_empty()).map(kept_for).transpose()?,
