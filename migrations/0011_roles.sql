@@ -41,7 +41,7 @@ declare
         'resume_kind(text, text, text)'
     ];
     v_function text;
-    v_view text;
+    v_relation text;
 begin
     if p_role is null or p_role not in ('producer', 'reader', 'operator', 'worker') then
         raise exception '% is no role; there are producer, reader, operator and worker', coalesce(quote_literal(p_role), 'null')
@@ -68,10 +68,14 @@ begin
         end loop;
         return;
     end if;
-    for v_view in
-        select c.relname from pg_class c where c.relnamespace = 'backstitch'::regnamespace and c.relkind = 'v'
+    -- What the views show may also be looked for below them. Nobody sees what lets callers in.
+    for v_relation in
+        select c.relname
+        from pg_class c
+        where c.relnamespace = 'backstitch'::regnamespace
+            and (c.relkind = 'v' or c.relname in ('workflow', 'ready', 'key', 'incarnation', 'alert', '_migrations'))
     loop
-        execute format('grant select on backstitch.%I to %I', v_view, p_grantee);
+        execute format('grant select on backstitch.%I to %I', v_relation, p_grantee);
     end loop;
     if p_role = 'operator' then
         foreach v_function in array v_decide loop
@@ -82,6 +86,6 @@ end
 $$;
 
 comment on function backstitch.grant_to(text, text) is
-    'Lets a role of the cluster be a producer (enqueue and nothing else), a reader (the views), an operator (the views and the decisions) or a worker. For the owner of the schema, again after each migration.';
+    'Lets a role of the cluster be a producer (enqueue and nothing else), a reader, an operator (reads, and decides) or a worker. For the owner of the schema, again after each migration.';
 
 revoke all on function backstitch.grant_to(text, text) from public;

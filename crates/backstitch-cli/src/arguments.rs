@@ -1,7 +1,9 @@
 //! What can be said on the command line? Every help text is here.
 
 mod bench;
+mod choose;
 mod edge;
+mod look;
 mod operate;
 mod token;
 
@@ -10,10 +12,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::bench::{APART_MILLISECONDS, BenchCommand, BenchVerb, HowMeasured, Load};
+pub use self::choose::{Decision, OnWorkflows};
 pub use self::edge::EdgeArguments;
+pub use self::look::{Completions, Counted, Doctor, Errors, Explain, List, Man, Show, Workers};
 pub use self::operate::{
-    Enqueue, GatewayCommand, GatewayVerb, List, OnOrganization, OnWorkflow, PgCommand, PgVerb, Prune,
-    Recover, Serve, Show, WorkerArguments,
+    Enqueue, GatewayCommand, GatewayVerb, OnOrganization, PgCommand, PgVerb, Prune, Recover, Serve,
+    WorkerArguments,
 };
 pub use self::token::{TokenCommand, TokenVerb};
 
@@ -149,41 +153,97 @@ pub enum Command {
     ))]
     Enqueue(Enqueue),
     /// List workflows, the newest first
+    ///
+    /// Quick on any number of workflows: a key, a status of the living, or a time leads there directly. Only what is rare and
+    /// has ended is searched for through everything; bound that with --since.
     #[command(after_help = concat!(
         "Examples:\n",
         "  backstitch list --status needs_attention\n",
-        "  backstitch list --kind gateway.start --limit 10 --json\n\n",
+        "  backstitch list --kind gateway.start --since 1h --limit 10 --json\n",
+        "  backstitch list --status running --watch\n\n",
         exit_codes!()
     ))]
     List(List),
+    /// Which errors workflows failed with: how often each, since when, and an example
+    ///
+    /// Of what was taken back, and of what is stuck on its way back. Looks at the newest 100,000 workflows, or those of the
+    /// time that is said, and says how far that reaches.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch errors --since 1d\n",
+        "  backstitch errors --kind gateway.start --json | jq '.errors[0].example'\n\n",
+        exit_codes!()
+    ))]
+    Errors(Errors),
     /// Show a workflow: each step forward and back, with attempts, times, errors and keys
     #[command(after_help = concat!(
         "Examples:\n",
         "  backstitch show 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n",
+        "  backstitch show 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --follow\n",
         "  backstitch show 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --json | jq .attempts\n\n",
         exit_codes!()
     ))]
     Show(Show),
-    /// Have a workflow taken back
-    ///
-    /// Its steps are compensated from the last to the first. Refused (5) once it is past its pivot, is compensating
-    /// already, or has ended. To cancel twice is to cancel once.
+    /// Explain a workflow in words: what happened, what stands, what comes next, what you can do
     #[command(after_help = concat!(
         "Example:\n",
-        "  backstitch cancel 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --why 'asked for by mistake'\n\n",
+        "  backstitch explain 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n\n",
         exit_codes!()
     ))]
-    Cancel(OnWorkflow),
-    /// Try a waiting workflow again now
+    Explain(Explain),
+    /// Have workflows taken back: one, or all that are chosen
     ///
-    /// One that waits between two attempts, or needs attention. Refused (5) while a worker is at it, and once it has
-    /// ended.
+    /// Their steps are compensated from the last to the first. Refused (5) once a workflow is past its pivot, is compensating
+    /// already, or has ended. To cancel twice is to cancel once. Of many, those that are pending or running are meant, unless
+    /// --status says otherwise; they are counted, and you are asked.
     #[command(after_help = concat!(
-        "Example:\n",
-        "  backstitch retry 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --why 'nginx was mended'\n\n",
+        "Examples:\n",
+        "  backstitch cancel 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --why 'asked for by mistake'\n",
+        "  backstitch cancel --kind report.build --since 1h --why 'wrong month'\n\n",
         exit_codes!()
     ))]
-    Retry(OnWorkflow),
+    Cancel(OnWorkflows),
+    /// Try waiting workflows again now: one, or all that are chosen
+    ///
+    /// Those that wait between two attempts, or need attention. Refused (5) while a worker is at it, and once it has
+    /// ended. Of many, those that need attention are meant, unless --status says otherwise; they are counted, and you are asked.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch retry 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --why 'nginx was mended'\n",
+        "  backstitch retry --error-code nginx_broken --why 'nginx was mended' --yes\n\n",
+        exit_codes!()
+    ))]
+    Retry(OnWorkflows),
+    /// The workers: where they run, what they serve, how long their leases last, how much they hold
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch workers\n",
+        "  backstitch workers --dead 10 --json\n\n",
+        exit_codes!()
+    ))]
+    Workers(Workers),
+    /// The kinds that are served or wait to be, and how many workflows of each are live
+    #[command(after_help = concat!("Example:\n  backstitch kinds\n\n", exit_codes!()))]
+    Kinds(Counted),
+    /// How many workflows have each status
+    ///
+    /// Live ones are counted. Ended ones too while there are fewer than 10,000 workflows; beyond, they are estimated by their
+    /// share among the newest 10,000, and marked so.
+    #[command(after_help = concat!("Example:\n  backstitch stats --json\n\n", exit_codes!()))]
+    Stats(Counted),
+    /// Examine what `serve` stands on, and say how to mend what is wrong
+    ///
+    /// The database (version, durability, migrations, rights, clock), the directories, the port, PowerDNS and nginx, with the
+    /// settings that `serve` would use. Changes nothing but a file that it makes in each directory and removes again. Each
+    /// line is ok, a warning, wrong, or not examined because of something before it.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch doctor\n",
+        "  backstitch doctor --without-gateway --json | jq '.[] | select(.verdict == \"wrong\")'\n\n",
+        "0: all is well, or there are warnings; 1: something is wrong.\n\n",
+        exit_codes!()
+    ))]
+    Doctor(Box<Doctor>),
     /// Remove workflows that ended long enough ago
     ///
     /// With their journals and alerts; what is live stays. Their keys are kept: the same kind, key and input still give the
@@ -221,4 +281,20 @@ pub enum Command {
     /// The Postgres of this user's own, used where no database is named
     #[command(after_help = exit_codes!())]
     Pg(PgCommand),
+    /// Print what a shell needs to complete commands and flags
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch completions bash > /etc/bash_completion.d/backstitch\n",
+        "  backstitch completions zsh > ~/.zfunc/_backstitch\n\n",
+        exit_codes!()
+    ))]
+    Completions(Completions),
+    /// Print the manual page
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch man | man -l -\n",
+        "  backstitch man --directory /usr/local/share/man/man1\n\n",
+        exit_codes!()
+    ))]
+    Man(Man),
 }

@@ -1,31 +1,48 @@
-//! `backstitch cancel` and `backstitch retry`: what may an operator decide?
+//! `backstitch cancel` and `backstitch retry`: what may an operator decide, and what is said to it?
 
-use backstitch::{Answered, WorkflowId};
+use backstitch::{Answered, Client, Status, WorkflowId};
 use serde_json::json;
 
-use crate::arguments::OnWorkflow;
+use crate::arguments::{Decision, OnWorkflows};
+use crate::bulk::{self, Verb};
 use crate::connect;
 use crate::exit::{Exit, Failed};
 use crate::output::{say, say_json};
 use crate::settings::Settings;
 
-/// Has a workflow taken back.
-pub async fn cancel(settings: &Settings, arguments: OnWorkflow) -> Result<Exit, Failed> {
+/// Has workflows taken back.
+pub async fn cancel(settings: &Settings, arguments: OnWorkflows) -> Result<Exit, Failed> {
     let client = connect::client(settings).await?;
-    let answered = client.cancel(arguments.workflow, &arguments.by, &arguments.why).await?;
-    tell(&arguments, answered, "is to be taken back")
+    let (by, why) = (arguments.decision.by.clone(), arguments.decision.why.clone());
+    let decide = async |client: &Client, workflow| client.cancel(workflow, &by, &why).await;
+    let Some(workflow) = arguments.workflow else {
+        let verb = Verb { name: "cancel", usual: &[Status::Pending, Status::Running] };
+        return bulk::decide(&client, verb, arguments, decide).await;
+    };
+    let answered = decide(&client, workflow).await?;
+    tell(workflow, &arguments.decision, answered, "is to be taken back")
 }
 
-/// Makes a waiting workflow due now.
-pub async fn retry(settings: &Settings, arguments: OnWorkflow) -> Result<Exit, Failed> {
+/// Makes waiting workflows due now.
+pub async fn retry(settings: &Settings, arguments: OnWorkflows) -> Result<Exit, Failed> {
     let client = connect::client(settings).await?;
-    let answered = client.retry(arguments.workflow, &arguments.by, &arguments.why).await?;
-    tell(&arguments, answered, "is tried again now")
+    let (by, why) = (arguments.decision.by.clone(), arguments.decision.why.clone());
+    let decide = async |client: &Client, workflow| client.retry(workflow, &by, &why).await;
+    let Some(workflow) = arguments.workflow else {
+        let verb = Verb { name: "retry", usual: &[Status::NeedsAttention] };
+        return bulk::decide(&client, verb, arguments, decide).await;
+    };
+    let answered = decide(&client, workflow).await?;
+    tell(workflow, &arguments.decision, answered, "is tried again now")
 }
 
-fn tell(arguments: &OnWorkflow, answered: Answered, accepted: &str) -> Result<Exit, Failed> {
-    let workflow = arguments.workflow;
-    if arguments.json {
+fn tell(
+    workflow: WorkflowId,
+    decision: &Decision,
+    answered: Answered,
+    accepted: &str,
+) -> Result<Exit, Failed> {
+    if decision.json {
         say_json(&json!({ "workflow": workflow, "answer": answered }))?;
         return Ok(if answered == Answered::Accepted { Exit::Done } else { Exit::Refused });
     }

@@ -1,36 +1,46 @@
 //! `backstitch list`: which workflows are there?
 
-use backstitch::{Filter, WorkflowView};
-use chrono::Utc;
+use backstitch::{Client, Filter, WorkflowView};
+use chrono::{DateTime, Utc};
 
 use crate::arguments::List;
 use crate::connect;
 use crate::exit::{Exit, Failed};
-use crate::output::{cell, lines, note, say, say_json, status_cell, table};
+use crate::output::{cell, lines, note, say, say_json, shortened, status_cell, table};
+use crate::redraw::{Picture, redraw};
 use crate::settings::Settings;
-use crate::time::{moment, span};
+use crate::time::{distance, moment, span};
 
-/// How much of an error fits beside a workflow; `show` has all of it.
-const NOTE_CHARACTERS_MAX: usize = 80;
-
-/// Lists, the newest first.
+/// Lists, the newest first: once, or until told to stop.
 pub async fn run(settings: &Settings, arguments: List) -> Result<Exit, Failed> {
     let client = connect::client(settings).await?;
-    let List { kind, status, key, limit, .. } = arguments;
-    let filter = Filter { kind, status, key, limit, ..Filter::default() };
+    let filter = arguments.chosen.filter(arguments.limit);
+    if arguments.watched.watch {
+        redraw(arguments.watched.every, async || picture(&client, &filter).await).await?;
+        return Ok(Exit::Done);
+    }
     let workflows = client.workflows(filter).await?;
     if arguments.json {
         say_json(&workflows)?;
     } else if workflows.is_empty() {
         note("no workflows");
     } else {
-        say(&told(&workflows))?;
+        say(&told(&workflows, client.now().await?))?;
     }
     Ok(Exit::Done)
 }
 
+async fn picture(client: &Client, filter: &Filter) -> Result<Picture, Failed> {
+    let workflows = client.workflows(filter.clone()).await?;
+    let text = match workflows.is_empty() {
+        true => "no workflows".to_owned(),
+        false => told(&workflows, client.now().await?),
+    };
+    Ok(Picture { text, is_last: false })
+}
+
 /// Workflows as a table.
-pub fn told(workflows: &[WorkflowView]) -> String {
+pub fn told(workflows: &[WorkflowView], now: DateTime<Utc>) -> String {
     let mut table = table(&["ID", "KIND", "STATUS", "KEY", "ASKED", "TOOK", "NOTE"]);
     for view in workflows {
         table.add_row([
@@ -40,32 +50,22 @@ pub fn told(workflows: &[WorkflowView]) -> String {
             cell(view.key.as_deref().unwrap_or("-")),
             cell(moment(view.enqueued_at)),
             cell(view.finished_at.map_or_else(|| "-".to_owned(), |at| span(view.enqueued_at, at))),
-            cell(beside(view)),
+            cell(beside(view, now)),
         ]);
     }
     lines(table)
 }
 
-fn beside(view: &WorkflowView) -> String {
+fn beside(view: &WorkflowView, now: DateTime<Utc>) -> String {
     if let Some(message) = &view.attention {
         return shortened(message);
     }
     if let Some(error) = &view.error {
         return shortened(&error.to_string());
     }
-    let waits = view.due_at.filter(|due| *due > Utc::now());
-    match waits {
+    match view.due_at.filter(|due| *due > now) {
         _ if view.unserved => "no worker serves this kind".to_owned(),
-        Some(due) => format!("next try in {}", span(Utc::now(), due)),
+        Some(due) => format!("next try {}", distance(now, due)),
         None => String::new(),
     }
-}
-
-fn shortened(message: &str) -> String {
-    let line = message.lines().next().unwrap_or_default();
-    let mut short: String = line.chars().take(NOTE_CHARACTERS_MAX).collect();
-    if short.len() < message.len() {
-        short.push('…');
-    }
-    short
 }

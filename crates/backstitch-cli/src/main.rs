@@ -3,13 +3,19 @@
 mod alerts;
 mod arguments;
 mod bench;
+mod bulk;
 mod cancel;
+mod complete;
 mod config;
 mod connect;
 mod crew;
+mod doctor;
 mod edge;
 mod enqueue;
+mod errors;
 mod exit;
+mod explain;
+mod fleet;
 mod gateway;
 mod gateway_http;
 mod list;
@@ -20,6 +26,8 @@ mod pg;
 mod progress;
 mod prune;
 mod recover;
+mod redraw;
+mod seen;
 mod serve;
 mod settings;
 mod show;
@@ -56,7 +64,13 @@ async fn run(arguments: Arguments) -> Result<Exit, Failed> {
         Command::Migrate => migrate::run(&settings).await,
         Command::Enqueue(arguments) => enqueue::run(&settings, arguments).await,
         Command::List(arguments) => list::run(&settings, arguments).await,
+        Command::Errors(arguments) => errors::run(&settings, arguments).await,
         Command::Show(arguments) => show::run(&settings, arguments).await,
+        Command::Explain(arguments) => explain::run(&settings, arguments).await,
+        Command::Workers(arguments) => fleet::workers(&settings, arguments).await,
+        Command::Kinds(arguments) => fleet::kinds(&settings, arguments).await,
+        Command::Stats(arguments) => fleet::stats(&settings, arguments).await,
+        Command::Doctor(arguments) => doctor::run(&settings, *arguments).await,
         Command::Cancel(arguments) => cancel::cancel(&settings, arguments).await,
         Command::Retry(arguments) => cancel::retry(&settings, arguments).await,
         Command::Prune(arguments) => prune::run(&settings, arguments).await,
@@ -64,5 +78,7 @@ async fn run(arguments: Arguments) -> Result<Exit, Failed> {
         Command::Token(command) => token::run(&settings, command).await,
         Command::Bench(command) => bench::run(&settings, command).await,
         Command::Pg(command) => pg::run(&settings, command).await,
+        Command::Completions(arguments) => complete::completions(&arguments),
+        Command::Man(arguments) => complete::man(&arguments),
     }
 }

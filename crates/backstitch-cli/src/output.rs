@@ -36,6 +36,19 @@ pub fn note(message: &str) {
     let _ = writeln!(io::stderr(), "{message}");
 }
 
+/// How much of a message fits beside other things; `show` has all of it.
+const MESSAGE_CHARACTERS_MAX: usize = 80;
+
+/// The beginning of a message.
+pub fn shortened(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    let mut short: String = line.chars().take(MESSAGE_CHARACTERS_MAX).collect();
+    if short.len() < message.len() {
+        short.push('…');
+    }
+    short
+}
+
 /// A table without lines. Coloured where there is a terminal.
 pub fn table(headers: &[&str]) -> Table {
     let mut table = Table::new();

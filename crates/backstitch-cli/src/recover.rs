@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use backstitch::{Client, Filter, Running, Status, Unsettled, WorkflowView};
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -46,7 +47,7 @@ pub async fn run(settings: &Settings, arguments: Box<Recover>) -> Result<Exit, F
     running.shut_down().await;
     let left = left?;
     let settled = ended(&client, found).await?;
-    tell(&settled, &left, arguments.json)?;
+    tell(&settled, &left, client.now().await?, arguments.json)?;
     Ok(exit_of(&left))
 }
 
@@ -83,14 +84,14 @@ async fn ended(client: &Client, found: Vec<WorkflowView>) -> Result<Vec<Workflow
     Ok(ended)
 }
 
-fn tell(settled: &[WorkflowView], left: &Unsettled, json: bool) -> Result<(), Failed> {
+fn tell(settled: &[WorkflowView], left: &Unsettled, now: DateTime<Utc>, json: bool) -> Result<(), Failed> {
     if json {
         return say_json(&json!({ "settled": settled, "left": left }));
     }
     if settled.is_empty() {
         say("nothing was left to settle")?;
     } else {
-        say(&list::told(settled))?;
+        say(&list::told(settled, now))?;
     }
     say(&format!("left: {}", counted(left)))
 }

@@ -88,9 +88,13 @@ impl Settings {
         }
     }
 
+    /// Where the daemon answers.
+    pub fn listen<'a>(&'a self, said: Option<&'a str>) -> &'a str {
+        said.or(self.config.listen.as_deref()).unwrap_or(LISTEN)
+    }
+
     /// What the daemon needs beside its worker.
     pub fn serve(&self, arguments: &Serve) -> Result<ServeSettings, Failed> {
-        let listen = arguments.listen.as_deref().or(self.config.listen.as_deref()).unwrap_or(LISTEN);
         let webhook = arguments.alert_webhook.as_deref().or(self.config.alert_webhook.as_deref());
         let answer_within = arguments.answer_within.or(self.config.answer_within);
         let access = match arguments.without_tokens || self.config.without_tokens.unwrap_or(false) {
@@ -100,7 +104,7 @@ impl Settings {
         let tls = self.tls(arguments)?;
         let keep_finished = arguments.keep_finished.as_deref().or(self.config.keep_finished.as_deref());
         Ok(ServeSettings {
-            listen: Place::new(listen, tls, access)
+            listen: Place::new(self.listen(arguments.listen.as_deref()), tls, access)
                 .map_err(|error| Failed::usage(format!("--listen: {error}")))?,
             access,
             alert_webhook: webhook.filter(|url| !url.is_empty()).map(webhook_url).transpose()?,

@@ -1,132 +1,61 @@
-//! `backstitch show`: what became of each step, forward and back?
+//! `backstitch show`: what became of each step, forward and back, and what becomes of it now?
 
-use backstitch::{AttemptView, Error, StepView, WorkflowView};
-use serde_json::json;
+mod events;
+mod ladder;
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use backstitch::{Client, Status, WorkflowId};
 
 use crate::arguments::Show;
 use crate::connect;
 use crate::exit::{Exit, Failed};
-use crate::output::{Tint, clean, say, say_json, tinted};
+use crate::output::{say, say_json};
+use crate::redraw::{Picture, redraw};
+use crate::seen::look;
 use crate::settings::Settings;
-use crate::time::{clock, moment, span};
 
-/// Shows one workflow.
+/// How often one that is followed is looked at: often enough that a second of a countdown is not skipped.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Shows one workflow: once, or until it has ended.
 pub async fn run(settings: &Settings, arguments: Show) -> Result<Exit, Failed> {
     let client = connect::client(settings).await?;
-    let id = arguments.workflow;
-    let workflow = client.workflow(id).await?.ok_or(Error::NotFound(id))?;
-    let (steps, attempts) = (client.steps(id).await?, client.attempts(id).await?);
-    if arguments.json {
-        say_json(&json!({ "workflow": workflow, "steps": steps, "attempts": attempts }))?;
-    } else {
-        say(&told(&workflow, &steps, &attempts))?;
+    if arguments.follow {
+        return follow(&client, arguments.workflow).await;
+    }
+    let seen = look(&client, arguments.workflow).await?;
+    match arguments.json {
+        true => say_json(&seen)?,
+        false => say(&ladder::told(&seen))?,
     }
     Ok(Exit::Done)
 }
 
-fn told(workflow: &WorkflowView, steps: &[StepView], attempts: &[AttemptView]) -> String {
-    let mut lines = about(workflow);
-    if steps.is_empty() {
-        lines.push(String::new());
-        lines.push("no step has begun".to_owned());
-    }
-    for step in steps {
-        lines.push(String::new());
-        lines.push(format!(
-            "{:>3}  {}  {}",
-            step.position,
-            clean(&step.step),
-            tinted(&step.status, tint(&step.status))
-        ));
-        for (direction, arrow) in [("run", "↓"), ("compensate", "↑")] {
-            lines.extend(rung(step, attempts, direction, arrow, workflow.holder.is_some()));
+/// On a terminal the ladder, redrawn; behind a pipe, a line for each thing that happens.
+async fn follow(client: &Client, id: WorkflowId) -> Result<Exit, Failed> {
+    let is_terminal = io::stdout().is_terminal();
+    let (mut told, mut status) = (0, Status::Pending);
+    let mut draw = async || {
+        let seen = look(client, id).await?;
+        status = seen.workflow.status;
+        let is_last = seen.workflow.finished_at.is_some();
+        if is_terminal {
+            return Ok(Picture { text: ladder::told(&seen), is_last });
         }
-    }
-    lines.join("\n")
-}
-
-/// The head: what was asked, where it is, and why.
-fn about(view: &WorkflowView) -> Vec<String> {
-    let mut lines =
-        vec![format!("{}  {}", view.workflow, tinted(view.status.as_str(), tint(view.status.as_str())))];
-    let mut line = |name: &str, value: String| lines.push(format!("  {name:<9} {}", clean(&value)));
-    line("kind", format!("{} (version {})", view.kind, view.version));
-    if let Some(key) = &view.key {
-        line("key", key.clone());
-    }
-    line("queue", view.queue.clone());
-    line("input", view.input.as_str().to_owned());
-    line("asked", moment(view.enqueued_at));
-    if let Some(at) = view.deadline_at {
-        line("deadline", moment(at));
-    }
-    match (view.finished_at, view.holder, view.due_at) {
-        (Some(at), ..) => line("ended", format!("{}, after {}", moment(at), span(view.enqueued_at, at))),
-        (None, Some(holder), _) => line("held by", format!("incarnation {holder}")),
-        (None, None, Some(due)) => line("due", moment(due)),
-        (None, None, None) => {}
-    }
-    if view.unserved {
-        line("unserved", "no living worker serves this kind: start one".to_owned());
-    }
-    if let Some(cause) = &view.cause {
-        line("cause", cause.as_str().to_owned());
-    }
-    if let Some(error) = &view.error {
-        let step = error.step.as_ref().map(|step| format!(", in step {step}")).unwrap_or_default();
-        line("error", format!("{error}{step}"));
-    }
-    if let Some(message) = &view.attention {
-        line("attention", message.clone());
-    }
-    if let Some(output) = &view.output {
-        line("output", output.as_str().to_owned());
-    }
-    if let Some(report) = &view.report {
-        line("report", report.to_string());
-    }
-    lines
-}
-
-/// One step in one direction: how often, its key, and each try.
-fn rung(step: &StepView, attempts: &[AttemptView], direction: &str, arrow: &str, held: bool) -> Vec<String> {
-    let tries: Vec<_> = attempts
-        .iter()
-        .filter(|attempt| attempt.position == step.position && attempt.direction == direction)
-        .collect();
-    let Some(first) = tries.first() else {
-        let why_not = match (direction, step.backward.as_str()) {
-            ("compensate", "nothing") => "nothing to take back",
-            ("compensate", "pivot") => "no way back from here",
-            _ => return Vec::new(),
-        };
-        return vec![format!("     {arrow} {}", tinted(why_not, Tint::Quiet))];
+        let events = events::of(&seen);
+        for event in events.iter().skip(told) {
+            say(event)?;
+        }
+        told = told.max(events.len());
+        Ok(Picture { text: String::new(), is_last })
     };
-    let mut lines =
-        vec![format!("     {arrow} {direction:<10}  {}", tinted(&format!("key {}", first.key), Tint::Quiet))];
-    for attempt in tries {
-        // Somebody is at it; or was, and nobody knows how far it came.
-        let unknown = if held { "under way, or in doubt" } else { "in doubt" };
-        let outcome = attempt.outcome.as_deref().unwrap_or(unknown);
-        let took = attempt.ended_at.map_or_else(|| "-".to_owned(), |at| span(attempt.began_at, at));
-        lines.push(format!(
-            "         {:>2}  {}  {took:>8}  {}",
-            attempt.attempt,
-            clock(attempt.began_at),
-            tinted(outcome, tint(outcome))
-        ));
-        if let Some(failure) = &attempt.failure {
-            lines.extend(clean(&failure.to_string()).lines().map(|line| format!("             {line}")));
-        }
-    }
-    lines
-}
-
-fn tint(word: &str) -> Tint {
-    match word {
-        "completed" | "succeeded" => Tint::Good,
-        "compensated" | "compensating" | "retry" | "waiting" => Tint::Back,
-        "failed" | "rejected" | "needs_attention" | "in_doubt" | "in doubt" => Tint::Bad,
-        _ => Tint::Quiet,
-    }
+    let ended = redraw(LOOK, &mut draw).await?;
+    Ok(match status {
+        _ if !ended => Exit::StillUnderWay,
+        Status::Compensated => Exit::Compensated,
+        Status::Abandoned => Exit::NeedsAttention,
+        _ => Exit::Done,
+    })
 }

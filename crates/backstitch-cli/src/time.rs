@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 /// A moment, to the second.
 pub fn moment(at: DateTime<Utc>) -> String {
@@ -26,6 +26,36 @@ pub fn span(from: DateTime<Utc>, to: DateTime<Utc>) -> String {
         }
         _ => format!("{} days", milliseconds / 86_400_000),
     }
+}
+
+/// When that is, seen from now: "in 12 s", "12 s ago". Up to a second is now.
+pub fn distance(now: DateTime<Utc>, at: DateTime<Utc>) -> String {
+    let milliseconds = (at - now).num_milliseconds();
+    let seconds =
+        TimeDelta::seconds((milliseconds.unsigned_abs() / 1_000).try_into().unwrap_or(i64::MAX / 1_000));
+    let whole = span(now, now.checked_add_signed(seconds).unwrap_or(now)).replace(".0 s", " s");
+    match milliseconds {
+        -999..=999 => "now".to_owned(),
+        1_000.. => format!("in {whole}"),
+        _ => format!("{whole} ago"),
+    }
+}
+
+/// How long, in whole units.
+pub fn length(milliseconds: i64) -> String {
+    let from = DateTime::UNIX_EPOCH;
+    span(from, from + TimeDelta::milliseconds(milliseconds.clamp(0, i64::MAX / 1_000_000)))
+}
+
+/// A moment that has passed, as it is given on the command line: a time, or how long ago.
+pub fn parse_past(text: &str) -> Result<DateTime<Utc>, String> {
+    if let Ok(at) = DateTime::parse_from_rfc3339(text) {
+        return Ok(at.with_timezone(&Utc));
+    }
+    let ago = parse_span(text).map_err(|_| {
+        "give a time such as 2027-01-31T12:00:00Z, or how long ago: 30s, 10m, 2h, 1d".to_owned()
+    })?;
+    Ok(Utc::now() - ago)
 }
 
 /// A moment as it is given on the command line: a time, or how long from now.
@@ -77,6 +107,21 @@ mod tests {
         );
         assert!(parse_moment("10m").is_ok_and(|at| at > Utc::now()));
         assert!(parse_moment("tomorrow").is_err());
+    }
+
+    #[test]
+    fn moments_that_have_passed_are_read() {
+        assert!(parse_past("10m").is_ok_and(|at| at < Utc::now()));
+        assert!(parse_past("yesterday").is_err_and(|said| said.contains("how long ago")));
+    }
+
+    #[test]
+    fn distances_are_told_from_now() {
+        let now = DateTime::UNIX_EPOCH;
+        let told = |milliseconds| distance(now, now + TimeDelta::milliseconds(milliseconds));
+        assert_eq!(told(12_900), "in 12 s");
+        assert_eq!(told(-61_000), "1 min 1 s ago");
+        assert_eq!(told(999), "now");
     }
 
     #[test]

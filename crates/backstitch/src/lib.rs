@@ -10,6 +10,7 @@
 
 mod appender;
 mod attempt;
+mod checkup;
 mod claim;
 mod claims;
 mod client;
@@ -19,6 +20,8 @@ mod drive;
 mod effect;
 mod enqueue;
 mod error;
+mod failures;
+mod fleet;
 mod flow;
 mod future;
 mod heartbeat;
@@ -27,6 +30,7 @@ mod journal;
 mod lease;
 mod life;
 mod listen;
+mod listing;
 mod lives;
 mod lock_file;
 mod looks;
@@ -59,10 +63,13 @@ pub use backstitch_core::report::{Fate, RollbackReport, StepReport};
 pub use backstitch_core::retry::RetryPolicy;
 
 pub use crate::attempt::Attempt;
+pub use crate::checkup::Checkup;
 pub use crate::client::{Client, Ending, Unfinished};
 pub use crate::database::Database;
 pub use crate::enqueue::{Enqueue, EnqueueMany, Handle, Told};
 pub use crate::error::Error;
+pub use crate::failures::{FailureGroup, Failures};
+pub use crate::fleet::{KindView, StatusCount, WorkerView};
 pub use crate::flow::Flow;
 pub use crate::lives::Pulse;
 pub use crate::migrate::{check_migrated, migrate};

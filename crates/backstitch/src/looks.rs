@@ -1,51 +1,13 @@
-//! What the client can see of workflows, their steps, attempts and alerts.
+//! What the client can see of steps, attempts and alerts.
 
 use backstitch_core::id::WorkflowId;
 use backstitch_core::json::Json;
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::view::{AlertView, AttemptView, Filter, Status, StepView, WorkflowRow, WorkflowView};
+use crate::view::{AlertView, AttemptView, StepView};
 
 impl Client {
-    /// Workflows, the newest first.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn workflows(&self, filter: Filter) -> Result<Vec<WorkflowView>, Error> {
-        let rows = self
-            .database
-            .run("listing workflows", move |connection| {
-                Box::pin(async move {
-                    sqlx::query_as!(
-                        WorkflowRow,
-                        r#"
-                        select workflow_id as "workflow_id!", kind as "kind!", version as "version!", key,
-                            queue as "queue!", status as "status!", input::text as "input!", output::text, cause,
-                            error, report, enqueued_at as "enqueued_at!", finished_at, deadline_at, due_at, holder,
-                            unserved as "unserved!", null as attention
-                        from backstitch.workflows
-                        where ($1::text is null or kind = $1)
-                            and ($2::text is null or status = $2)
-                            and ($3::text is null or key = $3)
-                            and ($4::uuid is null or workflow_id < $4)
-                        order by workflow_id desc
-                        limit $5
-                        "#,
-                        filter.kind,
-                        filter.status.map(Status::as_str),
-                        filter.key,
-                        filter.before.map(|workflow| workflow.0),
-                        i64::from(filter.limit)
-                    )
-                    .fetch_all(connection)
-                    .await
-                })
-            })
-            .await?;
-        rows.into_iter().map(WorkflowRow::view).collect()
-    }
-
     /// The steps of a workflow, in order.
     ///
     /// # Errors

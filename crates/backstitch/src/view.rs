@@ -3,7 +3,7 @@
 use backstitch_core::failure::{Failure, WorkflowError};
 use backstitch_core::id::WorkflowId;
 use backstitch_core::json::Json;
-use backstitch_core::record::Cause;
+use backstitch_core::record::{Cause, Operator};
 use backstitch_core::report::RollbackReport;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,7 @@ impl std::str::FromStr for Status {
 }
 
 /// One workflow as it stands.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct WorkflowView {
     /// Its id.
@@ -98,6 +98,8 @@ pub struct WorkflowView {
     pub output: Option<Json>,
     /// Why it is, or was, taken back. None unless that is known.
     pub cause: Option<Cause>,
+    /// Who asked that it be taken back, and why, where that is yet to be heeded. None: nobody, or it has ended.
+    pub cancel: Option<Operator>,
     /// The original error. None unless it failed.
     pub error: Option<WorkflowError>,
     /// What became of each step on the way back. None unless it ended that way, or is stuck on it.
@@ -138,12 +140,20 @@ pub struct Filter {
     pub key: Option<String>,
     /// Only those asked for before this one: where the last page ended. None: from the newest on.
     pub before: Option<WorkflowId>,
+    /// Only of this queue.
+    pub queue: Option<String>,
+    /// Only those whose error has this code.
+    pub error_code: Option<String>,
+    /// Only those asked for at this time or later.
+    pub since: Option<DateTime<Utc>>,
+    /// Only those asked for before this time.
+    pub until: Option<DateTime<Utc>>,
     /// At most so many, the newest first.
     pub limit: u32,
 }
 
 /// One try of a step.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AttemptView {
     /// The step's place.
@@ -169,7 +179,7 @@ pub struct AttemptView {
 }
 
 /// One step.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StepView {
     /// Its place.
@@ -215,8 +225,19 @@ pub(crate) async fn workflow(
                     WorkflowRow,
                     r#"
                     select workflow_id as "workflow_id!", kind as "kind!", version as "version!", key,
-                        queue as "queue!", status as "status!", input::text as "input!", output::text, cause, error,
-                        report, enqueued_at as "enqueued_at!", finished_at, deadline_at, due_at, holder,
+                        queue as "queue!", status as "status!", input::text as "input!", output::text, error,
+                        -- On its way back only the journal knows why.
+                        coalesce(
+                            cause,
+                            (
+                                select j.turn_value::jsonb
+                                from backstitch.journal j
+                                where j.workflow_id = w.workflow_id
+                                    and j.turn = 'unwinding'
+                                limit 1
+                            )
+                        ) as cause,
+                        cancel, report, enqueued_at as "enqueued_at!", finished_at, deadline_at, due_at, holder,
                         unserved as "unserved!",
                         (
                             select a.message
@@ -247,6 +268,7 @@ pub(crate) struct WorkflowRow {
     pub(crate) input: String,
     pub(crate) output: Option<String>,
     pub(crate) cause: Option<serde_json::Value>,
+    pub(crate) cancel: Option<serde_json::Value>,
     pub(crate) error: Option<serde_json::Value>,
     pub(crate) report: Option<serde_json::Value>,
     pub(crate) attention: Option<String>,
@@ -272,6 +294,7 @@ impl WorkflowRow {
             input: Json::from_journal(self.input),
             output: self.output.map(Json::from_journal),
             cause: read(self.cause).map_err(|error| unreadable(format!("cause: {error}")))?,
+            cancel: read(self.cancel).map_err(|error| unreadable(format!("cancel: {error}")))?,
             error: read(self.error).map_err(|error| unreadable(format!("error: {error}")))?,
             report: read(self.report).map_err(|error| unreadable(format!("report: {error}")))?,
             attention: self.attention,

@@ -1,9 +1,8 @@
-//! What does each command want to know?
+//! What does each command want to know that does something?
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use backstitch::{Status, WorkflowId};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, value_parser};
 
@@ -113,54 +112,6 @@ pub struct Enqueue {
     #[arg(long)]
     pub wait: bool,
     /// Print the workflow as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `list`
-#[derive(Debug, Args)]
-pub struct List {
-    /// Only of this kind
-    #[arg(long)]
-    pub kind: Option<String>,
-    /// Only with this status: pending, running, compensating, needs_attention, completed or compensated
-    #[arg(long, value_parser = parse_status)]
-    pub status: Option<Status>,
-    /// Only with this key
-    #[arg(long)]
-    pub key: Option<String>,
-    /// At most so many
-    #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..=10_000))]
-    pub limit: u32,
-    /// Print an array of JSON objects
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `show`
-#[derive(Debug, Args)]
-pub struct Show {
-    /// Which workflow
-    #[arg(value_name = "ID", value_parser = parse_workflow)]
-    pub workflow: WorkflowId,
-    /// Print an object with workflow, steps and attempts
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `cancel` and `retry`
-#[derive(Debug, Args)]
-pub struct OnWorkflow {
-    /// Which workflow
-    #[arg(value_name = "ID", value_parser = parse_workflow)]
-    pub workflow: WorkflowId,
-    /// Who says so; it is journaled
-    #[arg(long, env = "USER", default_value = "operator")]
-    pub by: String,
-    /// Why; it is journaled, and told to whoever waits
-    #[arg(long)]
-    pub why: String,
-    /// Print the answer as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -288,12 +239,4 @@ pub enum PgVerb {
     /// Stop it; clients are disconnected, and nothing acknowledged is lost
     #[command(after_help = concat!("Example:\n  backstitch pg stop\n\n", exit_codes!()))]
     Stop,
-}
-
-fn parse_workflow(text: &str) -> Result<WorkflowId, String> {
-    text.parse().map_err(|_| "give the UUID of a workflow, as `backstitch list` shows it".to_owned())
-}
-
-fn parse_status(word: &str) -> Result<Status, String> {
-    word.parse()
 }

@@ -1,0 +1,203 @@
+//! Is the database there, durable, up to date and open to this role?
+
+use std::time::Duration;
+
+use backstitch::{Checkup, Client};
+use backstitch_postgres::Status;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Finding;
+use crate::settings::Settings;
+use crate::time::length;
+use crate::{connect, gateway};
+
+/// The oldest version whose SQL functions can be written as ours are.
+const VERSION_MIN: i32 = 140_000;
+
+/// From here on people who read logs beside the database's times are led astray.
+const SKEW_MAX: TimeDelta = TimeDelta::seconds(1);
+
+/// A worker has up to ten connections.
+const CONNECTIONS_LEFT_MIN: i64 = 10;
+
+/// How long is waited for one of this user's own to say how it is.
+const STATUS_TIME: Duration = Duration::from_secs(5);
+
+/// What is looked at once there is an answer.
+const BEHIND_IT: [&str; 7] =
+    ["postgres version", "durability", "sessions", "connections", "clock", "migrations", "rights"];
+
+/// All of it.
+pub async fn examine(settings: &Settings, with_gateway: bool) -> Vec<Finding> {
+    let client = match reach(settings).await {
+        Ok(client) => client,
+        Err(finding) => {
+            let unseen = |what| Finding::not_examined(what, "there is no database to ask");
+            return std::iter::once(finding).chain(BEHIND_IT.map(unseen)).collect();
+        }
+    };
+    let asked_at = Utc::now();
+    let checkup = match client.checkup().await {
+        Ok(checkup) => checkup,
+        Err(error) => {
+            return vec![Finding::wrong("database", error.to_string(), "look whether Postgres is well")];
+        }
+    };
+    let answered_at = Utc::now();
+    let migrations = migrations(&client, with_gateway).await;
+    let rights = match migrations.verdict {
+        super::Verdict::Ok => rights(&checkup),
+        _ => Finding::not_examined("rights", "the migrations come first"),
+    };
+    vec![
+        Finding::ok("database", format!("answers, to the role {}", checkup.role)),
+        version(&checkup),
+        durability(&checkup),
+        sessions(&checkup),
+        connections(&checkup),
+        clock(checkup.now, asked_at, answered_at),
+        migrations,
+        rights,
+    ]
+}
+
+/// One of this user's own is not started for this.
+async fn reach(settings: &Settings) -> Result<Client, Finding> {
+    if settings.database_url().is_none() {
+        let cluster = settings.cluster();
+        let directory = cluster.directory().display().to_string();
+        let running = matches!(
+            tokio::time::timeout(STATUS_TIME, cluster.status()).await,
+            Ok(Ok(Status::Running { .. }))
+        );
+        if !running {
+            return Err(Finding::warning(
+                "database",
+                format!("none is named, and the Postgres of this user's own in {directory} does not run"),
+                "`serve` starts it; or name a database with DATABASE_URL, --database-url or database_url in backstitch.toml",
+            ));
+        }
+    }
+    match connect::connect(settings).await {
+        Ok(database) => Ok(Client::new(database)),
+        Err(failed) => {
+            let (says, mend) =
+                failed.message.rsplit_once("; ").unwrap_or((&failed.message, "mend that first"));
+            Err(Finding::wrong("database", says, mend))
+        }
+    }
+}
+
+fn version(checkup: &Checkup) -> Finding {
+    let version = &checkup.version;
+    match checkup.version_number {
+        number if number < VERSION_MIN => {
+            Finding::wrong("postgres version", format!("{version} is too old"), "use Postgres 14 or newer")
+        }
+        _ => Finding::ok("postgres version", version),
+    }
+}
+
+fn durability(checkup: &Checkup) -> Finding {
+    let commit = &checkup.synchronous_commit;
+    let what = "durability";
+    if !checkup.fsync {
+        let says = "fsync is off: a power cut loses what was promised, and may lose everything";
+        return Finding::wrong(what, says, "set fsync = on in postgresql.conf and reload");
+    }
+    if !matches!(commit.as_str(), "on" | "remote_apply") {
+        let says = format!("synchronous_commit is {commit}: an effect could be made whose intent is lost");
+        let mend = format!("alter role {} set synchronous_commit = on", checkup.role);
+        return Finding::wrong(what, says, mend);
+    }
+    if !checkup.full_page_writes {
+        let says = "full_page_writes is off: a crash may tear a page, unless the file system never does";
+        return Finding::warning(what, says, "set full_page_writes = on in postgresql.conf and reload");
+    }
+    Finding::ok(what, format!("fsync on, synchronous_commit {commit}, full_page_writes on"))
+}
+
+fn sessions(checkup: &Checkup) -> Finding {
+    if checkup.is_standby {
+        return Finding::wrong("sessions", "this is a standby, which takes no writes", "name the primary");
+    }
+    match checkup.isolation.as_str() {
+        "read committed" => Finding::ok("sessions", "a primary, read committed"),
+        other => Finding::wrong(
+            "sessions",
+            format!("default_transaction_isolation is {other}: a late write would not be seen through"),
+            format!("alter role {} set default_transaction_isolation = 'read committed'", checkup.role),
+        ),
+    }
+}
+
+fn connections(checkup: &Checkup) -> Finding {
+    let (most, some) = (checkup.connections_max, checkup.connections);
+    let says = format!("{some} of {most} in use");
+    if i64::from(most) - some < CONNECTIONS_LEFT_MIN {
+        let mend = "raise max_connections, or disconnect somebody: a worker has up to ten";
+        return Finding::warning("connections", says, mend);
+    }
+    Finding::ok("connections", says)
+}
+
+/// The database's answer was made between the two.
+fn clock(theirs: DateTime<Utc>, asked_at: DateTime<Utc>, answered_at: DateTime<Utc>) -> Finding {
+    let skew = (theirs - answered_at).max(TimeDelta::zero()).max(asked_at - theirs);
+    let which = if theirs > answered_at { "ahead of" } else { "behind" };
+    if skew < SKEW_MAX {
+        return Finding::ok("clock", "the database's and this host's agree within a second");
+    }
+    let apart = length(skew.num_milliseconds());
+    Finding::warning(
+        "clock",
+        format!(
+            "the database's is {apart} {which} this host's; only the database's decides, but logs will confuse"
+        ),
+        "let both hosts keep time with NTP",
+    )
+}
+
+async fn migrations(client: &Client, with_gateway: bool) -> Finding {
+    let what = "migrations";
+    if let Err(error) = backstitch::check_migrated(client.database()).await {
+        let said = error.to_string();
+        let (says, mend) = said.rsplit_once(": ").unwrap_or((&said, "run `backstitch migrate`"));
+        return Finding::wrong(what, says, mend);
+    }
+    match gateway::check_migrated(client).await {
+        Err(failed) if with_gateway => Finding::wrong(what, failed.message, "run `backstitch migrate`"),
+        _ => Finding::ok(what, "up to date"),
+    }
+}
+
+fn rights(checkup: &Checkup) -> Finding {
+    let role = &checkup.role;
+    match checkup.forbidden.as_slice() {
+        [] => Finding::ok("rights", format!("{role} may use all of the schema backstitch")),
+        [first, ..] => Finding::wrong(
+            "rights",
+            format!(
+                "{role} may not use {} parts of the schema backstitch, such as {first}",
+                checkup.forbidden.len()
+            ),
+            "connect as the role that migrated, or have it granted",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+
+    #[test]
+    fn clocks_are_compared_with_the_time_the_question_took() {
+        let at = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
+        assert_eq!(clock(at(5), at(0), at(9)).verdict, Verdict::Ok);
+        let ahead = clock(at(70), at(0), at(9));
+        assert_eq!(ahead.verdict, Verdict::Warning);
+        assert!(ahead.says.contains("1 min 1 s ahead of"), "{ahead:?}");
+        assert!(clock(at(0), at(3), at(9)).says.contains("3.0 s behind"));
+    }
+}

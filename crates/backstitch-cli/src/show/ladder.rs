@@ -1,0 +1,150 @@
+//! How does a workflow look as a ladder: its head, and each step forward and back?
+
+use backstitch::{AttemptView, StepView};
+
+use crate::output::{Tint, clean, tinted};
+use crate::seen::Seen;
+use crate::time::{clock, distance, length, moment, span};
+
+/// The whole of it.
+pub fn told(seen: &Seen) -> String {
+    let mut lines = head(seen);
+    if seen.steps.is_empty() {
+        lines.push(String::new());
+        lines.push("no step has begun".to_owned());
+    }
+    for step in &seen.steps {
+        lines.push(String::new());
+        lines.push(format!(
+            "{:>3}  {}  {}",
+            step.position,
+            clean(&step.step),
+            tinted(&step.status, tint(&step.status))
+        ));
+        for (direction, arrow) in [("run", "↓"), ("compensate", "↑")] {
+            lines.extend(rung(seen, step, direction, arrow));
+        }
+    }
+    lines.join("\n")
+}
+
+/// What was asked, where it is, and why.
+fn head(seen: &Seen) -> Vec<String> {
+    let view = &seen.workflow;
+    let mut lines =
+        vec![format!("{}  {}", view.workflow, tinted(view.status.as_str(), tint(view.status.as_str())))];
+    let mut line = |name: &str, value: String| lines.push(format!("  {name:<9} {}", clean(&value)));
+    line("kind", format!("{} (version {})", view.kind, view.version));
+    if let Some(key) = &view.key {
+        line("key", key.clone());
+    }
+    line("queue", view.queue.clone());
+    line("input", view.input.as_str().to_owned());
+    line("asked", moment(view.enqueued_at));
+    if let Some(at) = view.deadline_at {
+        line("deadline", moment(at));
+    }
+    match (view.finished_at, view.holder, view.due_at) {
+        (Some(at), ..) => line("ended", format!("{}, after {}", moment(at), span(view.enqueued_at, at))),
+        (None, Some(holder), _) => line("held by", holder_told(seen, holder)),
+        (None, None, Some(due)) if due > seen.now => {
+            line("next try", format!("{}, at {}", distance(seen.now, due), moment(due)));
+        }
+        (None, None, Some(due)) => line("due", format!("since {}", moment(due))),
+        (None, None, None) => {}
+    }
+    if view.unserved {
+        line("unserved", "no living worker serves this kind: start one".to_owned());
+    }
+    if let Some(cancel) = view.cancel.as_ref().filter(|_| view.cause.is_none()) {
+        line("cancelled", format!("by {}: {}", cancel.by, cancel.why));
+    }
+    if let Some(cause) = &view.cause {
+        line("cause", cause.as_str().to_owned());
+    }
+    if let Some(error) = &view.error {
+        let step = error.step.as_ref().map(|step| format!(", in step {step}")).unwrap_or_default();
+        line("error", format!("{error}{step}"));
+    }
+    if let Some(message) = &view.attention {
+        line("attention", message.clone());
+    }
+    if let Some(output) = &view.output {
+        line("output", output.as_str().to_owned());
+    }
+    if let Some(report) = &view.report {
+        line("report", report.to_string());
+    }
+    lines
+}
+
+fn holder_told(seen: &Seen, holder: i32) -> String {
+    match &seen.worker {
+        None => format!("worker {holder}"),
+        Some(worker) => {
+            let lease = match worker.lease_left_milliseconds {
+                Some(left) if left < 0 => format!("lease over for {}", length(-left)),
+                Some(left) => format!("lease for {}", length(left)),
+                None => "dead".to_owned(),
+            };
+            format!("worker {holder}: {}, process {}, {lease}", worker.host, worker.pid)
+        }
+    }
+}
+
+/// One step in one direction: its key, and each try.
+fn rung(seen: &Seen, step: &StepView, direction: &str, arrow: &str) -> Vec<String> {
+    let tries: Vec<_> = seen
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.position == step.position && attempt.direction == direction)
+        .collect();
+    let Some(first) = tries.first() else {
+        let why_not = match (direction, step.backward.as_str()) {
+            ("compensate", "nothing") => "nothing to take back",
+            ("compensate", "pivot") => "no way back from here",
+            _ => return Vec::new(),
+        };
+        return vec![format!("     {arrow} {}", tinted(why_not, Tint::Quiet))];
+    };
+    let mut lines =
+        vec![format!("     {arrow} {direction:<10}  {}", tinted(&format!("key {}", first.key), Tint::Quiet))];
+    for attempt in tries {
+        lines.extend(attempt_told(seen, attempt));
+    }
+    lines
+}
+
+fn attempt_told(seen: &Seen, attempt: &AttemptView) -> Vec<String> {
+    let held = seen.workflow.holder;
+    let outcome = match &attempt.outcome {
+        Some(outcome) => outcome.as_str(),
+        // The last word of whoever still holds it; anybody else has gone, and nobody knows how far it came.
+        None if held.is_some() && held == attempt.incarnation => "under way",
+        None => "in doubt",
+    };
+    let took = match (attempt.ended_at, outcome) {
+        (Some(at), _) => span(attempt.began_at, at),
+        (None, "under way") => span(attempt.began_at, seen.now),
+        (None, _) => "-".to_owned(),
+    };
+    let mut lines = vec![format!(
+        "         {:>2}  {}  {took:>8}  {}",
+        attempt.attempt,
+        clock(attempt.began_at),
+        tinted(outcome, tint(outcome))
+    )];
+    if let Some(failure) = &attempt.failure {
+        lines.extend(clean(&failure.to_string()).lines().map(|line| format!("             {line}")));
+    }
+    lines
+}
+
+fn tint(word: &str) -> Tint {
+    match word {
+        "completed" | "succeeded" => Tint::Good,
+        "compensated" | "compensating" | "retry" | "waiting" => Tint::Back,
+        "failed" | "rejected" | "needs_attention" | "in_doubt" | "in doubt" => Tint::Bad,
+        _ => Tint::Quiet,
+    }
+}
