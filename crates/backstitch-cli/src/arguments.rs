@@ -2,6 +2,7 @@
 
 mod bench;
 mod choose;
+mod decide;
 mod edge;
 mod look;
 mod operate;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::bench::{APART_MILLISECONDS, BenchCommand, BenchVerb, HowMeasured, Load};
 pub use self::choose::{Decision, OnWorkflows};
+pub use self::decide::{OnStep, OnWorkflow, OnWorkflowOrKind, Resolve};
 pub use self::edge::EdgeArguments;
 pub use self::look::{Completions, Counted, Doctor, Errors, Explain, List, Man, Show, Workers};
 pub use self::operate::{
@@ -214,6 +216,50 @@ pub enum Command {
         exit_codes!()
     ))]
     Retry(OnWorkflows),
+    /// Have the way back go on without a step that can't be taken back
+    ///
+    /// What it did may still stand; the report names who said so. Refused (5) while a worker is at it: ask again in a moment.
+    #[command(after_help = concat!(
+        "Example:\n",
+        "  backstitch skip-step 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 1 --why 'the record was deleted by hand'\n\n",
+        exit_codes!()
+    ))]
+    SkipStep(OnStep),
+    /// Say what became of a step in doubt
+    ///
+    /// Going forward, what happened is handed to the workflow's function, and what did not is run again. On the way back only
+    /// what happened is taken back.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch resolve 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 1 --did-not-happen --why 'there is no record'\n",
+        "  backstitch resolve 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 0 --happened --output '{\"id\": 7}' --why 'it is there'\n\n",
+        exit_codes!()
+    ))]
+    Resolve(Resolve),
+    /// End a workflow that needs attention as it is, with what still stands
+    #[command(after_help = concat!(
+        "Example:\n",
+        "  backstitch abandon 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --why 'the target is gone for good'\n\n",
+        exit_codes!()
+    ))]
+    Abandon(OnWorkflow),
+    /// Hold a waiting workflow back, or all of a kind
+    ///
+    /// A workflow until it is resumed, retried or cancelled. Of a kind nothing more is taken up; what is under way goes on.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch pause 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --why 'incident 12'\n",
+        "  backstitch pause --kind report.build --why 'the printer is on fire'\n\n",
+        exit_codes!()
+    ))]
+    Pause(OnWorkflowOrKind),
+    /// Let a paused workflow or kind go on
+    #[command(after_help = concat!(
+        "Example:\n",
+        "  backstitch resume --kind report.build --why 'it is out'\n\n",
+        exit_codes!()
+    ))]
+    Resume(OnWorkflowOrKind),
     /// The workers: where they run, what they serve, how long their leases last, how much they hold
     #[command(after_help = concat!(
         "Examples:\n",

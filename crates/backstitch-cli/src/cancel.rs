@@ -36,7 +36,8 @@ pub async fn retry(settings: &Settings, arguments: OnWorkflows) -> Result<Exit, 
     tell(workflow, &arguments.decision, answered, "is tried again now")
 }
 
-fn tell(
+/// Says what became of a decision.
+pub fn tell(
     workflow: WorkflowId,
     decision: &Decision,
     answered: Answered,

@@ -134,6 +134,18 @@ pub fn advice(seen: &Seen) -> Vec<Advice> {
         };
         can.push(advise(format!("backstitch cancel {id} --why 'WHY'"), effect));
     }
+    if view.status == Status::NeedsAttention {
+        for step in seen.steps.iter().filter(|step| step.status == "compensating") {
+            can.push(advise(
+                format!("backstitch skip-step {id} {} --why 'WHY'", step.position),
+                "goes on taking back the rest; what this step did may still stand",
+            ));
+        }
+        can.push(advise(
+            format!("backstitch abandon {id} --why 'WHY'"),
+            "ends it as it is, with all that still stands",
+        ));
+    }
     can.push(advise(format!("backstitch show {id} --follow"), "each try, until it has ended"));
     can
 }

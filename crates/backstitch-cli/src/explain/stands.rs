@@ -28,6 +28,9 @@ fn standing(seen: &Seen, step: &StepView) -> Option<String> {
     let backward = step.backward.as_str();
     match step.status.as_str() {
         "compensated" | "rejected" => None,
+        "skipped" => {
+            Some(format!("{name}: may still stand; an operator said that it need not be taken back."))
+        }
         _ if backward == "nothing" => None,
         "completed" if backward == "pivot" => {
             Some(format!("{name}: stands for good; there is no way back from it."))
