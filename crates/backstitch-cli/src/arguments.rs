@@ -18,7 +18,7 @@ pub use self::decide::{OnStep, OnWorkflow, OnWorkflowOrKind, Resolve};
 pub use self::edge::EdgeArguments;
 pub use self::look::{Completions, Counted, Doctor, Errors, Explain, List, Man, Show, Workers};
 pub use self::operate::{
-    Enqueue, GatewayCommand, GatewayVerb, OnOrganization, PgCommand, PgVerb, Prune, Recover, Serve,
+    Enqueue, GatewayCommand, GatewayVerb, Migrate, OnOrganization, PgCommand, PgVerb, Prune, Recover, Serve,
     WorkerArguments,
 };
 pub use self::token::{TokenCommand, TokenVerb};
@@ -49,6 +49,7 @@ pub(crate) use exit_codes;
 /// database, a Postgres of this user's own is started (`backstitch pg`).
 #[derive(Debug, Parser)]
 #[command(
+    name = "backstitch",
     version,
     propagate_version = true,
     max_term_width = 110,
@@ -137,11 +138,12 @@ pub enum Command {
     ///
     /// Safe while workers of the previous version run, and when run by several at once. What is up to date is left alone.
     #[command(after_help = concat!(
-        "Example:\n",
-        "  backstitch migrate --database-url postgres://platform@localhost/platform\n\n",
+        "Examples:\n",
+        "  backstitch migrate --database-url postgres://platform@localhost/platform\n",
+        "  backstitch migrate --check                            0: up to date; 1: not, or too new\n\n",
         exit_codes!()
     ))]
-    Migrate,
+    Migrate(Migrate),
     /// Ask for a workflow, and wait for it if told to
     ///
     /// Prints its id. The same kind, key and input give the same workflow, however often it is asked for. A kind that
@@ -273,8 +275,8 @@ pub enum Command {
     Kinds(Counted),
     /// How many workflows have each status
     ///
-    /// Live ones are counted. Ended ones too while there are fewer than 10,000 workflows; beyond, they are estimated by their
-    /// share among the newest 10,000, and marked so.
+    /// Live ones are counted. Ended ones too while there are few, up to some 25,000; beyond, they are estimated from a part of
+    /// their table, and marked so.
     #[command(after_help = concat!("Example:\n  backstitch stats --json\n\n", exit_codes!()))]
     Stats(Counted),
     /// Examine what `serve` stands on, and say how to mend what is wrong

@@ -62,7 +62,7 @@ async fn run(arguments: Arguments) -> Result<Exit, Failed> {
     match arguments.command {
         Command::Serve(arguments) => serve::run(&settings, arguments).await,
         Command::Recover(arguments) => recover::run(&settings, arguments).await,
-        Command::Migrate => migrate::run(&settings).await,
+        Command::Migrate(arguments) => migrate::run(&settings, &arguments).await,
         Command::Enqueue(arguments) => enqueue::run(&settings, arguments).await,
         Command::List(arguments) => list::run(&settings, arguments).await,
         Command::Errors(arguments) => errors::run(&settings, arguments).await,

@@ -1,14 +1,25 @@
 //! `backstitch migrate`: the schemas of the engine and of the pool, up to date.
 
-use crate::connect;
+use backstitch::Client;
+
+use crate::arguments::Migrate;
 use crate::exit::{Exit, Failed};
 use crate::output::say;
 use crate::progress::waiting;
 use crate::settings::Settings;
+use crate::{connect, gateway};
+
+const UP_TO_DATE: &str = "the schemas backstitch and gateway are up to date";
 
 /// Brings both schemas up to date. Says so only if this version can work with what is there then.
-pub async fn run(settings: &Settings) -> Result<Exit, Failed> {
+pub async fn run(settings: &Settings, arguments: &Migrate) -> Result<Exit, Failed> {
     let database = connect::connect(settings).await?;
+    if arguments.check {
+        backstitch::check_migrated(&database).await?;
+        gateway::check_migrated(&Client::new(database)).await?;
+        say(UP_TO_DATE)?;
+        return Ok(Exit::Done);
+    }
     let migrating = async {
         backstitch::migrate(&database).await?;
         // A newer version's schema is left alone, and refused here.
@@ -18,6 +29,6 @@ pub async fn run(settings: &Settings) -> Result<Exit, Failed> {
         })
     };
     waiting("migrating …", migrating).await?;
-    say("the schemas backstitch and gateway are up to date")?;
+    say(UP_TO_DATE)?;
     Ok(Exit::Done)
 }

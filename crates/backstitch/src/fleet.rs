@@ -68,7 +68,7 @@ pub struct StatusCount {
     pub status: Status,
     /// So many.
     pub workflows: i64,
-    /// Counted. False: estimated, as only the newest 10,000 were looked at.
+    /// Counted. False: estimated from a part of them.
     pub is_exact: bool,
 }
 

@@ -82,6 +82,14 @@ pub struct WorkerArguments {
     pub queues: Option<Vec<String>>,
 }
 
+/// `migrate`
+#[derive(Debug, Args)]
+pub struct Migrate {
+    /// Change nothing; only say whether they are
+    #[arg(long)]
+    pub check: bool,
+}
+
 /// `enqueue`
 #[derive(Debug, Args)]
 pub struct Enqueue {

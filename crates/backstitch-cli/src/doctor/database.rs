@@ -20,21 +20,29 @@ const SKEW_MAX: TimeDelta = TimeDelta::seconds(1);
 /// A worker has up to ten connections.
 const CONNECTIONS_LEFT_MIN: i64 = 10;
 
+/// The function that every worker calls: whoever may not, is no worker.
+const TAKEN_BY_A_WORKER: &str = "claim";
+
 /// How long is waited for one of this user's own to say how it is.
 const STATUS_TIME: Duration = Duration::from_secs(5);
 
 /// What is looked at once there is an answer.
-const BEHIND_IT: [&str; 7] =
-    ["postgres version", "durability", "sessions", "connections", "clock", "migrations", "rights"];
+const BEHIND_IT: [&str; 8] = [
+    "postgres version",
+    "fsync",
+    "synchronous commit",
+    "sessions",
+    "connections",
+    "clock",
+    "migrations",
+    "rights",
+];
 
 /// All of it.
 pub async fn examine(settings: &Settings, with_gateway: bool) -> Vec<Finding> {
     let client = match reach(settings).await {
         Ok(client) => client,
-        Err(finding) => {
-            let unseen = |what| Finding::not_examined(what, "there is no database to ask");
-            return std::iter::once(finding).chain(BEHIND_IT.map(unseen)).collect();
-        }
+        Err(finding) => return nothing_but(finding),
     };
     let asked_at = Utc::now();
     let checkup = match client.checkup().await {
@@ -52,13 +60,20 @@ pub async fn examine(settings: &Settings, with_gateway: bool) -> Vec<Finding> {
     vec![
         Finding::ok("database", format!("answers, to the role {}", checkup.role)),
         version(&checkup),
-        durability(&checkup),
+        fsync(&checkup),
+        synchronous_commit(&checkup),
         sessions(&checkup),
         connections(&checkup),
         clock(checkup.now, asked_at, answered_at),
         migrations,
         rights,
     ]
+}
+
+/// It can't be asked, so there is nothing to be said of the rest.
+fn nothing_but(finding: Finding) -> Vec<Finding> {
+    let unseen = |what| Finding::not_examined(what, "there is no database to ask");
+    std::iter::once(finding).chain(BEHIND_IT.map(unseen)).collect()
 }
 
 /// One of this user's own is not started for this.
@@ -98,23 +113,30 @@ fn version(checkup: &Checkup) -> Finding {
     }
 }
 
-fn durability(checkup: &Checkup) -> Finding {
-    let commit = &checkup.synchronous_commit;
-    let what = "durability";
+fn fsync(checkup: &Checkup) -> Finding {
+    let what = "fsync";
     if !checkup.fsync {
-        let says = "fsync is off: a power cut loses what was promised, and may lose everything";
+        let says = "off: a power cut loses what was promised, and may lose everything";
         return Finding::wrong(what, says, "set fsync = on in postgresql.conf and reload");
     }
-    if !matches!(commit.as_str(), "on" | "remote_apply") {
-        let says = format!("synchronous_commit is {commit}: an effect could be made whose intent is lost");
-        let mend = format!("alter role {} set synchronous_commit = on", checkup.role);
-        return Finding::wrong(what, says, mend);
-    }
     if !checkup.full_page_writes {
-        let says = "full_page_writes is off: a crash may tear a page, unless the file system never does";
+        let says =
+            "on, but full_page_writes is off: a crash may tear a page, unless the file system never does";
         return Finding::warning(what, says, "set full_page_writes = on in postgresql.conf and reload");
     }
-    Finding::ok(what, format!("fsync on, synchronous_commit {commit}, full_page_writes on"))
+    Finding::ok(what, "on, and so is full_page_writes")
+}
+
+fn synchronous_commit(checkup: &Checkup) -> Finding {
+    let what = "synchronous commit";
+    match checkup.synchronous_commit.as_str() {
+        safe @ ("on" | "remote_apply") => Finding::ok(what, safe),
+        other => Finding::wrong(
+            what,
+            format!("{other}: an effect could be made whose intent is lost"),
+            format!("alter role {} set synchronous_commit = on", checkup.role),
+        ),
+    }
 }
 
 fn sessions(checkup: &Checkup) -> Finding {
@@ -172,18 +194,19 @@ async fn migrations(client: &Client, with_gateway: bool) -> Finding {
 }
 
 fn rights(checkup: &Checkup) -> Finding {
-    let role = &checkup.role;
-    match checkup.forbidden.as_slice() {
-        [] => Finding::ok("rights", format!("{role} may use all of the schema backstitch")),
-        [first, ..] => Finding::wrong(
-            "rights",
-            format!(
-                "{role} may not use {} parts of the schema backstitch, such as {first}",
-                checkup.forbidden.len()
-            ),
-            "connect as the role that migrated, or have it granted",
-        ),
+    let (what, role) = ("rights", &checkup.role);
+    let [first, ..] = checkup.forbidden.as_slice() else {
+        return Finding::ok(what, format!("{role} may use all of the schema backstitch"));
+    };
+    let count = checkup.forbidden.len();
+    if checkup.forbidden.iter().any(|name| name == TAKEN_BY_A_WORKER) {
+        let says = format!(
+            "{role} may not work: {count} parts of the schema backstitch are closed to it, such as {first}"
+        );
+        return Finding::wrong(what, says, "connect as a role that may, or have it granted");
     }
+    let says = format!("{count} parts of the schema backstitch are closed to {role}, such as {first}");
+    Finding::warning(what, says, "nothing to do if this role is meant to have no more")
 }
 
 #[cfg(test)]

@@ -72,23 +72,24 @@ fn trouble(seen: &Seen, step: &StepView) -> Option<String> {
 /// Why it goes back.
 fn turned(seen: &Seen) -> Option<String> {
     let view = &seen.workflow;
+    let back = if view.finished_at.is_some() { "was taken back" } else { "is taken back" };
     Some(match (&view.cause, &view.cancel) {
         (Some(Cause::Failed(error)), _) => match &error.step {
-            Some(step) => format!("So it was taken back: step {step} failed with {:?}.", error.failure.code),
-            None => format!("So it was taken back: it gave up, {error}."),
+            Some(step) => format!("So it {back}: step {step} failed with {:?}.", error.failure.code),
+            None => format!("So it {back}: it gave up, {error}."),
         },
         (Some(Cause::Cancelled(operator)), _) => {
             format!("{} had it taken back: {}.", operator.by, operator.why)
         }
-        (Some(Cause::DeadlinePassed), _) => "Its deadline passed, so it was taken back.".to_owned(),
+        (Some(Cause::DeadlinePassed), _) => format!("Its deadline passed, so it {back}."),
         (Some(Cause::Orphaned), _) => {
             "Its worker died in the middle of a step, and this kind is taken back then.".to_owned()
         }
         (Some(Cause::CrashLoop { deaths }), _) => {
-            format!("Its worker died {} while at it, so it was taken back.", times(*deaths))
+            format!("Its worker died {} while at it, so it {back}.", times(*deaths))
         }
         (Some(Cause::Mismatch { message }), _) => {
-            format!("Its code no longer fits what it had done, so it was taken back: {message}.")
+            format!("Its code no longer fits what it had done, so it {back}: {message}.")
         }
         (None, Some(cancel)) => format!("{} asked that it be taken back: {}.", cancel.by, cancel.why),
         (None, None) => return None,

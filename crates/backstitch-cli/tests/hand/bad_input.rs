@@ -86,6 +86,7 @@ async fn a_database_that_was_not_migrated_says_what_to_run() {
         &["recover", "--without-gateway"],
         &["serve", "--without-gateway", "--listen", "127.0.0.1:0"],
         &["gateway", "list"],
+        &["migrate", "--check"],
     ] {
         world.run(arguments).await.complains(1, &["run `backstitch migrate`"]);
     }
@@ -97,7 +98,7 @@ async fn a_database_of_a_newer_version_is_left_alone() {
     let ahead = "insert into backstitch._migrations (version, description, success, checksum, execution_time) \
         values (9999, 'from the future', true, '', 0)";
     world.database.pool().await.execute(ahead).await.unwrap();
-    for arguments in [&["list"][..], &["enqueue", "demo"], &["migrate"]] {
+    for arguments in [&["list"][..], &["enqueue", "demo"], &["migrate"], &["migrate", "--check"]] {
         world.run(arguments).await.complains(1, &["at migration 9999", "use a newer version"]);
     }
 }

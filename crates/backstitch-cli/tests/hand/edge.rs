@@ -93,6 +93,39 @@ async fn the_platform_gets_its_answers() {
 }
 
 #[tokio::test]
+async fn the_doctor_finds_a_good_edge_good_and_says_how_to_mend_a_bad_one() {
+    let edge = Edge::start().await;
+    let verdicts = async || -> Vec<(String, String)> {
+        let findings = edge.world.run(&["doctor", "--json"]).await.json();
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let edge =
+            findings.as_array().unwrap().iter().skip_while(|finding| finding["what"] != "gateway settings");
+        edge.map(|finding| (text(&finding["what"]), text(&finding["verdict"]))).collect()
+    };
+    let of = |words: [&str; 6]| {
+        let whats = [
+            "gateway settings",
+            "powerdns",
+            "nginx binary",
+            "nginx configuration",
+            "nginx sites",
+            "nginx running",
+        ];
+        whats.iter().zip(words).map(|(what, word)| ((*what).to_owned(), word.to_owned())).collect::<Vec<_>>()
+    };
+    assert_eq!(verdicts().await, of(["ok"; 6]));
+    std::fs::write(edge.world.path("key"), "another").unwrap();
+    assert_eq!(verdicts().await, of(["ok", "wrong", "ok", "ok", "ok", "ok"]));
+    let told = edge.world.run(&["doctor"]).await.expect(1).out;
+    assert!(
+        told.contains("powerdns refused the api key") && told.contains("--powerdns-api-key-file"),
+        "{told}"
+    );
+    edge.configure("key", edge.world.path("nowhere"));
+    assert_eq!(verdicts().await, of(["ok", "wrong", "wrong", "not_examined", "ok", "ok"]));
+}
+
+#[tokio::test]
 async fn a_gateway_is_started_once_and_stopped() {
     let edge = Edge::start().await;
     let (upstream, _asked) = gateway(true).await;

@@ -112,6 +112,7 @@ async fn a_listing_is_filtered_and_bounded() {
     fields.sort();
     let promised = [
         "attention",
+        "cancel",
         "cause",
         "deadline_at",
         "due_at",

@@ -2,16 +2,29 @@
 
 use crate::world::{bare, end};
 
-const COMMANDS: [&[&str]; 32] = [
+const COMMANDS: [&[&str]; 45] = [
     &[],
     &["serve"],
     &["recover"],
     &["migrate"],
     &["enqueue"],
     &["list"],
+    &["errors"],
     &["show"],
+    &["explain"],
     &["cancel"],
     &["retry"],
+    &["skip-step"],
+    &["resolve"],
+    &["abandon"],
+    &["pause"],
+    &["resume"],
+    &["workers"],
+    &["kinds"],
+    &["stats"],
+    &["doctor"],
+    &["completions"],
+    &["man"],
     &["prune"],
     &["gateway"],
     &["gateway", "add"],
@@ -66,6 +79,13 @@ async fn a_command_line_that_makes_no_sense_ends_with_2() {
         &[],
         &["list", "--limit", "0"],
         &["list", "--status", "asleep"],
+        &["list", "--since", "yesterday"],
+        &["list", "--every", "1s"],
+        &["list", "--watch", "--json"],
+        &["show", "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10", "--follow", "--json"],
+        &["explain"],
+        &["cancel", "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10", "--kind", "demo", "--why", "both"],
+        &["completions", "command.com"],
         &["show", "not-an-id"],
         &["cancel", "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10"],
         &["enqueue", "demo", "{}", "--priority", "9"],
@@ -84,4 +104,22 @@ async fn a_command_line_that_makes_no_sense_ends_with_2() {
     ] {
         end(bare(directory.path(), wrong)).await.expect(2);
     }
+}
+
+#[tokio::test]
+async fn shells_and_the_manual_know_every_command() {
+    let directory = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = end(bare(directory.path(), &["completions", shell])).await.expect(0).out;
+        assert!(script.contains("explain") && script.contains("error-code"), "{shell}: {script}");
+    }
+    let page = end(bare(directory.path(), &["man"])).await.expect(0).out;
+    assert!(page.contains(".TH backstitch 1") && page.contains("backstitch\\-explain(1)"), "{page}");
+    end(bare(directory.path(), &["man", "--directory", "."])).await.expect(0);
+    for page in ["backstitch.1", "backstitch-list.1", "backstitch-pg-start.1"] {
+        assert!(directory.path().join(page).is_file(), "{page}");
+    }
+    end(bare(directory.path(), &["man", "--directory", "absent"]))
+        .await
+        .complains(1, &["--directory absent", "name a directory that is there"]);
 }
