@@ -43,6 +43,7 @@ mod strays;
 mod timing;
 mod transaction;
 mod view;
+mod waits;
 mod watchdog;
 mod worker;
 mod workflow;
