@@ -1,7 +1,6 @@
 //! When a worker looks for due workflows, how many it takes, and which one it drives alone.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use crate::life::{Life, Plan, Shop};
 use crate::outage::Outage;
 use crate::park;
 use crate::strays;
+use crate::timing::jittered;
 
 /// When a woken worker looks again: what was announced may not be committed yet.
 const LOOKS_AFTER_A_WAKE: [Duration; 3] =
@@ -238,13 +238,4 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
         }
         self.let_strays_go().await;
     }
-}
-
-/// Up to a quarter less, so that many workers do not look at the same moment.
-fn jittered(poll: Duration) -> Duration {
-    // A fresh RandomState is seeded by the system: the cheapest number that no two workers share.
-    let random = RandomState::new().hash_one(0_u8) % 256;
-    #[allow(clippy::cast_possible_truncation)]
-    let share = random as u32;
-    poll - poll / 4 * share / 256
 }

@@ -1,7 +1,7 @@
 //! What anyone may ask of workflows: wait, and see. How they are asked for is in `enqueue`, what an operator decides in
 //! `operate`.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use backstitch_core::failure::WorkflowError;
 use backstitch_core::id::WorkflowId;
@@ -14,24 +14,31 @@ use serde::de::DeserializeOwned;
 use crate::database::Database;
 use crate::enqueue::{Enqueue, EnqueueMany, Handle};
 use crate::error::Error;
+use crate::timing::Timing;
 use crate::view::{self, Status, WorkflowView};
+use crate::waits::Waits;
 use crate::workflow::Workflow;
-
-/// How long a waiter waits between two looks: at first, and at most.
-const WAIT_FIRST: Duration = Duration::from_millis(2);
-const WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// Asks for workflows, and asks about them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(crate) database: Database,
+    waits: Arc<Waits>,
 }
 
 impl Client {
     /// Asks this database.
     #[must_use]
     pub fn new(database: Database) -> Self {
-        Self { database }
+        let waits = Arc::new(Waits::new(database.clone(), Timing::DEFAULT.poll));
+        Self { database, waits }
+    }
+
+    /// Uses these times instead of the default ones. Of them a client goes by its poll alone.
+    #[must_use]
+    pub fn timing(self, timing: Timing) -> Self {
+        let waits = Arc::new(Waits::new(self.database.clone(), timing.poll));
+        Self { waits, ..self }
     }
 
     /// The database that it asks.
@@ -121,19 +128,22 @@ impl Client {
 
     /// Waits until the workflow has ended, or needs attention.
     ///
+    /// However many wait through a client and its clones, they share one connection beside the pool, on which the database
+    /// tells that something has ended, and one look for all of them a poll.
+    ///
     /// # Errors
     /// When the database does not answer, there is no such workflow, or its output does not fit its type.
     pub async fn wait<T: DeserializeOwned>(&self, handle: &Handle<T>) -> Result<Ending<T>, Error> {
-        let mut pause = WAIT_FIRST;
         loop {
+            // Register before looking, or an end in between is told to nobody.
+            let waiter = self.waits.register(handle.workflow);
             match self.poll(handle).await {
                 Ok(Some(ending)) => return Ok(ending),
                 Ok(None) => {}
                 Err(error) if error.is_transient() => tracing::debug!(%error, "waiting on"),
                 Err(error) => return Err(error),
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(WAIT_MAX);
+            waiter.told().await;
         }
     }
 

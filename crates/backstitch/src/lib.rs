@@ -49,6 +49,7 @@ mod timing;
 mod tokens;
 mod transaction;
 mod view;
+mod waits;
 mod watchdog;
 mod worker;
 mod workflow;

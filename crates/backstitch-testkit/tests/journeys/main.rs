@@ -12,6 +12,7 @@ mod severed;
 mod stuck;
 mod sweep;
 mod transactional;
+mod waiting;
 
 /// The worker's binary, to be run as a process of its own.
 const WORKER: &str = env!("CARGO_BIN_EXE_script-worker");
