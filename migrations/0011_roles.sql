@@ -29,6 +29,7 @@ declare
         'enqueue(text, jsonb, text, text, integer, timestamptz, timestamptz, integer)',
         'enqueue_many(text, jsonb[], text[], text, integer, timestamptz, timestamptz, integer)'
     ];
+    v_wait text[] := array['settled(uuid[])', 'expect_announcements()'];
     v_decide text[] := array[
         'cancel(uuid, text, text)',
         'retry(uuid, text, text)',
@@ -73,15 +74,13 @@ begin
         select c.relname
         from pg_class c
         where c.relnamespace = 'backstitch'::regnamespace
-            and (c.relkind = 'v' or c.relname in ('workflow', 'ready', 'key', 'incarnation', 'alert', '_migrations'))
+            and (c.relkind = 'v' or c.relname in ('workflow', 'ready', 'journal', 'key', 'incarnation', 'alert', '_migrations'))
     loop
         execute format('grant select on backstitch.%I to %I', v_relation, p_grantee);
     end loop;
-    if p_role = 'operator' then
-        foreach v_function in array v_decide loop
-            execute format('grant execute on function backstitch.%s to %I', v_function, p_grantee);
-        end loop;
-    end if;
+    foreach v_function in array case p_role when 'operator' then v_wait || v_decide else v_wait end loop
+        execute format('grant execute on function backstitch.%s to %I', v_function, p_grantee);
+    end loop;
 end
 $$;
 

@@ -22,9 +22,9 @@ use crate::openapi::{Refused, RefusedWorkflow};
 use crate::problem::Problem;
 use crate::refusal::Refusal;
 
-/// How many callers wait at once. Each looks ten times a second; measured, all of them together keep a quarter of a core of
-/// Postgres busy.
-pub const OPEN_WAITS_MAX: usize = 256;
+/// How many callers wait at once: nearly as many as there are connections, so that some are left to ask for something else.
+/// All of them share one connection to Postgres and one look.
+pub const OPEN_WAITS_MAX: usize = 1_000;
 
 /// The longest wait: what lies between the caller and us often hangs up after a minute of silence.
 const WAIT_MAX: Duration = Duration::from_secs(60);

@@ -142,6 +142,7 @@ async fn a_producer_a_worker_and_an_operator_do_their_work_with_no_other_rights(
     assert!(view.attention.is_some_and(|message| message.contains("target_broken")), "an operator sees why");
     decided(async || decides.operate("ada", "seen").skip_step(asked.workflow, Position(1)).await).await;
     world.compensates(&asked).await;
+    assert!(matches!(decides.wait(&asked).await, Ok(Ending::Compensated(_))), "and may wait");
     running.shut_down().await;
     for database in [asks.database(), decides.database(), &works] {
         database.pool().close().await;

@@ -9,6 +9,8 @@ const ROLES: [&str; 4] = ["producer", "reader", "operator", "worker"];
 
 const ENQUEUE: [&str; 2] = ["enqueue", "enqueue_many"];
 
+const WAIT: [&str; 2] = ["expect_announcements", "settled"];
+
 const DECIDE: [&str; 9] =
     ["abandon", "cancel", "pause", "pause_kind", "resolve", "resume", "resume_kind", "retry", "skip_step"];
 
@@ -48,8 +50,12 @@ async fn every_role_may_what_it_is_for_and_nothing_else() {
         .await;
         let expected: Vec<String> = match role {
             "producer" => ENQUEUE.map(str::to_owned).into(),
-            "reader" => Vec::new(),
-            "operator" => DECIDE.map(str::to_owned).into(),
+            "reader" => WAIT.map(str::to_owned).into(),
+            "operator" => {
+                let mut both: Vec<_> = WAIT.into_iter().chain(DECIDE).map(str::to_owned).collect();
+                both.sort();
+                both
+            }
             _ => {
                 let others = "('grant_to', 'create_token', 'revoke_token')";
                 names(&stage, &format!("{all_functions} and proname not in {others} order by 1")).await
