@@ -63,6 +63,9 @@ fn beside(view: &WorkflowView, now: DateTime<Utc>) -> String {
     if let Some(error) = &view.error {
         return shortened(&error.to_string());
     }
+    if let Some(paused) = &view.paused {
+        return shortened(&format!("paused by {}: {}", paused.by, paused.why));
+    }
     match view.due_at.filter(|due| *due > now) {
         _ if view.unserved => "no worker serves this kind".to_owned(),
         Some(due) => format!("next try {}", distance(now, due)),

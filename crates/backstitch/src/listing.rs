@@ -110,7 +110,7 @@ impl Client {
                         )
                         select w.workflow_id as "workflow_id!", w.kind as "kind!", w.version as "version!", w.key,
                             w.queue as "queue!", w.status as "status!", w.input::text as "input!", w.output::text,
-                            w.cause, w.cancel, w.error, w.report, w.enqueued_at as "enqueued_at!", w.finished_at, w.deadline_at,
+                            w.cause, w.cancel, w.paused, w.error, w.report, w.enqueued_at as "enqueued_at!", w.finished_at, w.deadline_at,
                             w.due_at, w.holder, w.unserved as "unserved!",
                             (
                                 select a.message

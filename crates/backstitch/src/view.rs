@@ -100,6 +100,9 @@ pub struct WorkflowView {
     pub cause: Option<Cause>,
     /// Who asked that it be taken back, and why, where that is yet to be heeded. None: nobody, or it has ended.
     pub cancel: Option<Operator>,
+    /// Who holds it back, and why, until it is resumed, retried or cancelled. None: nobody.
+    #[serde(default)]
+    pub paused: Option<Operator>,
     /// The original error. None unless it failed.
     pub error: Option<WorkflowError>,
     /// What became of each step on the way back. None unless it ended that way, or is stuck on it.
@@ -237,7 +240,7 @@ pub(crate) async fn workflow(
                                 limit 1
                             )
                         ) as cause,
-                        cancel, report, enqueued_at as "enqueued_at!", finished_at, deadline_at, due_at, holder,
+                        cancel, paused, report, enqueued_at as "enqueued_at!", finished_at, deadline_at, due_at, holder,
                         unserved as "unserved!",
                         (
                             select a.message
@@ -269,6 +272,7 @@ pub(crate) struct WorkflowRow {
     pub(crate) output: Option<String>,
     pub(crate) cause: Option<serde_json::Value>,
     pub(crate) cancel: Option<serde_json::Value>,
+    pub(crate) paused: Option<serde_json::Value>,
     pub(crate) error: Option<serde_json::Value>,
     pub(crate) report: Option<serde_json::Value>,
     pub(crate) attention: Option<String>,
@@ -295,6 +299,7 @@ impl WorkflowRow {
             output: self.output.map(Json::from_journal),
             cause: read(self.cause).map_err(|error| unreadable(format!("cause: {error}")))?,
             cancel: read(self.cancel).map_err(|error| unreadable(format!("cancel: {error}")))?,
+            paused: read(self.paused).map_err(|error| unreadable(format!("paused: {error}")))?,
             error: read(self.error).map_err(|error| unreadable(format!("error: {error}")))?,
             report: read(self.report).map_err(|error| unreadable(format!("report: {error}")))?,
             attention: self.attention,

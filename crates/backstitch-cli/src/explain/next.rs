@@ -13,6 +13,9 @@ pub fn told(seen: &Seen) -> Vec<String> {
     if view.finished_at.is_some() {
         return vec!["Nothing: it has ended.".to_owned()];
     }
+    if let Some(paused) = &view.paused {
+        return vec![format!("Nothing, until it is resumed: it was paused by {}: {}.", paused.by, paused.why)];
+    }
     if view.unserved && view.holder.is_none() {
         return vec![format!("Nothing, until a worker is started that serves the kind {}.", view.kind)];
     }
@@ -113,6 +116,9 @@ pub fn advice(seen: &Seen) -> Vec<Advice> {
         };
     }
     let mut can = Vec::new();
+    if view.paused.is_some() {
+        can.push(advise(format!("backstitch resume {id} --why 'WHY'"), "lets it go on, when it was due before"));
+    }
     if view.unserved {
         can.push(advise("backstitch serve".to_owned(), "a worker; it must be one that serves this kind"));
         can.push(advise("backstitch workers".to_owned(), "which workers there are, and what they serve"));

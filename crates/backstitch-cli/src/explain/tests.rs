@@ -227,6 +227,14 @@ What you can do
 }
 
 #[test]
+fn one_that_is_paused_says_by_whom_and_how_to_let_it_go_on() {
+    let paused = json!({ "due_at": null, "paused": { "by": "ada", "why": "incident 12" } });
+    let explanation = explain(&seen(workflow("pending", &paused), &[], &[], Value::Null));
+    assert_eq!(explanation.next, ["Nothing, until it is resumed: it was paused by ada: incident 12."]);
+    assert!(explanation.can[0].command.starts_with("backstitch resume "), "{explanation:?}");
+}
+
+#[test]
 fn one_past_its_pivot_is_not_offered_to_be_cancelled() {
     let steps = [step(0, "allocate", "completed", "after_all_later"), step(1, "pay", "completed", "pivot")];
     let view = workflow("running", &json!({ "deadline_at": "2027-01-31T14:01:00Z" }));

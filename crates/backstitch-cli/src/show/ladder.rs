@@ -53,6 +53,9 @@ fn head(seen: &Seen) -> Vec<String> {
         (None, None, Some(due)) => line("due", format!("since {}", moment(due))),
         (None, None, None) => {}
     }
+    if let Some(paused) = &view.paused {
+        line("paused", format!("by {}: {}", paused.by, paused.why));
+    }
     if view.unserved {
         line("unserved", "no living worker serves this kind: start one".to_owned());
     }
