@@ -28,9 +28,9 @@ const SETTLED: &str = "backstitch_settled";
 /// time, so that a fifth of one processor of the database is the most that waiting costs.
 const LOOKS_SHARE: u32 = 5;
 
-/// The pauses between the looks after listening began. An append that asked whether anybody waits just before we did ends
-/// in silence, when its commit is through: a few milliseconds later.
-const PAUSES_FIRST: [Duration; 3] =
+/// The pauses after which it looks again, once listening began or something was announced: what ends just before the one,
+/// or along with the other, is not announced, and its commit may be a few milliseconds away.
+const PAUSES_SOON: [Duration; 3] =
     [Duration::from_millis(5), Duration::from_millis(20), Duration::from_millis(80)];
 
 /// How long the connection is kept for the next who waits: to connect anew takes longer than many a workflow.
@@ -71,6 +71,7 @@ impl Waits {
             waiting: Arc::clone(&self.waiting),
             listener: None,
             listen_at: Instant::now(),
+            pauses_soon: PAUSES_SOON.into_iter(),
             outage: Outage::default(),
         };
         let gone = self.gone.token().clone();
@@ -148,18 +149,18 @@ struct Attendant {
     /// None: it could not be had, or was lost.
     listener: Option<PgListener>,
     listen_at: Instant,
+    /// Until it may be looked for more rarely.
+    pauses_soon: std::array::IntoIter<Duration, { PAUSES_SOON.len() }>,
     outage: Outage,
 }
 
 impl Attendant {
     /// Until nobody has waited for a while.
     async fn attend(mut self) {
-        let mut pauses_first = PAUSES_FIRST.into_iter();
         let mut wanted_at = Instant::now();
         while wanted_at.elapsed() < LINGER {
             if self.listener.is_none() && Instant::now() >= self.listen_at {
                 self.listen().await;
-                pauses_first = PAUSES_FIRST.into_iter();
             }
             let began = Instant::now();
             let workflows = self.waiting.workflows();
@@ -168,7 +169,7 @@ impl Attendant {
                 wanted_at = Instant::now();
             }
             let took = began.elapsed();
-            let pause = pauses_first.next().unwrap_or_else(|| jittered(self.poll));
+            let pause = self.pauses_soon.next().unwrap_or_else(|| jittered(self.poll));
             self.rest(took * (LOOKS_SHARE - 1), pause).await;
         }
     }
@@ -176,8 +177,11 @@ impl Attendant {
     async fn listen(&mut self) {
         self.listen_at = Instant::now() + LISTEN_AGAIN;
         match expecting(&self.database).await {
-            Ok(listener) => self.listener = Some(listener),
-            Err(error) => self.failed(&error, "listening for ends failed, polling goes on"),
+            Ok(listener) => {
+                self.listener = Some(listener);
+                self.pauses_soon = PAUSES_SOON.into_iter();
+            }
+            Err(error) => tracing::debug!(%error, "listening for ends failed, polling goes on"),
         }
     }
 
@@ -201,7 +205,9 @@ impl Attendant {
             }
             Err(error) => {
                 self.listener = None;
-                self.failed(&error, "looking for ends failed, looking on");
+                if self.outage.is_news() {
+                    tracing::warn!(%error, "looking for ends failed, looking on");
+                }
                 // It stays wrong, and each asks for itself what it is.
                 if !error.is_transient() {
                     self.waiting.tell_all();
@@ -219,17 +225,12 @@ impl Attendant {
                 () = sleep_until(next_look) => return,
                 heard = heard(&mut self.listener) => {
                     next_look = next_look.min(earliest);
+                    self.pauses_soon = PAUSES_SOON.into_iter();
                     if !heard {
                         self.listener = None;
                     }
                 }
             }
-        }
-    }
-
-    fn failed(&mut self, error: &Error, message: &'static str) {
-        if self.outage.is_news() {
-            tracing::warn!(%error, "{message}");
         }
     }
 }

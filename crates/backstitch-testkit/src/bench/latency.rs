@@ -13,7 +13,7 @@ use super::figure::Figure;
 use super::sample::percentile;
 use super::work::{Completing, Made, Tally, worker};
 
-/// Between two looks of the waiting client. `Client::wait` looks after 2, 4, 8, … at most 100 ms, so it sees an end later.
+/// Between two looks of the client that looks.
 const LOOK: Duration = Duration::from_micros(500);
 
 /// How long one workflow may take.
@@ -34,9 +34,11 @@ pub struct Latency {
 ///   and that of the first step's intent.
 /// - `latency.five_steps_ms`: until a client that looks every half millisecond sees that it has completed: six more commits,
 ///   of which the last makes all five steps and the end durable.
+/// - `latency.answer_ms`: until `Client::wait` has told of another such workflow's end, submitted in turn. In it beside all
+///   that: the announcement, a look for all who wait, and one for the answer.
 ///
 /// Beside it `baseline.commit_ms`, a bare insert of one client, as far apart: on a machine that rests in between, waking up is
-/// most of either. `latency.first_step_of_commit`, `latency.five_steps_of_commit`: the medians over that of the insert.
+/// most of either. `latency.first_step_of_commit` and so on: the medians over that of the insert.
 ///
 /// # Errors
 /// When the database does not answer, or a workflow ends otherwise than it should.
@@ -53,15 +55,19 @@ pub async fn measure(bench: &Bench, wanted: Latency) -> Result<Vec<Figure>, Erro
     // What is done for the first time is done more slowly: connections, plans.
     for _ in 0..submissions.div_ceil(10) {
         submit(&client, &mut begun).await?;
+        wait(&client).await?;
     }
-    let (mut first_step, mut five_steps) = (Vec::new(), Vec::new());
+    let (mut first_step, mut five_steps, mut answer) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..submissions {
         tokio::time::sleep(about(wanted.apart)).await;
         let (begin, end) = submit(&client, &mut begun).await?;
         first_step.push(begin);
         five_steps.push(end);
+        tokio::time::sleep(about(wanted.apart)).await;
+        answer.push(wait(&client).await?);
     }
     running.shut_down().await;
+    drop(client);
     engine.pool().close().await;
     asking.pool().close().await;
     bench.place.forget(database).await?;
@@ -69,16 +75,20 @@ pub async fn measure(bench: &Bench, wanted: Latency) -> Result<Vec<Figure>, Erro
         told("latency.first_step_ms", "from before the enqueue until the first step begins", &first_step);
     let ends =
         told("latency.five_steps_ms", "from before the enqueue until a client sees the end", &five_steps);
+    let answers =
+        told("latency.answer_ms", "from before the enqueue until Client::wait has returned", &answer);
     let bare = told("baseline.commit_ms", "a single-row insert commits, as far apart", &commits);
-    let of_bare = [("first_step", &first_step), ("five_steps", &five_steps)].map(|(name, times)| {
-        Figure::once(
-            format!("latency.{name}_of_commit"),
-            "ratio",
-            "its median over that of the bare insert",
-            percentile(times, 50) / percentile(&commits, 50),
-        )
-    });
-    Ok(bare.into_iter().chain(begins).chain(ends).chain(of_bare).collect())
+    let of_bare = [("first_step", &first_step), ("five_steps", &five_steps), ("answer", &answer)].map(
+        |(name, times)| {
+            Figure::once(
+                format!("latency.{name}_of_commit"),
+                "ratio",
+                "its median over that of the bare insert",
+                percentile(times, 50) / percentile(&commits, 50),
+            )
+        },
+    );
+    Ok(bare.into_iter().chain(begins).chain(ends).chain(answers).chain(of_bare).collect())
 }
 
 /// Until its first step began and until it was seen to have ended, in milliseconds.
@@ -109,6 +119,18 @@ async fn submit(
         began_at.ok_or_else(|| Error::Run("a workflow completed without a first step".to_owned()))?;
     let milliseconds = |at: Instant| (at - asked_at).as_secs_f64() * 1e3;
     Ok((milliseconds(began_at), milliseconds(ended_at)))
+}
+
+/// Until `Client::wait` returned, in milliseconds.
+async fn wait(client: &Client) -> Result<f64, Error> {
+    let asked_at = Instant::now();
+    let handle = client.enqueue(Completing::make()).send().await?;
+    match tokio::time::timeout(PATIENCE, client.wait(&handle)).await {
+        Ok(Ok(Ending::Completed(()))) => Ok(asked_at.elapsed().as_secs_f64() * 1e3),
+        Ok(Ok(_)) => Err(Error::Run(format!("workflow {} did not complete", handle.workflow))),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(Error::Run(format!("the end of workflow {} is not told", handle.workflow))),
+    }
 }
 
 fn told(key: &str, means: &'static str, times: &[f64]) -> [Figure; 4] {

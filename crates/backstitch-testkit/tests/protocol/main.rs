@@ -3,6 +3,7 @@
 //! Everything here is raw SQL against a real Postgres. An interleaving is held in place by open transactions and by
 //! looking who waits for whom, never by time.
 
+mod announcements;
 mod answers;
 mod attention;
 mod burials;

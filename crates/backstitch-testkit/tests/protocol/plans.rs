@@ -127,6 +127,40 @@ async fn fill(stage: &Stage) {
         .await;
 }
 
+/// One look answers for all who wait: it walks down the key once for each, whatever it thought of the tables at first.
+#[tokio::test]
+async fn a_look_for_who_waits_costs_each_the_same_on_large_tables() {
+    const WAITING: i64 = 100;
+    let stage = Stage::new().await;
+    stage.run("alter table backstitch.ready set (autovacuum_enabled = off)").await;
+    stage.run("vacuum analyze backstitch.ready").await;
+    let mut session = stage.session().await;
+    let look = |workflows: &[Uuid]| {
+        let workflows = workflows.iter().map(Uuid::to_string).collect::<Vec<_>>().join(",");
+        format!("select * from backstitch.settled('{{{workflows}}}')")
+    };
+    let unknown = vec![Uuid::nil(); WAITING as usize];
+    cost(&mut session, &look(&unknown)).await;
+    let empty = cost(&mut session, &look(&unknown)).await;
+
+    fill(&stage).await;
+    let sample = format!(
+        "select array_agg(workflow_id) from (
+            select workflow_id from backstitch.ready tablesample bernoulli (10) limit {WAITING}
+        ) waiting"
+    );
+    let waiting: Vec<Uuid> = one(&mut session.connection, &sample).await;
+    session.open().await;
+    let kept = cost(&mut session, &look(&waiting)).await;
+    session.commit().await.expect("all of it");
+    assert_eq!(kept.sequential_scans, 0);
+    assert!(
+        kept.buffers <= WAITING * (FACTOR + 1),
+        "a walk and a row each: {kept:?}, on empty tables {empty:?}"
+    );
+    println!("{WAITING} waiting: {} buffers, on empty tables {}", kept.buffers, empty.buffers);
+}
+
 /// Whether a plan is worth compiling is estimated, and the estimates of a claim are for a large table: 180 ms each time.
 #[tokio::test]
 async fn what_a_worker_calls_is_not_compiled_whatever_the_planner_estimates() {
