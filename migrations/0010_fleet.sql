@@ -128,7 +128,8 @@ from (
             (3, 'compensating', true),
             (4, 'needs_attention', true),
             (5, 'completed', false),
-            (6, 'compensated', false)
+            (6, 'compensated', false),
+            (7, 'abandoned', false)
     ) s (place, status, is_live)
     cross join size z
     left join live l on l.status = s.status

@@ -2,9 +2,11 @@
 
 mod bench;
 mod choose;
+mod decide;
 mod edge;
 mod look;
 mod operate;
+mod token;
 
 use std::path::PathBuf;
 
@@ -12,12 +14,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::bench::{APART_MILLISECONDS, BenchCommand, BenchVerb, HowMeasured, Load};
 pub use self::choose::{Decision, OnWorkflows};
+pub use self::decide::{OnStep, OnWorkflow, OnWorkflowOrKind, Resolve};
 pub use self::edge::EdgeArguments;
 pub use self::look::{Completions, Counted, Doctor, Errors, Explain, List, Man, Show, Workers};
 pub use self::operate::{
     Enqueue, GatewayCommand, GatewayVerb, Migrate, OnOrganization, PgCommand, PgVerb, Prune, Recover, Serve,
     WorkerArguments,
 };
+pub use self::token::{TokenCommand, TokenVerb};
 
 /// The end of every help text.
 macro_rules! exit_codes {
@@ -98,13 +102,14 @@ pub enum LogFormat {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run workflows, recover what dead workers left, and answer on loopback
+    /// Run workflows, recover what dead workers left, and answer over HTTP
     ///
-    /// Serves the kinds gateway.start and gateway.stop, and HTTP on a loopback address: GET /health/live, /health/ready,
+    /// Serves the kinds gateway.start and gateway.stop, and HTTP: GET /health/live, /health/ready,
     /// and POST /gateway/start and /gateway/stop, which take {"organization_id": "<uuid>"}, wait for the workflow to end,
     /// and answer {"gateway_hostname": "…"}; or 400 (the body can't be read), 409 (a start and a stop are in each other's
     /// way), 503 (no gateway available: ask again), 504 (still under way after --answer-within), 500 with the original
-    /// error and what became of each step.
+    /// error and what became of each step. Beside them the API under /v1, for whoever shows a token (`backstitch token`);
+    /// /openapi.json describes it.
     ///
     /// SIGTERM or SIGINT: takes up nothing more, lets running attempts end for up to 20 s, hands the rest back. A second
     /// one: ends at once; nothing is lost, the next worker recovers it.
@@ -112,6 +117,7 @@ pub enum Command {
         "Examples:\n",
         "  backstitch serve --domain collab.example.com --edge-address 192.0.2.10\n",
         "  BACKSTITCH_POWERDNS_API_KEY_FILE=/run/secrets/powerdns backstitch serve --alert-webhook http://127.0.0.1:9000/alerts\n",
+        "  backstitch serve --listen 0.0.0.0:7410 --tls-certificate tls.pem --tls-key tls.key    with a token: `backstitch token`\n",
         "  curl -d '{\"organization_id\": \"0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\"}' http://127.0.0.1:7410/gateway/start\n\n",
         exit_codes!()
     ))]
@@ -212,6 +218,50 @@ pub enum Command {
         exit_codes!()
     ))]
     Retry(OnWorkflows),
+    /// Have the way back go on without a step that can't be taken back
+    ///
+    /// What it did may still stand; the report names who said so. Refused (5) while a worker is at it: ask again in a moment.
+    #[command(after_help = concat!(
+        "Example:\n",
+        "  backstitch skip-step 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 1 --why 'the record was deleted by hand'\n\n",
+        exit_codes!()
+    ))]
+    SkipStep(OnStep),
+    /// Say what became of a step in doubt
+    ///
+    /// Going forward, what happened is handed to the workflow's function, and what did not is run again. On the way back only
+    /// what happened is taken back.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch resolve 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 1 --did-not-happen --why 'there is no record'\n",
+        "  backstitch resolve 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 0 --happened --output '{\"id\": 7}' --why 'it is there'\n\n",
+        exit_codes!()
+    ))]
+    Resolve(Resolve),
+    /// End a workflow that needs attention as it is, with what still stands
+    #[command(after_help = concat!(
+        "Example:\n",
+        "  backstitch abandon 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --why 'the target is gone for good'\n\n",
+        exit_codes!()
+    ))]
+    Abandon(OnWorkflow),
+    /// Hold a waiting workflow back, or all of a kind
+    ///
+    /// A workflow until it is resumed, retried or cancelled. Of a kind nothing more is taken up; what is under way goes on.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch pause 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --why 'incident 12'\n",
+        "  backstitch pause --kind report.build --why 'the printer is on fire'\n\n",
+        exit_codes!()
+    ))]
+    Pause(OnWorkflowOrKind),
+    /// Let a paused workflow or kind go on
+    #[command(after_help = concat!(
+        "Example:\n",
+        "  backstitch resume --kind report.build --why 'it is out'\n\n",
+        exit_codes!()
+    ))]
+    Resume(OnWorkflowOrKind),
     /// The workers: where they run, what they serve, how long their leases last, how much they hold
     #[command(after_help = concat!(
         "Examples:\n",
@@ -257,6 +307,11 @@ pub enum Command {
     /// The pool of gateways, and who has one
     #[command(after_help = exit_codes!())]
     Gateway(GatewayCommand),
+    /// The tokens that open the HTTP API
+    #[command(after_help = concat!(
+        "Example:\n  backstitch token create platform --role produce\n\n", exit_codes!()
+    ))]
+    Token(TokenCommand),
     /// Measure how fast workflows are on this machine, and what each costs
     ///
     /// In databases of its own on the server that --database-url or DATABASE_URL names, made and dropped again; without one,

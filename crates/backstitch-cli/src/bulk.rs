@@ -51,7 +51,7 @@ pub async fn decide(
         say_json(&answers)?;
     } else {
         for (workflow, answer) in answers.iter().filter(|(_, answer)| *answer != Answered::Accepted) {
-            note(&format!("{workflow}: {}", word(*answer)));
+            note(&format!("{workflow}: {}", answer.as_str()));
         }
         let refused = answers.len() - accepted;
         say(&format!("{}: {accepted} accepted, {refused} refused", verb.name))?;
@@ -96,16 +96,5 @@ fn ask(question: &str, verb: Verb) -> Result<(), Failed> {
     match read.map(|_| answer.trim()) {
         Ok("y" | "Y" | "yes") => Ok(()),
         _ => Err(Failed::refused("left as they are")),
-    }
-}
-
-fn word(answer: Answered) -> &'static str {
-    match answer {
-        Answered::Accepted => "accepted",
-        Answered::PastThePivot => "past its pivot",
-        Answered::IsCompensating => "being taken back already",
-        Answered::IsRunning => "being worked at right now",
-        Answered::HasEnded => "has ended",
-        Answered::NotFound => "removed meanwhile",
     }
 }

@@ -36,7 +36,8 @@ pub async fn retry(settings: &Settings, arguments: OnWorkflows) -> Result<Exit, 
     tell(workflow, &arguments.decision, answered, "is tried again now")
 }
 
-fn tell(
+/// Says what became of a decision.
+pub fn tell(
     workflow: WorkflowId,
     decision: &Decision,
     answered: Answered,
@@ -54,15 +55,11 @@ fn tell(
 
 /// None: it was accepted.
 fn why_not(workflow: WorkflowId, answered: Answered) -> Option<String> {
-    let state = match answered {
-        Answered::Accepted => return None,
+    match answered {
+        Answered::Accepted => None,
         Answered::NotFound => {
-            return Some(format!("there is no workflow {workflow}; `backstitch list` shows those there are"));
+            Some(format!("there is no workflow {workflow}; `backstitch list` shows those there are"))
         }
-        Answered::PastThePivot => "is past its pivot: there is no way back, only forward",
-        Answered::IsCompensating => "is being taken back already",
-        Answered::IsRunning => "is being worked at right now: there is nothing to hurry",
-        Answered::HasEnded => "has ended",
-    };
-    Some(format!("workflow {workflow} {state}; see `backstitch show {workflow}`"))
+        why_not => Some(format!("workflow {workflow} {why_not}; see `backstitch show {workflow}`")),
+    }
 }

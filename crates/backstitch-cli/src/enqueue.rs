@@ -60,7 +60,7 @@ pub fn exit_of<T>(ending: &Ending<T>) -> Exit {
     match ending {
         Ending::Completed(_) => Exit::Done,
         Ending::Compensated(_) => Exit::Compensated,
-        Ending::NeedsAttention(_) => Exit::NeedsAttention,
+        Ending::NeedsAttention(_) | Ending::Abandoned(_) => Exit::NeedsAttention,
     }
 }
 
@@ -79,6 +79,7 @@ pub fn told<T: serde::Serialize>(workflow: WorkflowId, ending: &Ending<T>) -> St
         }
         Ending::Compensated(why) => unfinished("compensated", why),
         Ending::NeedsAttention(why) => unfinished("needs attention", why),
+        Ending::Abandoned(why) => unfinished("abandoned", why),
     }
 }
 

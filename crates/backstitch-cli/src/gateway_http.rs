@@ -6,17 +6,21 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use backstitch::{Client, Failure, Unfinished};
+use backstitch::{Client, Failure, Unfinished, Workflow};
 use backstitch_gateway::identifiers::{Domain, Hostname, OrganizationId};
 use backstitch_gateway::request::{self, RequestError, Requested};
 use backstitch_gateway::verdict::Classified;
-use backstitch_server::{Refusal, read_json};
+use backstitch_gateway::{StartGateway, StopGateway};
+use backstitch_server::{DeclaredError, Refusal, read_json};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// In how many seconds a caller that found no gateway should ask again: a stop frees one within seconds.
 const ASK_AGAIN_SECONDS: u32 = 5;
+
+/// The kinds that these routes ask for.
+pub const KINDS: [&str; 2] = [StartGateway::KIND, StopGateway::KIND];
 
 /// What the gateway routes stand on.
 #[derive(Debug, Clone)]
@@ -56,6 +60,16 @@ pub fn routes(state: GatewayRoutes) -> Router {
         .route("/gateway/start", post(|state, request| answer(Way::Start, state, request)))
         .route("/gateway/stop", post(|state, request| answer(Way::Stop, state, request)))
         .with_state(state)
+}
+
+/// What the errors of the gateway's kinds mean to whoever waits for their workflows over HTTP.
+pub fn declared_errors() -> Vec<DeclaredError> {
+    vec![DeclaredError {
+        kind: StartGateway::KIND,
+        code: "no_gateway_available",
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        retry_after_seconds: Some(ASK_AGAIN_SECONDS),
+    }]
 }
 
 async fn answer(

@@ -9,6 +9,7 @@ mod complete;
 mod config;
 mod connect;
 mod crew;
+mod decide;
 mod doctor;
 mod edge;
 mod enqueue;
@@ -33,6 +34,7 @@ mod settings;
 mod show;
 mod signals;
 mod time;
+mod token;
 
 use std::process::ExitCode;
 
@@ -72,8 +74,14 @@ async fn run(arguments: Arguments) -> Result<Exit, Failed> {
         Command::Doctor(arguments) => doctor::run(&settings, *arguments).await,
         Command::Cancel(arguments) => cancel::cancel(&settings, arguments).await,
         Command::Retry(arguments) => cancel::retry(&settings, arguments).await,
+        Command::SkipStep(arguments) => decide::skip_step(&settings, arguments).await,
+        Command::Resolve(arguments) => decide::resolve(&settings, arguments).await,
+        Command::Abandon(arguments) => decide::abandon(&settings, arguments).await,
+        Command::Pause(arguments) => decide::pause(&settings, arguments).await,
+        Command::Resume(arguments) => decide::resume(&settings, arguments).await,
         Command::Prune(arguments) => prune::run(&settings, arguments).await,
         Command::Gateway(command) => gateway::run(&settings, command).await,
+        Command::Token(command) => token::run(&settings, command).await,
         Command::Bench(command) => bench::run(&settings, command).await,
         Command::Pg(command) => pg::run(&settings, command).await,
         Command::Completions(arguments) => complete::completions(&arguments),

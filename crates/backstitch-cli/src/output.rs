@@ -84,7 +84,7 @@ pub fn status_cell(status: Status) -> Cell {
     cell(status).fg(match status {
         Status::Completed => Color::Green,
         Status::Compensated => Color::Yellow,
-        Status::NeedsAttention => Color::Red,
+        Status::NeedsAttention | Status::Abandoned => Color::Red,
         Status::Pending | Status::Running | Status::Compensating => Color::Cyan,
     })
 }

@@ -1,8 +1,8 @@
 //! `backstitch serve`: the daemon, from its first check to its last answer.
 
-use backstitch::Client;
+use backstitch::{Client, Database};
 use backstitch_gateway::identifiers::Domain;
-use backstitch_server::{Loopback, health, serve};
+use backstitch_server::{ApiSettings, Gate, Place, api, health, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,15 +31,27 @@ pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Fai
         gateway::check_migrated(&client).await?;
         edge::check(edge).await?;
     }
+    if daemon.listen.is_beyond_loopback() {
+        somebody_has_a_token(&client).await?;
+    }
     // Before the worker: a second daemon on the same port takes up no work that it would have to hand back.
-    let listener = listen(daemon.listen).await?;
+    let listener = listen(&daemon.listen).await?;
     let domain = edge.as_ref().map(|edge| edge.powerdns.zone.clone());
     let running = crew::start(&client, edge, &worker).await?;
 
     let (closing, stopped) = (CancellationToken::new(), CancellationToken::new());
     let beside = TaskTracker::new();
-    let routes = health(running.pulse()).merge(gateway_routes(&client, domain, &daemon, &stopped));
-    beside.spawn(serve(listener, routes, closing.clone()));
+    let asked = of_its_own(&client);
+    let gate = Gate::new(daemon.access, asked.clone());
+    let gateway = gateway_routes(&client, domain, &daemon, &stopped);
+    let gateway = match daemon.listen.is_beyond_loopback() {
+        true => gate.before(gateway, &gateway_http::KINDS),
+        false => gateway,
+    };
+    let errors = gateway_http::declared_errors();
+    let api = api(ApiSettings { client: asked, gate, errors, stopped: stopped.clone() });
+    let routes = health(running.pulse()).merge(gateway).merge(api);
+    beside.spawn(serve(listener, daemon.listen.tls().cloned(), routes, closing.clone()));
     if let Some(keep) = daemon.keep_finished {
         beside.spawn(prune::keep_removing(client.clone(), keep, closing.clone()));
     }
@@ -61,14 +73,30 @@ pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Fai
     Ok(Exit::Done)
 }
 
-async fn listen(address: Loopback) -> Result<TcpListener, Failed> {
+/// With connections of its own: whoever asks much over HTTP takes none that the worker needs.
+fn of_its_own(client: &Client) -> Client {
+    let options = client.database().pool().connect_options().as_ref().clone();
+    Client::new(Database::connect_lazily(options))
+}
+
+/// A daemon that others can reach and that answers nobody was not meant.
+async fn somebody_has_a_token(client: &Client) -> Result<(), Failed> {
+    let tokens = client.tokens().await?;
+    if tokens.iter().any(|token| token.revoked_at.is_none()) {
+        return Ok(());
+    }
+    let what_to_do = "make one with `backstitch token create`, or listen on loopback";
+    Err(Failed::refused(format!("beyond loopback only tokens are answered, and there is none: {what_to_do}")))
+}
+
+async fn listen(place: &Place) -> Result<TcpListener, Failed> {
     let wrong = |error: std::io::Error| {
         let what_to_do = "stop whoever listens there, or choose another address with --listen";
-        Failed::new(Exit::Error, format!("listening on {address}: {error}; {what_to_do}"))
+        Failed::new(Exit::Error, format!("listening on {place}: {error}; {what_to_do}"))
     };
-    let listener = TcpListener::bind(address.address()).await.map_err(wrong)?;
+    let listener = TcpListener::bind(place.address()).await.map_err(wrong)?;
     let address = listener.local_addr().map_err(wrong)?;
-    tracing::info!(http.address = %address, "listening");
+    tracing::info!(http.tls = place.tls().is_some(), http.address = %address, "listening");
     Ok(listener)
 }
 

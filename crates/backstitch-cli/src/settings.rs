@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backstitch_gateway::EdgeConfig;
 use backstitch_postgres::Cluster;
-use backstitch_server::Loopback;
+use backstitch_server::{Access, Place, Tls};
 use reqwest::Url;
 
 use crate::arguments::{EdgeArguments, Everywhere, Serve, WorkerArguments};
@@ -45,7 +45,9 @@ pub struct WorkerSettings {
 /// What the daemon needs beside its worker.
 #[derive(Debug)]
 pub struct ServeSettings {
-    pub listen: Loopback,
+    pub listen: Place,
+    /// Whom the routes under `/v1` believe.
+    pub access: Access,
     pub alert_webhook: Option<Url>,
     pub answer_within: Duration,
     /// None: for ever.
@@ -87,22 +89,41 @@ impl Settings {
     }
 
     /// Where the daemon answers.
-    pub fn listen(&self, said: Option<&str>) -> Result<Loopback, Failed> {
-        let listen = said.or(self.config.listen.as_deref()).unwrap_or(LISTEN);
-        listen.parse().map_err(|error| Failed::usage(format!("--listen: {error}")))
+    pub fn listen<'a>(&'a self, said: Option<&'a str>) -> &'a str {
+        said.or(self.config.listen.as_deref()).unwrap_or(LISTEN)
     }
 
     /// What the daemon needs beside its worker.
     pub fn serve(&self, arguments: &Serve) -> Result<ServeSettings, Failed> {
         let webhook = arguments.alert_webhook.as_deref().or(self.config.alert_webhook.as_deref());
         let answer_within = arguments.answer_within.or(self.config.answer_within);
+        let access = match arguments.without_tokens || self.config.without_tokens.unwrap_or(false) {
+            true => Access::EverybodyHere,
+            false => Access::Tokens,
+        };
+        let tls = self.tls(arguments)?;
         let keep_finished = arguments.keep_finished.as_deref().or(self.config.keep_finished.as_deref());
         Ok(ServeSettings {
-            listen: self.listen(arguments.listen.as_deref())?,
+            listen: Place::new(self.listen(arguments.listen.as_deref()), tls, access)
+                .map_err(|error| Failed::usage(format!("--listen: {error}")))?,
+            access,
             alert_webhook: webhook.filter(|url| !url.is_empty()).map(webhook_url).transpose()?,
             answer_within: Duration::from_secs(answer_within.unwrap_or(ANSWER_WITHIN_SECONDS)),
             keep_finished: keep_finished.filter(|span| !span.is_empty()).map(kept_for).transpose()?,
         })
+    }
+
+    fn tls(&self, arguments: &Serve) -> Result<Option<Tls>, Failed> {
+        let certificate = arguments.tls_certificate.as_ref().or(self.config.tls_certificate.as_ref());
+        let key = arguments.tls_key.as_ref().or(self.config.tls_key.as_ref());
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => {
+                let what_to_do = "give both as PEM files that this user may read";
+                Tls::read(certificate, key).map(Some).map_err(|error| Failed::because(&error, what_to_do))
+            }
+            (None, None) => Ok(None),
+            _ => Err(Failed::usage("--tls-certificate and --tls-key: give both, or none")),
+        }
     }
 
     /// The edge that gateways are put behind.

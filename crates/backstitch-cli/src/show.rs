@@ -55,6 +55,7 @@ async fn follow(client: &Client, id: WorkflowId) -> Result<Exit, Failed> {
     Ok(match status {
         _ if !ended => Exit::StillUnderWay,
         Status::Compensated => Exit::Compensated,
+        Status::Abandoned => Exit::NeedsAttention,
         _ => Exit::Done,
     })
 }

@@ -9,7 +9,7 @@ use crate::history::{History, Side, Slot};
 use crate::id::{Direction, IdempotencyKey, Position, WorkflowId};
 use crate::json::Json;
 use crate::limits::{
-    ATTEMPT_TIMEOUT, COMPENSATION_ATTEMPTS_UNTIL_ALERT, COMPENSATION_TIME_UNTIL_ALERT, CRASH_BUDGET,
+    ATTEMPT_TIMEOUT, COMPENSATION_ATTEMPTS_UNTIL_ALERT, COMPENSATION_TIME_UNTIL_ALERT, CRASH_BUDGET, HALT,
     LATE_EFFECT_GRACE, SLOW_RETRY,
 };
 use crate::record::{Backward, Cause, Operator, Verdict};
@@ -74,6 +74,13 @@ impl Patience {
         time: COMPENSATION_TIME_UNTIL_ALERT,
         slow_retry: SLOW_RETRY,
     };
+
+    /// The same, but not tried again by itself once somebody was told: for a target that a repeated try would harm. It waits
+    /// for an operator's `retry`, `skip_step`, `resolve` or `abandon`.
+    #[must_use]
+    pub const fn halt(self) -> Self {
+        Self { slow_retry: HALT, ..self }
+    }
 }
 
 /// What may still arrive at a target after the attempt that sent it was given up.

@@ -5,7 +5,9 @@ use chrono::{DateTime, Utc};
 use crate::failure::Failure;
 use crate::id::{Direction, Position, Seq};
 use crate::json::Json;
-use crate::record::{AttemptId, Backward, Cause, Intent, Outcome, Stitch, Turn, Verdict};
+use crate::record::{
+    AttemptId, Backward, Cause, Intent, Operator, Outcome, Resolution, Skip, Stitch, Turn, Verdict,
+};
 
 /// Everything that a journal says, folded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Slot {
     pub run: Side,
     /// The attempts back.
     pub compensate: Side,
+    /// Who said that it need not be taken back any more. None: nobody.
+    pub skipped: Option<Operator>,
 }
 
 /// The attempts of one step in one direction.
@@ -212,6 +216,7 @@ impl History {
                         transactional,
                         run: Side::default(),
                         compensate: Side::default(),
+                        skipped: None,
                     });
                 }
             }
@@ -297,7 +302,15 @@ impl History {
                 check(self.unwinding.is_none(), "unwinding began twice")?;
                 check(!self.past_pivot(), "unwinding began past the pivot")
             }
-            Turn::Retry(_) => Ok(()),
+            Turn::Retry(_) | Turn::Pause(_) | Turn::Resume(_) | Turn::Abandoned(_) => Ok(()),
+            Turn::SkipStep(skip) => {
+                check(self.unwinding.is_some(), "a step is skipped before unwinding began")?;
+                check(self.slot(skip.position).is_some(), "a step that never began is skipped")
+            }
+            Turn::Resolve(found) => {
+                let slot = self.slot(found.position).ok_or("a step that never began is resolved")?;
+                check(!slot.is_known(), "a step is resolved that is not in doubt")
+            }
             Turn::Completed => {
                 check(self.unwinding.is_none(), "a workflow completes after unwinding began (I4)")?;
                 check(self.slots.iter().all(Slot::is_delivered), "a workflow completes with an open step")
@@ -314,17 +327,34 @@ impl History {
         self.may_turn(turn)?;
         match turn {
             Turn::Unwinding(cause) => self.unwinding = Some(cause.clone()),
-            Turn::Retry(_) => {
-                for slot in &mut self.slots {
-                    for side in [&mut slot.run, &mut slot.compensate] {
-                        side.failed_at = None;
-                        side.last_begun_at = None;
-                    }
+            Turn::Retry(_) => self.nothing_waits(),
+            Turn::Pause(_) | Turn::Resume(_) => {}
+            Turn::SkipStep(Skip { position, operator }) => {
+                if let Some(slot) = self.slots.get_mut(position.0 as usize) {
+                    slot.skipped = Some(operator.clone());
                 }
+                self.nothing_waits();
             }
-            Turn::Completed | Turn::Compensated => self.end = Some(turn.clone()),
+            Turn::Resolve(found) => {
+                let unwinding = self.unwinding.is_some();
+                if let Some(slot) = self.slots.get_mut(found.position.0 as usize) {
+                    slot.resolve(found, unwinding);
+                }
+                self.nothing_waits();
+            }
+            Turn::Completed | Turn::Compensated | Turn::Abandoned(_) => self.end = Some(turn.clone()),
         }
         Ok(())
+    }
+
+    /// A person decided something: what waited after a failure is tried now.
+    fn nothing_waits(&mut self) {
+        for slot in &mut self.slots {
+            for side in [&mut slot.run, &mut slot.compensate] {
+                side.failed_at = None;
+                side.last_begun_at = None;
+            }
+        }
     }
 }
 
@@ -368,7 +398,33 @@ impl Slot {
     pub fn owes_compensation(&self) -> bool {
         self.may_have_happened()
             && !self.is_compensated()
+            && self.skipped.is_none()
             && matches!(self.backward, Backward::AfterAllLater | Backward::Independent)
+    }
+
+    /// Whether everybody knows what became of it: its last attempt had an answer, and was final.
+    fn is_known(&self) -> bool {
+        matches!(self.run.settled, Some(Verdict::Succeeded(_) | Verdict::Failed(_) | Verdict::Rejected(_)))
+    }
+
+    /// Somebody looked. What did not happen is tried again going forward, and owes nothing on the way back; a step that had
+    /// failed in doubt has failed without residue.
+    fn resolve(&mut self, found: &Resolution, unwinding: bool) {
+        self.run.open = false;
+        self.run.unknown_since = None;
+        let failure = match &self.run.settled {
+            Some(Verdict::FailedInDoubt(failure)) => Some(failure.clone()),
+            _ if unwinding => {
+                Some(Failure::new("did_not_happen", format!("says {}: {}", found.by, found.why)))
+            }
+            _ => None,
+        };
+        if found.happened {
+            let output = found.output.clone().unwrap_or_else(|| Json::from_journal("null"));
+            self.run.settled = Some(Verdict::Succeeded(output));
+        } else if let Some(failure) = failure {
+            self.run.settled = Some(Verdict::Rejected(failure));
+        }
     }
 
     /// Whether the function has, or may be given, its result: it succeeded, or it failed and left no residue.

@@ -40,6 +40,10 @@ pub const COMPENSATION_TIME_UNTIL_ALERT: Duration = Duration::from_secs(600);
 /// that a healed one ends the story without an operator.
 pub const SLOW_RETRY: Duration = Duration::from_secs(300);
 
+/// How long a step waits whose code said [`halt`](crate::decide::Patience::halt): a hundred years, which is until an operator
+/// decides, and a time that every clock can count to.
+pub const HALT: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// How many deaths of its own process a workflow may cause before it is compensated.
 pub const CRASH_BUDGET: u32 = 5;
 

@@ -153,10 +153,20 @@ pub enum Turn {
     Unwinding(Cause),
     /// An operator said: try again now.
     Retry(Operator),
+    /// An operator said: not before I say so. Whether it is held back is the database's to know, not the journal's.
+    Pause(Operator),
+    /// An operator said: go on.
+    Resume(Operator),
+    /// An operator said: this step need not be taken back any more.
+    SkipStep(Skip),
+    /// An operator looked, and says what became of a step in doubt.
+    Resolve(Resolution),
     /// The end: everything done.
     Completed,
     /// The end: everything taken back.
     Compensated,
+    /// The end: an operator let it be, with whatever is still owed.
+    Abandoned(Operator),
 }
 
 impl Turn {
@@ -166,15 +176,20 @@ impl Turn {
         match self {
             Self::Unwinding(_) => "unwinding",
             Self::Retry(_) => "retry",
+            Self::Pause(_) => "pause",
+            Self::Resume(_) => "resume",
+            Self::SkipStep(_) => "skip_step",
+            Self::Resolve(_) => "resolve",
             Self::Completed => "completed",
             Self::Compensated => "compensated",
+            Self::Abandoned(_) => "abandoned",
         }
     }
 
     /// Whether nothing may follow.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
-        matches!(self, Self::Completed | Self::Compensated)
+        matches!(self, Self::Completed | Self::Compensated | Self::Abandoned(_))
     }
 }
 
@@ -241,5 +256,31 @@ pub struct Operator {
     /// Who.
     pub by: String,
     /// Why.
+    pub why: String,
+}
+
+/// Which step need not be taken back, who says so, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skip {
+    /// The step.
+    pub position: Position,
+    /// Who decided, and why.
+    #[serde(flatten)]
+    pub operator: Operator,
+}
+
+/// What became of a step in doubt, says who looked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolution {
+    /// The step.
+    pub position: Position,
+    /// Whether its effect is there.
+    pub happened: bool,
+    /// What it would have handed over. None: `null`, or it did not happen.
+    #[serde(default)]
+    pub output: Option<Json>,
+    /// Who looked.
+    pub by: String,
+    /// What was seen.
     pub why: String,
 }

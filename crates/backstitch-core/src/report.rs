@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::history::{History, Slot};
 use crate::id::Position;
-use crate::record::{Backward, Cause};
+use crate::record::{Backward, Cause, Operator};
 
 /// What became of each step, beside the original error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,8 @@ pub enum Fate {
     NothingToCompensate,
     /// It said, believably, that it did nothing; or its transaction did not commit.
     DidNotHappen,
+    /// An operator said that it need not be taken back.
+    Skipped(Operator),
     /// It still stands outside, or may.
     Owed {
         /// How many attempts to take it back have begun.
@@ -78,6 +80,8 @@ fn fate(slot: &Slot) -> Fate {
         Fate::DidNotHappen
     } else if slot.backward == Backward::Nothing {
         Fate::NothingToCompensate
+    } else if let Some(operator) = &slot.skipped {
+        Fate::Skipped(operator.clone())
     } else {
         Fate::Owed { attempts: slot.compensate.begun, error: slot.compensate.failure.clone() }
     }
@@ -100,6 +104,7 @@ impl fmt::Display for Fate {
             Self::Compensated { attempts } => write!(f, "compensated in {attempts} attempts"),
             Self::NothingToCompensate => f.write_str("had nothing to compensate"),
             Self::DidNotHappen => f.write_str("did not happen"),
+            Self::Skipped(Operator { by, why }) => write!(f, "skipped by {by}: {why}"),
             Self::Owed { attempts, error: None } => write!(f, "still owed after {attempts} attempts"),
             Self::Owed { attempts, error: Some(error) } => {
                 write!(f, "still owed after {attempts} attempts: {error}")

@@ -93,7 +93,9 @@ pub async fn start(
                     Some(Ending::Completed(allocation)) => started(workflow, allocation),
                     Some(Ending::Compensated(unfinished)) if was_overtaken(&unfinished, deadline) => continue,
                     Some(Ending::Compensated(unfinished)) => taken_back(unfinished),
-                    Some(Ending::NeedsAttention(unfinished)) => Requested::NeedsAttention(unfinished),
+                    Some(Ending::NeedsAttention(unfinished) | Ending::Abandoned(unfinished)) => {
+                        Requested::NeedsAttention(unfinished)
+                    }
                 });
             }
             AskedStart::Stopping(workflow) => (workflow, "the organisation's gateway is being stopped"),
@@ -123,7 +125,9 @@ pub async fn stop(
                     Some(Ending::Completed(_)) => Requested::Stopped,
                     Some(Ending::Compensated(unfinished)) if was_overtaken(&unfinished, deadline) => continue,
                     Some(Ending::Compensated(unfinished)) => Requested::Failed(unfinished),
-                    Some(Ending::NeedsAttention(unfinished)) => Requested::NeedsAttention(unfinished),
+                    Some(Ending::NeedsAttention(unfinished) | Ending::Abandoned(unfinished)) => {
+                        Requested::NeedsAttention(unfinished)
+                    }
                 });
             }
             AskedStop::Compensating(workflow) => workflow,
@@ -164,7 +168,10 @@ async fn wait_for_its_end(
 ) -> Result<Option<Requested>, RequestError> {
     Ok(match ending::<Value>(client, workflow, deadline).await? {
         Some(Ending::Completed(_) | Ending::Compensated(_)) => None,
-        Some(Ending::NeedsAttention(unfinished)) => Some(Requested::NeedsAttention(unfinished)),
+        // Let be, it may still stand in the way of what is asked: whoever abandoned it ends its allocation by hand.
+        Some(Ending::NeedsAttention(unfinished) | Ending::Abandoned(unfinished)) => {
+            Some(Requested::NeedsAttention(unfinished))
+        }
         None => Some(Requested::Conflict { workflow, message: message.to_owned() }),
     })
 }

@@ -260,6 +260,40 @@ async fn who_asks_second_waits_for_the_first_and_sees_what_it_asked_for() {
     assert_eq!(lives_begun(&platform, another).await, 0);
 }
 
+#[tokio::test]
+async fn an_abandoned_start_needs_attention_until_its_allocation_is_ended_by_hand() {
+    let platform = Platform::of(2).await;
+    let worker = platform.start_worker().await;
+    let organization = organization();
+    let gateway = started(request::start(&platform.client, organization, soon()).await.unwrap());
+    worker.shut_down().await;
+    // As `abandon` leaves it: what it did still stands.
+    sqlx::query("update backstitch.workflow set status = 'abandoned', output = null")
+        .execute(&platform.db)
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        let requested = request::start(&platform.client, organization, soon()).await.unwrap();
+        assert!(matches!(requested, Requested::NeedsAttention(_)), "{requested:?}");
+        let requested = request::stop(&platform.client, organization, soon()).await.unwrap();
+        assert!(matches!(requested, Requested::NeedsAttention(_)), "{requested:?}");
+    }
+    let ended: bool = sqlx::query_scalar(
+        "select gateway.proc_organizations_gateways_stop($1, workflow_id) from backstitch.workflows",
+    )
+    .bind(gateway.number())
+    .fetch_one(&platform.db)
+    .await
+    .unwrap();
+    assert!(ended);
+    let answer: String = sqlx::query_scalar("select answer from gateway.request_start($1)")
+        .bind(organization.uuid())
+        .fetch_one(&platform.db)
+        .await
+        .unwrap();
+    assert_eq!(answer, "started", "a new workflow");
+}
+
 async fn lives_begun(platform: &Platform, organization: OrganizationId) -> i64 {
     sqlx::query_scalar("select count(*) from backstitch.workflows where input ->> 'organization' = $1")
         .bind(organization.to_string())

@@ -19,6 +19,7 @@ fn fates(unfinished: &Unfinished) -> Vec<(&str, &str)> {
         Fate::NothingToCompensate => "nothing",
         Fate::DidNotHappen => "did not happen",
         Fate::Owed { .. } => "owed",
+        Fate::Skipped(_) => "skipped",
     };
     unfinished.report.steps.iter().map(|step| (step.step.as_str(), word(&step.fate))).collect()
 }

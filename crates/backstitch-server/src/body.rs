@@ -16,18 +16,26 @@ pub const BODY_BYTES_MAX: usize = backstitch::limits::INPUT_BYTES_MAX + 4 * 1024
 /// How long a caller may take to send its body. On loopback a second is plenty.
 pub const BODY_TIME: Duration = Duration::from_secs(5);
 
-/// Reads a JSON body.
+/// Reads a JSON body of a caller that nobody asks who it is.
 ///
 /// # Errors
 /// The answer for the caller: a body that comes from a browser, is not JSON, not of this type, too large or too slow.
 pub async fn read_json<T: DeserializeOwned>(request: Request) -> Result<T, Refusal> {
-    let headers = request.headers();
     // A page in a browser on this host can reach loopback; it can't leave this header away.
-    if headers.contains_key(header::ORIGIN) {
+    if request.headers().contains_key(header::ORIGIN) {
         let why = "requests of browsers are not taken (header Origin): call from a program";
         return Err(Refusal::new(StatusCode::FORBIDDEN, "origin_refused", why));
     }
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    read_value(request).await
+}
+
+/// Reads a JSON body of a caller that is known.
+///
+/// # Errors
+/// The answer for the caller: a body that is not JSON, not of this type, too large or too slow.
+pub(crate) async fn read_value<T: DeserializeOwned>(request: Request) -> Result<T, Refusal> {
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if length.is_some_and(|length: usize| length > BODY_BYTES_MAX) {
         return Err(too_large());
     }

@@ -1,16 +1,30 @@
-//! The HTTP API over the client: where it may listen, how it serves, and whether the daemon is well.
+//! The HTTP API over the client: where it may listen, how it serves, who may ask, and whether the daemon is well.
 //!
-//! Nothing here asks who is calling, so nothing here is reachable from another machine: [`Loopback`] is the only
-//! address that [`serve`] takes. Routes of a particular workflow are merged in by whoever knows that workflow.
+//! [`api`] answers about workflows of any kind, to whoever shows a token. Routes of a particular workflow are merged in
+//! beside it by whoever knows that workflow; beyond loopback they are put behind the same [`Gate`]. What is beyond loopback,
+//! [`Place`] knows: there is none without TLS and tokens.
 
+mod access;
 mod body;
 mod health;
 mod listen;
+mod openapi;
+mod problem;
+mod rate;
 mod refusal;
 mod serve;
+mod tls;
+mod token;
+mod v1;
 
+pub use access::{Access, Gate};
 pub use body::{BODY_BYTES_MAX, BODY_TIME, read_json};
 pub use health::health;
-pub use listen::{Loopback, NotLoopback};
+pub use listen::{NoPlace, Place};
+pub use problem::PROBLEM_JSON;
+pub use rate::{REQUESTS_AT_ONCE, REQUESTS_PER_SECOND};
 pub use refusal::Refusal;
 pub use serve::{HEAD_TIME, serve};
+pub use tls::{Tls, TlsError};
+pub use token::BearerToken;
+pub use v1::{ApiSettings, DeclaredError, api};

@@ -1,10 +1,13 @@
 //! What does an answer look like when it is not the one that was hoped for?
 
 use axum::Json;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use backstitch::{RollbackReport, WorkflowId};
+use backstitch::{Error, Failure, RollbackReport, WorkflowId};
 use serde::Serialize;
+
+/// In how many seconds a database that did not answer is worth another try: recovery looks that often.
+const DATABASE_AGAIN_SECONDS: u32 = 1;
 
 /// A status, and a body that says what, where and what to do: `error` is a word for programs, `details` are for people.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -47,6 +50,37 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", details)
     }
 
+    /// What the engine said, for whoever asked. What is nobody's business but ours is logged instead.
+    #[must_use]
+    pub fn of_engine(error: &Error) -> Self {
+        let details = Failure::from_error("", error).message;
+        match error {
+            Error::InvalidInput { .. } | Error::Refused(_) => Self::invalid(details),
+            Error::KeyTaken { first, .. } => {
+                Self::new(StatusCode::CONFLICT, "key_taken", details).about(*first)
+            }
+            Error::NotFound(workflow) => Self::no_workflow(*workflow),
+            error if error.is_transient() => {
+                tracing::warn!(%error, "a request could not be answered");
+                let why = "the database does not answer: ask again, with the same key where there is one";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", why)
+                    .retry_after(DATABASE_AGAIN_SECONDS)
+            }
+            error => {
+                tracing::error!(%error, "a request could not be answered");
+                let why = "this is a fault of the daemon or its database; its log says more";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", why)
+            }
+        }
+    }
+
+    /// There is none, or none that the caller may know of: the two can't be told apart.
+    #[must_use]
+    pub fn no_workflow(workflow: WorkflowId) -> Self {
+        let why = format!("there is no workflow {workflow}");
+        Self::new(StatusCode::NOT_FOUND, "workflow_not_found", why).about(workflow)
+    }
+
     /// The same, about this workflow.
     #[must_use]
     pub fn about(self, workflow: WorkflowId) -> Self {
@@ -60,13 +94,26 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let retry_after = self.retry_after_seconds;
-        let mut response = (self.status, Json(self)).into_response();
-        if let Some(seconds) = retry_after {
+impl Refusal {
+    /// Says in headers what belongs there.
+    pub(crate) fn answer(
+        status: StatusCode,
+        retry_after_seconds: Option<u32>,
+        body: impl IntoResponse,
+    ) -> Response {
+        let mut response = (status, body).into_response();
+        if let Some(seconds) = retry_after_seconds {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        Self::answer(self.status, self.retry_after_seconds, Json(self))
     }
 }

@@ -10,14 +10,18 @@ use axum::http::{Method, StatusCode, Uri};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::refusal::Refusal;
+use crate::tls::Tls;
 
-/// How long a caller may take to send its request line and headers, and how long an idle connection is kept.
+/// How long a caller may take to agree on TLS, and to send its request line and headers, and how long an idle connection is kept.
 pub const HEAD_TIME: Duration = Duration::from_secs(10);
 
 /// How many connections are served at once; the next waits. Callers wait for whole workflows, so there may be many.
@@ -26,17 +30,22 @@ const CONNECTIONS_MAX: usize = 1024;
 /// How long to wait when no connection can be accepted, for example because the process has too many files open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `stop`; then takes no new connection, and returns when those at work have their answer.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+/// Serves until `stop`, with TLS if it is given; then takes no new connection, and returns when those at work have their
+/// answer.
+pub async fn serve(listener: TcpListener, tls: Option<Tls>, router: Router, stop: CancellationToken) {
+    let tls = tls.map(|tls| tls.acceptor());
     let router = router.fallback(unknown_path).method_not_allowed_fallback(wrong_method);
     let connections = TaskTracker::new();
     let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Some(accepted) = stop.run_until_cancelled(accept(&listener, &places)).await {
         match accepted {
             Ok((stream, place)) => {
-                let (router, stop) = (router.clone(), stop.clone());
+                let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
                 connections.spawn(async move {
-                    converse(stream, router, stop).await;
+                    match tls {
+                        None => converse(stream, router, stop).await,
+                        Some(tls) => converse_by_tls(stream, tls, router, stop).await,
+                    }
                     drop(place);
                 });
             }
@@ -73,7 +82,16 @@ async fn accept(
     Ok((stream, place))
 }
 
-async fn converse(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn converse_by_tls(stream: TcpStream, tls: TlsAcceptor, router: Router, stop: CancellationToken) {
+    match stop.run_until_cancelled(timeout(HEAD_TIME, tls.accept(stream))).await {
+        Some(Ok(Ok(stream))) => converse(stream, router, stop).await,
+        Some(Ok(Err(error))) => tracing::debug!(%error, "a connection did not come to speak TLS"),
+        Some(Err(_)) => tracing::debug!("a connection took too long to speak TLS"),
+        None => {}
+    }
+}
+
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, stop: CancellationToken) {
     let service = TowerToHyperService::new(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

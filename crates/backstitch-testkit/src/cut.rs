@@ -2,7 +2,7 @@
 //!
 //! It listens on a socket of its own and passes every byte on, until a cut that is armed meets its statement. Then the
 //! connection ends on both sides: before Postgres has heard the statement, or after Postgres has carried it out and
-//! before the worker has heard the answer.
+//! before the worker has heard the answer. And it counts what passes.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -45,6 +45,8 @@ pub struct Line {
 struct Armed {
     cuts: Mutex<VecDeque<Cut>>,
     made: watch::Sender<u32>,
+    /// How many statements of each text have begun.
+    begun: Mutex<HashMap<String, u64>>,
 }
 
 impl Line {
@@ -98,6 +100,13 @@ impl Line {
         !std::mem::take(&mut *self.armed.lock()).is_empty()
     }
 
+    /// How many statements with this in their text have begun.
+    #[must_use]
+    pub fn begun(&self, statement: &str) -> u64 {
+        let begun = self.armed.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.iter().filter(|(text, _)| text.contains(statement)).map(|(_, times)| times).sum()
+    }
+
     /// How many cuts were made.
     #[must_use]
     pub fn cuts(&self) -> u32 {
@@ -118,9 +127,10 @@ impl Armed {
 
     /// Whether this message is where to cut.
     fn meets(&self, message: &Message, prepared: &Prepared) -> Option<Moment> {
+        let text = prepared.text_begun_by(message)?;
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner).entry(text.clone()).or_default() += 1;
         let mut armed = self.lock();
         let cut = armed.front_mut()?;
-        let text = prepared.text_begun_by(message)?;
         if !text.contains(cut.statement) {
             return None;
         }

@@ -38,8 +38,13 @@ pub async fn faults(pool: &PgPool, ledgers: &[&Ledger], workflow: WorkflowId) ->
             faults.push(format!("I9: the effect of position {position} stands {times} times"));
         }
     }
-    let ended =
-        journal.iter().find_map(|row| row.turn.clone().filter(|turn| turn != "unwinding" && turn != "retry"));
+    let ended = journal.iter().find_map(|row| row.turn.clone().filter(|turn| ENDS.contains(&turn.as_str())));
+    // What an operator took upon themselves may stand.
+    for row in &journal {
+        if let Some(position) = row.skips {
+            standing.remove(&position);
+        }
+    }
     match status.as_str() {
         "compensated" if !standing.is_empty() => {
             faults.push(format!("I5: compensated, and these positions stand: {standing:?}"));
@@ -56,7 +61,7 @@ pub async fn faults(pool: &PgPool, ledgers: &[&Ledger], workflow: WorkflowId) ->
         }
         _ => {}
     }
-    if matches!(status.as_str(), "completed" | "compensated") {
+    if ENDS.contains(&status.as_str()) {
         if ended.as_deref() != Some(status.as_str()) {
             faults.push(format!("I3: it is {status}, its journal says {ended:?}"));
         }
@@ -75,6 +80,9 @@ pub async fn faults(pool: &PgPool, ledgers: &[&Ledger], workflow: WorkflowId) ->
     faults
 }
 
+/// The turns after which nothing follows.
+const ENDS: [&str; 3] = ["completed", "compensated", "abandoned"];
+
 type Key = (u32, String, u32);
 
 struct JournalRow {
@@ -82,11 +90,13 @@ struct JournalRow {
     epoch: i32,
     outcome: Option<(Key, String)>,
     turn: Option<String>,
+    /// The step that an operator said need not be taken back.
+    skips: Option<u32>,
     intent: Option<Key>,
 }
 
 async fn read(pool: &PgPool, workflow: WorkflowId) -> Vec<JournalRow> {
-    let rows = sqlx::query("select * from backstitch.journal where workflow_id = $1 order by seq")
+    let rows = sqlx::query("select *, (turn_value ->> 'position')::integer as about from backstitch.journal where workflow_id = $1 order by seq")
         .bind(workflow.0)
         .fetch_all(pool)
         .await
@@ -103,6 +113,10 @@ async fn read(pool: &PgPool, workflow: WorkflowId) -> Vec<JournalRow> {
             epoch: row.get("epoch"),
             outcome: key(row, "outcome").zip(row.get("outcome")),
             turn: row.get("turn"),
+            skips: row
+                .get::<Option<i32>, _>("about")
+                .filter(|_| row.get::<Option<&str>, _>("turn") == Some("skip_step"))
+                .map(i32::unsigned_abs),
             intent: key(row, "intent"),
         })
         .collect()
@@ -146,7 +160,7 @@ fn journal_faults(journal: &[JournalRow]) -> Vec<String> {
         match row.turn.as_deref() {
             Some("unwinding") if unwinding => fault(format!("seq {} unwinds again", row.seq)),
             Some("unwinding") => unwinding = true,
-            Some("completed" | "compensated") => ended = true,
+            Some(turn) if ENDS.contains(&turn) => ended = true,
             _ => {}
         }
         if let Some(intent) = row.intent.as_ref().filter(|_| !transactional) {

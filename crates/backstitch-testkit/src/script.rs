@@ -31,6 +31,8 @@ pub enum Manner {
     Pivot,
     /// Compensates once every later step is settled, and may take a minute.
     Long,
+    /// Compensates once every later step is settled, and waits for an operator when its patience is over.
+    Halting,
     /// In a transaction of the journal's database; compensates there.
     Transactional,
     /// In a transaction of the journal's database; no way back from here.
@@ -147,6 +149,9 @@ pub const CONDUCT: Conduct = Conduct {
 /// As fast, but an attempt may outlast every lease.
 const LONG_CONDUCT: Conduct = Conduct { timeout: Duration::from_secs(60), ..CONDUCT };
 
+/// As fast, and then not again.
+pub const HALTING_CONDUCT: Conduct = Conduct { patience: CONDUCT.patience.halt(), ..CONDUCT };
+
 /// A step outside the journal's database. `MANNER`: the number of its [`Manner`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scripted<const MANNER: u8> {
@@ -158,6 +163,7 @@ const INDEPENDENT: u8 = 1;
 const NOTHING: u8 = 2;
 const PIVOT: u8 = 3;
 const LONG: u8 = 4;
+const HALTING: u8 = 5;
 
 macro_rules! scripted {
     ($manner:ident, $name:literal, $backward:expr) => {
@@ -196,6 +202,7 @@ scripted!(INDEPENDENT, "independent", Backward::independent(), CONDUCT, compensa
 scripted!(NOTHING, "nothing", Backward::nothing_because("the test wants it so"));
 scripted!(PIVOT, "pivot", Backward::pivot());
 scripted!(LONG, "long", Backward::after_all_later(), LONG_CONDUCT, compensates);
+scripted!(HALTING, "halting", Backward::after_all_later(), HALTING_CONDUCT, compensates);
 
 /// A step in the journal's database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -253,6 +260,7 @@ macro_rules! workflow {
                     .step::<Scripted<NOTHING>>()
                     .step::<Scripted<PIVOT>>()
                     .step::<Scripted<LONG>>()
+                    .step::<Scripted<HALTING>>()
                     .transactional::<Transacted<false>>()
                     .transactional::<Transacted<true>>();
             }
@@ -288,6 +296,7 @@ async fn ask(flow: &Flow<Ground>, act: Act) -> Result<u32, StepFailed> {
         Manner::Nothing => flow.step(Scripted::<NOTHING> { act }).await,
         Manner::Pivot => flow.step(Scripted::<PIVOT> { act }).await,
         Manner::Long => flow.step(Scripted::<LONG> { act }).await,
+        Manner::Halting => flow.step(Scripted::<HALTING> { act }).await,
         Manner::Transactional => flow.transactional(Transacted::<false> { act }).await,
         Manner::TransactionalPivot => flow.transactional(Transacted::<true> { act }).await,
     }

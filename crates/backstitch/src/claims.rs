@@ -1,7 +1,6 @@
 //! When a worker looks for due workflows, how many it takes, and which one it drives alone.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use crate::life::{Life, Plan, Shop};
 use crate::outage::Outage;
 use crate::park;
 use crate::strays;
+use crate::timing::jittered;
 
 /// When a woken worker looks again: what was announced may not be committed yet.
 const LOOKS_AFTER_A_WAKE: [Duration; 3] =
@@ -34,6 +34,10 @@ const GATHER: Duration = Duration::from_millis(2);
 
 /// Or as soon as this share of all slots is free.
 const GATHER_SHARE: usize = 8;
+
+/// The most workflows of one claim: it brings their journals along, and a worker that takes over from a dead one would be sent
+/// one for each of its slots at once. Beyond a hundred a claim costs no less for each.
+const CLAIM_MAX: usize = 128;
 
 /// The workflows that this worker drives, and what it knows of its next look.
 struct Work<'a, S> {
@@ -125,10 +129,11 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
     async fn look(&mut self) {
         self.let_strays_go().await;
         let free = self.free();
+        let limit = free.min(CLAIM_MAX);
         let want = Want {
             queues: self.plan.queues.clone(),
             kinds: self.shop.kinds.keys().map(|kind| (*kind).to_owned()).collect(),
-            limit: u32::try_from(free).unwrap_or(u32::MAX),
+            limit: u32::try_from(limit).unwrap_or(u32::MAX),
             suspect: true,
         };
         let claimed =
@@ -144,9 +149,10 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
                 }
             };
         self.outage.ends();
-        self.backlog = claimed.len() >= free;
+        self.backlog = claimed.len() >= limit;
         self.next_look = Instant::now()
             + match self.backlog {
+                true if limit < free => Duration::ZERO,
                 true => GATHER,
                 false => self.looks_soon.pop_front().unwrap_or_else(|| jittered(self.shop.timing.poll)),
             };
@@ -232,13 +238,4 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
         }
         self.let_strays_go().await;
     }
-}
-
-/// Up to a quarter less, so that many workers do not look at the same moment.
-fn jittered(poll: Duration) -> Duration {
-    // A fresh RandomState is seeded by the system: the cheapest number that no two workers share.
-    let random = RandomState::new().hash_one(0_u8) % 256;
-    #[allow(clippy::cast_possible_truncation)]
-    let share = random as u32;
-    poll - poll / 4 * share / 256
 }

@@ -1,6 +1,7 @@
-//! What anyone may ask of workflows: wait, cancel, retry, and see; how they are asked for is in `enqueue`.
+//! What anyone may ask of workflows: wait, and see. How they are asked for is in `enqueue`, what an operator decides in
+//! `operate`.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use backstitch_core::failure::WorkflowError;
 use backstitch_core::id::WorkflowId;
@@ -13,24 +14,31 @@ use serde::de::DeserializeOwned;
 use crate::database::Database;
 use crate::enqueue::{Enqueue, EnqueueMany, Handle};
 use crate::error::Error;
+use crate::timing::Timing;
 use crate::view::{self, Status, WorkflowView};
+use crate::waits::Waits;
 use crate::workflow::Workflow;
-
-/// How long a waiter waits between two looks: at first, and at most.
-const WAIT_FIRST: Duration = Duration::from_millis(2);
-const WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// Asks for workflows, and asks about them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(crate) database: Database,
+    waits: Arc<Waits>,
 }
 
 impl Client {
     /// Asks this database.
     #[must_use]
     pub fn new(database: Database) -> Self {
-        Self { database }
+        let waits = Arc::new(Waits::new(database.clone(), Timing::DEFAULT.poll));
+        Self { database, waits }
+    }
+
+    /// Uses these times instead of the default ones. Of them a client goes by its poll alone.
+    #[must_use]
+    pub fn timing(self, timing: Timing) -> Self {
+        let waits = Arc::new(Waits::new(self.database.clone(), timing.poll));
+        Self { waits, ..self }
     }
 
     /// The database that it asks.
@@ -56,7 +64,9 @@ impl Client {
     /// match client.wait(&handle).await? {
     ///     Ending::Completed(hostname) => println!("{hostname} answers"),
     ///     Ending::Compensated(unfinished) => println!("{}, and {}", unfinished.error, unfinished.report),
-    ///     Ending::NeedsAttention(unfinished) => println!("{} still owed", unfinished.report.owed().count()),
+    ///     Ending::NeedsAttention(unfinished) | Ending::Abandoned(unfinished) => {
+    ///         println!("{} still owed", unfinished.report.owed().count());
+    ///     }
     /// }
     /// # Ok(())
     /// # }
@@ -106,21 +116,34 @@ impl Client {
         Enqueue::new(&self.database, kind.into(), 1, Json::encode(input, INPUT_BYTES_MAX))
     }
 
+    /// Workflows of one kind that this program has no code of.
+    pub fn enqueue_many_untyped(
+        &self,
+        kind: impl Into<String>,
+        inputs: impl IntoIterator<Item = impl Serialize>,
+    ) -> EnqueueMany<'_, serde_json::Value> {
+        let inputs = inputs.into_iter().map(|input| Json::encode(&input, INPUT_BYTES_MAX)).collect();
+        EnqueueMany::new(&self.database, kind.into(), 1, inputs)
+    }
+
     /// Waits until the workflow has ended, or needs attention.
+    ///
+    /// However many wait through a client and its clones, they share one connection beside the pool, on which the database
+    /// tells that something has ended, and one look for all of them a poll.
     ///
     /// # Errors
     /// When the database does not answer, there is no such workflow, or its output does not fit its type.
     pub async fn wait<T: DeserializeOwned>(&self, handle: &Handle<T>) -> Result<Ending<T>, Error> {
-        let mut pause = WAIT_FIRST;
         loop {
+            // Register before looking, or an end in between is told to nobody.
+            let waiter = self.waits.register(handle.workflow);
             match self.poll(handle).await {
                 Ok(Some(ending)) => return Ok(ending),
                 Ok(None) => {}
                 Err(error) if error.is_transient() => tracing::debug!(%error, "waiting on"),
                 Err(error) => return Err(error),
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(WAIT_MAX);
+            waiter.told().await;
         }
     }
 
@@ -133,96 +156,12 @@ impl Client {
         view.ending()
     }
 
-    /// Asks that a workflow be taken back.
-    ///
-    /// # Errors
-    /// When the database does not answer, or `by` or `why` is empty.
-    pub async fn cancel(&self, workflow: WorkflowId, by: &str, why: &str) -> Result<Answered, Error> {
-        let (by, why) = (by.to_owned(), why.to_owned());
-        let answered = self
-            .database
-            .run("cancelling a workflow", move |connection| {
-                Box::pin(async move {
-                    sqlx::query_scalar!(
-                        r#"select backstitch.cancel($1, $2, $3) as "answer!""#,
-                        workflow.0,
-                        by,
-                        why
-                    )
-                    .fetch_one(connection)
-                    .await
-                })
-            })
-            .await
-            .map_err(Error::said_by_contract)?;
-        Answered::from_word(workflow, &answered)
-    }
-
-    /// Makes a waiting workflow due now.
-    ///
-    /// # Errors
-    /// When the database does not answer, or `by` or `why` is empty.
-    pub async fn retry(&self, workflow: WorkflowId, by: &str, why: &str) -> Result<Answered, Error> {
-        let (by, why) = (by.to_owned(), why.to_owned());
-        let answered = self
-            .database
-            .run("retrying a workflow", move |connection| {
-                Box::pin(async move {
-                    sqlx::query_scalar!(
-                        r#"select backstitch.retry($1, $2, $3) as "answer!""#,
-                        workflow.0,
-                        by,
-                        why
-                    )
-                    .fetch_one(connection)
-                    .await
-                })
-            })
-            .await
-            .map_err(Error::said_by_contract)?;
-        Answered::from_word(workflow, &answered)
-    }
-
     /// One workflow as it stands. None: there is none of this id.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn workflow(&self, workflow: WorkflowId) -> Result<Option<WorkflowView>, Error> {
         view::workflow(&self.database, workflow).await
-    }
-}
-
-/// What the database said to a cancel or a retry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Answered {
-    /// It is so, or was so already.
-    Accepted,
-    /// There is no way back any more.
-    PastThePivot,
-    /// It is on its way back already.
-    IsCompensating,
-    /// A worker is at it right now.
-    IsRunning,
-    /// It has ended.
-    HasEnded,
-    /// There is no such workflow.
-    NotFound,
-}
-
-impl Answered {
-    fn from_word(workflow: WorkflowId, word: &str) -> Result<Self, Error> {
-        Ok(match word {
-            "accepted" => Self::Accepted,
-            "past_the_pivot" => Self::PastThePivot,
-            "is_compensating" => Self::IsCompensating,
-            "is_running" => Self::IsRunning,
-            "has_ended" => Self::HasEnded,
-            "not_found" => Self::NotFound,
-            other => {
-                return Err(Error::Unreadable { workflow, message: format!("unknown answer {other:?}") });
-            }
-        })
     }
 }
 
@@ -235,6 +174,8 @@ pub enum Ending<T> {
     Compensated(Box<Unfinished>),
     /// Something still stands outside, or a person must look. It is tried on, slowly.
     NeedsAttention(Box<Unfinished>),
+    /// An operator let it be, with what the report still calls owed.
+    Abandoned(Box<Unfinished>),
 }
 
 /// The original error, and what became of each step.
@@ -267,12 +208,13 @@ impl WorkflowView {
                     .map(|output| Some(Ending::Completed(output)))
                     .map_err(|error| unreadable("output", &error))
             }
-            Status::Compensated | Status::NeedsAttention => {
+            Status::Compensated | Status::NeedsAttention | Status::Abandoned => {
                 let (error, report) =
                     self.error.clone().zip(self.report.clone()).unwrap_or_else(|| self.unexplained());
                 let unfinished = Box::new(Unfinished { workflow: self.workflow, error, report });
                 Ok(Some(match self.status {
                     Status::Compensated => Ending::Compensated(unfinished),
+                    Status::Abandoned => Ending::Abandoned(unfinished),
                     _ => Ending::NeedsAttention(unfinished),
                 }))
             }

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::types::PgInterval;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -102,6 +102,29 @@ impl Database {
         let answer = timeout_at(deadline, call(lent.connection())).await.map_err(late)?;
         lent.give_back();
         answer.map_err(wrong)
+    }
+
+    /// Awaits a call that is made elsewhere than in the pool, within the deadline.
+    pub(crate) async fn within<T>(
+        &self,
+        doing: &'static str,
+        call: impl Future<Output = sqlx::Result<T>>,
+    ) -> Result<T, Error> {
+        within(self.deadline, doing, call).await
+    }
+
+    /// A connection of its own that hears what is announced on these channels: it is kept, and the pool's are the journal's.
+    pub(crate) async fn listener(&self, channels: &[&str]) -> Result<PgListener, Error> {
+        let options = self.pool.connect_options();
+        let own = PgPoolOptions::new().max_connections(1).connect_lazy_with((*options).clone());
+        let listening = async {
+            let mut listener = PgListener::connect_with(&own).await?;
+            // Whoever lost it decides when to listen again, and what else there is to do then.
+            listener.eager_reconnect(false);
+            listener.listen_all(channels.iter().copied()).await?;
+            Ok(listener)
+        };
+        self.within("beginning to listen", listening).await
     }
 }
 

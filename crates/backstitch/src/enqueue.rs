@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use backstitch_core::id::WorkflowId;
 use backstitch_core::json::{Json, JsonError};
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 use sqlx::types::Json as AsJsonb;
+use sqlx::{Connection, PgConnection};
 
 use crate::database::Database;
 use crate::error::Error;
@@ -100,6 +100,29 @@ impl<'c, T> Enqueue<'c, T> {
         let workflow =
             database.run(DOING, move |connection| Box::pin(async move { ask.send(connection).await })).await;
         Ok(Handle::new(workflow.map_err(Error::said_by_contract)?))
+    }
+
+    /// As [`send`](Self::send), and tells whether the workflow is new: with a key, at the price of a transaction around.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn send_and_tell(self) -> Result<Told<T>, Error> {
+        let database = self.database;
+        let ask = self.ask()?;
+        let told = database.run(DOING, move |connection| {
+            Box::pin(async move {
+                if ask.key.is_none() {
+                    return Ok((ask.send(connection).await?, true));
+                }
+                let mut transaction = connection.begin().await?;
+                let workflow = ask.send(&mut transaction).await?;
+                let is_new = is_of_this_transaction(&mut transaction, workflow).await?;
+                transaction.commit().await?;
+                Ok((workflow, is_new))
+            })
+        });
+        let (workflow, is_new) = told.await.map_err(Error::said_by_contract)?;
+        Ok(Told { handle: Handle::new(workflow), is_new })
     }
 
     /// Asks, in the caller's transaction: there is a workflow if and only if that commits.
@@ -205,6 +228,20 @@ impl Ask {
     }
 }
 
+/// Whether a workflow was written by this transaction. A look before it would not tell: two may ask at once.
+async fn is_of_this_transaction(connection: &mut PgConnection, workflow: WorkflowId) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        select exists (
+            select from backstitch.workflow where workflow_id = $1 and xmin = pg_current_xact_id()::xid
+        ) as "is_new!"
+        "#,
+        workflow.0
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// The arguments of `backstitch.enqueue_many`.
 struct AskMany {
     order: Order,
@@ -231,6 +268,15 @@ impl AskMany {
         .await?;
         Ok(workflows.into_iter().map(WorkflowId).collect())
     }
+}
+
+/// A workflow that was asked for, and whether that made it.
+#[derive(Debug)]
+pub struct Told<T> {
+    /// The workflow.
+    pub handle: Handle<T>,
+    /// False: its key named it already, with the same input.
+    pub is_new: bool,
 }
 
 /// A workflow that was asked for, and the type that it ends with.

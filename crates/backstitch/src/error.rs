@@ -118,6 +118,7 @@ impl Error {
     }
 
     /// The same, in the words of the contract where the contract raised it: its errors have codes of their own, class BS.
+    /// Class 22 is what Postgres itself says of values that it can't hold, such as 1e999999 in jsonb.
     pub(crate) fn said_by_contract(self) -> Self {
         let Self::Database { source: sqlx::Error::Database(said), .. } = &self else {
             return self;
@@ -130,7 +131,9 @@ impl Error {
                     None => Self::Refused(said.message().to_owned()),
                 }
             }
-            Some(code) if code.starts_with("BS") => Self::Refused(said.message().to_owned()),
+            Some(code) if code.starts_with("BS") || code.starts_with("22") => {
+                Self::Refused(said.message().to_owned())
+            }
             _ => self,
         }
     }

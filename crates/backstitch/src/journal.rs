@@ -221,7 +221,12 @@ impl<'a> Row<'a> {
             turn: turn.as_ref().map(Turn::as_str),
             turn_value: turn.as_ref().and_then(|turn| match turn {
                 Turn::Unwinding(cause) => Some(text(cause)),
-                Turn::Retry(operator) => Some(text(operator)),
+                Turn::Retry(operator)
+                | Turn::Pause(operator)
+                | Turn::Resume(operator)
+                | Turn::Abandoned(operator) => Some(text(operator)),
+                Turn::SkipStep(skip) => Some(text(skip)),
+                Turn::Resolve(found) => Some(text(found)),
                 Turn::Completed | Turn::Compensated => None,
             }),
             intent_position,

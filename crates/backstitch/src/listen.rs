@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 
 use crate::database::Database;
+use crate::error::Error;
 use crate::life::InFlight;
 
 const READY: &str = "backstitch_ready";
@@ -25,16 +25,13 @@ pub(crate) async fn listen(database: Database, in_flight: Arc<InFlight>, wake: A
     }
 }
 
-async fn pass_on(database: &Database, in_flight: &InFlight, wake: &Notify) -> sqlx::Result<()> {
-    // A connection of its own: it is kept for the worker's life, and the pool's are the journal's.
-    let options = database.pool().connect_options();
-    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with((*options).clone());
-    let mut listener = PgListener::connect_with(&pool).await?;
-    listener.listen_all([READY, CANCEL]).await?;
+async fn pass_on(database: &Database, in_flight: &InFlight, wake: &Notify) -> Result<(), Error> {
+    let mut listener = database.listener(&[READY, CANCEL]).await?;
     // What was announced before this may have been missed.
     wake.notify_one();
     loop {
-        let notification = listener.recv().await?;
+        let notification =
+            listener.recv().await.map_err(|source| Error::Database { doing: "listening", source })?;
         if notification.channel() == CANCEL
             && let Ok(workflow) = notification.payload().parse()
         {

@@ -23,7 +23,7 @@ impl Filter {
     pub(crate) fn ids(&self) -> (Uuid, Uuid) {
         let from = self.since.map_or(Uuid::nil(), |at| first_id_of(at - ROOM));
         let to = self.until.map_or(Uuid::max(), |at| first_id_of(at + ROOM));
-        (from, to)
+        (from, self.before.map_or(to, |before| to.min(before.0)))
     }
 }
 
@@ -103,7 +103,7 @@ impl Client {
                                 from backstitch.workflow w
                                 where $3::text is null
                                     -- Apart from the next line: known before the walk, it spares the walk.
-                                    and ($2::text is null or $2 in ('completed', 'compensated'))
+                                    and ($2::text is null or $2 in ('completed', 'compensated', 'abandoned'))
                                     and ($2::text is null or w.status = $2)
                                     and w.workflow_id >= $6
                                     and w.workflow_id < $7
@@ -122,10 +122,9 @@ impl Client {
                             w.due_at, w.holder, w.unserved as "unserved!",
                             (
                                 select a.message
-                                from backstitch.alert a
+                                from backstitch.attention a
                                 where a.workflow_id = w.workflow_id
-                                    and a.resolved_at is null
-                                order by a.alert_id desc
+                                order by a.raised_at desc
                                 limit 1
                             ) as attention
                         from found f

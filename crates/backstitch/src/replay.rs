@@ -64,8 +64,13 @@ impl Row {
             None => None,
             Some("unwinding") => Some(Turn::Unwinding(decode(self.turn_value)?)),
             Some("retry") => Some(Turn::Retry(decode(self.turn_value)?)),
+            Some("pause") => Some(Turn::Pause(decode(self.turn_value)?)),
+            Some("resume") => Some(Turn::Resume(decode(self.turn_value)?)),
+            Some("skip_step") => Some(Turn::SkipStep(decode(self.turn_value)?)),
+            Some("resolve") => Some(Turn::Resolve(decode(self.turn_value)?)),
             Some("completed") => Some(Turn::Completed),
             Some("compensated") => Some(Turn::Compensated),
+            Some("abandoned") => Some(Turn::Abandoned(decode(self.turn_value)?)),
             Some(other) => return Err(format!("unknown turn {other:?}")),
         };
         let intent = match self.intent_step {

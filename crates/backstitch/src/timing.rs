@@ -1,5 +1,6 @@
-//! How long a worker waits for what.
+//! How long a worker, or a client, waits for what.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use backstitch_core::limits;
@@ -17,7 +18,7 @@ pub struct Timing {
     pub database_deadline: Duration,
     /// How often recovery looks for the dead.
     pub recovery_look: Duration,
-    /// The longest time between two looks for due workflows.
+    /// The longest time between two looks: of a worker for due workflows, of a client for those that it waits for.
     pub poll: Duration,
     /// How long a shutdown lets running attempts finish.
     pub shutdown_grace: Duration,
@@ -40,4 +41,13 @@ impl Default for Timing {
     fn default() -> Self {
         Self::DEFAULT
     }
+}
+
+/// Up to a quarter less, so that many do not look at the same moment.
+pub(crate) fn jittered(poll: Duration) -> Duration {
+    // A fresh RandomState is seeded by the system: the cheapest number that no two workers share.
+    let random = RandomState::new().hash_one(0_u8) % 256;
+    #[allow(clippy::cast_possible_truncation)]
+    let share = random as u32;
+    poll - poll / 4 * share / 256
 }

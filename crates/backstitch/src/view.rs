@@ -27,17 +27,20 @@ pub enum Status {
     Completed,
     /// Everything taken back.
     Compensated,
+    /// An operator let it be, with whatever was still owed.
+    Abandoned,
 }
 
 impl Status {
     /// Every status, in the order of a life.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Running,
         Self::Compensating,
         Self::NeedsAttention,
         Self::Completed,
         Self::Compensated,
+        Self::Abandoned,
     ];
 
     /// The word for it.
@@ -50,6 +53,7 @@ impl Status {
             Self::NeedsAttention => "needs_attention",
             Self::Completed => "completed",
             Self::Compensated => "compensated",
+            Self::Abandoned => "abandoned",
         }
     }
 }
@@ -108,7 +112,7 @@ pub struct WorkflowView {
     pub finished_at: Option<DateTime<Utc>>,
     /// When it must have ended. None: whenever.
     pub deadline_at: Option<DateTime<Utc>>,
-    /// When it may be claimed. None: it is held, or has ended.
+    /// When it may be claimed. None: it is held, is paused, or has ended.
     pub due_at: Option<DateTime<Utc>>,
     /// The incarnation that holds it. None: none.
     pub holder: Option<i32>,
@@ -134,6 +138,8 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Only with this key.
     pub key: Option<String>,
+    /// Only those asked for before this one: where the last page ended. None: from the newest on.
+    pub before: Option<WorkflowId>,
     /// Only of this queue.
     pub queue: Option<String>,
     /// Only those whose error has this code.
@@ -180,7 +186,7 @@ pub struct StepView {
     pub position: u32,
     /// Its name.
     pub step: String,
-    /// in_progress, waiting, completed, failed, rejected, compensating or compensated.
+    /// in_progress, waiting, completed, failed, rejected, compensating, compensated or skipped.
     pub status: String,
     /// How it is taken back.
     pub backward: String,
@@ -235,10 +241,9 @@ pub(crate) async fn workflow(
                         unserved as "unserved!",
                         (
                             select a.message
-                            from backstitch.alert a
+                            from backstitch.attention a
                             where a.workflow_id = w.workflow_id
-                                and a.resolved_at is null
-                            order by a.alert_id desc
+                            order by a.raised_at desc
                             limit 1
                         ) as attention
                     from backstitch.workflows w

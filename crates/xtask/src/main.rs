@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod cluster;
 mod command;
 mod demo;
+mod fuzzer;
 mod lint;
 mod parts;
 mod setup;
@@ -44,7 +45,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let ended = match Arguments::parse().task {
-        Task::Setup => setup::ensure(setup::TESTS),
+        Task::Setup => setup::ensure(setup::TESTS).and_then(|()| fuzzer::ensure()),
         Task::Demo(choices) => demo::demo(&choices),
         Task::Test { arguments } => test::test(&arguments),
         Task::Lint => lint::lint(),

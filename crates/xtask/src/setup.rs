@@ -66,10 +66,18 @@ pub const FAKETIME: Need = Need {
     optional: false,
 };
 
+pub const PYTHON: Need = Need {
+    name: "Python with venv",
+    why: "runs the fuzzer that asks the HTTP API",
+    packages: &["python3-venv"],
+    is_here: || command::succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"])),
+    optional: false,
+};
+
 /// What `cargo xtask demo` shows.
 pub const DEMO: &[Need] = &[POSTGRES, NGINX, POWERDNS];
 /// What the whole suite stands on.
-pub const TESTS: &[Need] = &[POSTGRES, NGINX, POWERDNS, PGBOUNCER, FAKETIME];
+pub const TESTS: &[Need] = &[POSTGRES, NGINX, POWERDNS, PGBOUNCER, FAKETIME, PYTHON];
 
 /// Installs what is missing; a look at a few files when nothing is.
 pub fn ensure(needs: &[Need]) -> Result<()> {
@@ -150,12 +158,13 @@ fn install(missing: &[&Need]) -> Result<()> {
 }
 
 fn by_hand(missing: &[&Need]) -> Result<()> {
-    const ROWS: [(&str, &str, &str, &str); 5] = [
+    const ROWS: [(&str, &str, &str, &str); 6] = [
         (POSTGRES.name, "postgresql@17", "postgresql-server", "postgresql"),
         (NGINX.name, "nginx", "nginx", "nginx"),
         (POWERDNS.name, "pdns sqlite", "pdns pdns-backend-sqlite sqlite", "powerdns sqlite"),
         (PGBOUNCER.name, "pgbouncer", "pgbouncer", "pgbouncer"),
         (FAKETIME.name, "libfaketime", "libfaketime", "libfaketime"),
+        (PYTHON.name, "python", "python3", "python"),
     ];
     let needed = |name: &str| missing.iter().any(|need| need.name == name);
     let mut lines = ["brew install", "dnf install", "pacman -S"].map(String::from).to_vec();

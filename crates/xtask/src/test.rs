@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::command::{self, cargo};
+use crate::fuzzer;
 use crate::parts::Parts;
 use crate::setup;
 
@@ -11,6 +12,7 @@ pub fn test(arguments: &[String]) -> Result<()> {
     let mut parts = Parts::default();
     let mut cases = Cases::default();
     parts.then("set-up", || setup::ensure(setup::TESTS));
+    parts.then("API fuzzer", fuzzer::ensure);
     parts.then("build", || {
         let ours = arguments.iter().take_while(|argument| *argument != "--");
         command::run(

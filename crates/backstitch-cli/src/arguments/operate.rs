@@ -15,9 +15,15 @@ use crate::time::{parse_moment, parse_span};
 /// `serve`
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// Where to answer HTTP; only loopback is taken [default: 127.0.0.1:7410]
+    /// Where to answer HTTP. Beyond loopback only with TLS, and to whoever shows a token [default: 127.0.0.1:7410]
     #[arg(long, value_name = "ADDRESS", env = "BACKSTITCH_LISTEN")]
     pub listen: Option<String>,
+    /// Speak TLS with this certificate: PEM, with those between it and a known authority. Read once, at the start
+    #[arg(long, value_name = "FILE", env = "BACKSTITCH_TLS_CERTIFICATE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The certificate's private key: PEM
+    #[arg(long, value_name = "FILE", env = "BACKSTITCH_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
     /// Where to post alerts, beside the log: plain http, retried until it answers 2xx
     #[arg(long, value_name = "URL", env = "BACKSTITCH_ALERT_WEBHOOK", hide_env_values = true)]
     pub alert_webhook: Option<String>,
@@ -27,6 +33,9 @@ pub struct Serve {
     /// How long to keep workflows that have ended, 1h or more: 30d. Their keys are kept for ever [default: for ever]
     #[arg(long, value_name = "AGE", env = "BACKSTITCH_KEEP_FINISHED")]
     pub keep_finished: Option<String>,
+    /// Answer under /v1 without tokens: to every program on this host, which may then do everything
+    #[arg(long, env = "BACKSTITCH_WITHOUT_TOKENS")]
+    pub without_tokens: bool,
     /// Serve without gateway kinds and routes: only recovery and health
     #[arg(long, env = "BACKSTITCH_WITHOUT_GATEWAY")]
     pub without_gateway: bool,

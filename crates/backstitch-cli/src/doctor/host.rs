@@ -1,14 +1,13 @@
 //! Can this process write where it must, and listen where it should?
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstitch_server::Loopback;
 use tokio::net::TcpListener;
 
 use super::Finding;
-use crate::exit::Failed;
 
 /// A daemon on this host answers its health at once.
 const HEALTH_TIME: Duration = Duration::from_secs(2);
@@ -61,15 +60,17 @@ fn cause(error: &std::io::Error) -> String {
 }
 
 /// Listens there for a moment.
-pub async fn port(listen: Result<Loopback, Failed>) -> Finding {
+pub async fn port(listen: &str) -> Finding {
     let what = "port";
-    let listen = match listen {
-        Ok(listen) => listen,
-        Err(failed) => {
-            return Finding::wrong(what, failed.message, "correct --listen, or listen in backstitch.toml");
-        }
+    let Ok(listen) = listen.parse::<SocketAddr>() else {
+        let why = format!("{listen:?} is no address to listen on");
+        return Finding::wrong(
+            what,
+            why,
+            "correct --listen, or listen in backstitch.toml: such as 127.0.0.1:7410",
+        );
     };
-    match TcpListener::bind(listen.address()).await {
+    match TcpListener::bind(listen).await {
         Ok(_) => Finding::ok(what, format!("{listen} is free")),
         Err(error) if error.kind() == ErrorKind::AddrInUse && is_a_daemon(listen).await => {
             Finding::ok(what, format!("a daemon answers on {listen} already"))
@@ -82,7 +83,7 @@ pub async fn port(listen: Result<Loopback, Failed>) -> Finding {
     }
 }
 
-async fn is_a_daemon(listen: Loopback) -> bool {
+async fn is_a_daemon(listen: SocketAddr) -> bool {
     let asked =
         reqwest::Client::new().get(format!("http://{listen}/health/live")).timeout(HEALTH_TIME).send();
     asked.await.is_ok_and(|answer| answer.status().is_success())

@@ -32,7 +32,10 @@ fn when(seen: &Seen) -> String {
         (None, Some(due)) if due > seen.now => {
             format!("A worker takes it up {}, at {}.", distance(seen.now, due), moment(due))
         }
-        (None, _) => "It is due: a worker takes it up as soon as one has room.".to_owned(),
+        (None, None) => {
+            "It is paused: nobody takes it up until it is resumed, retried or cancelled.".to_owned()
+        }
+        (None, Some(_)) => "It is due: a worker takes it up as soon as one has room.".to_owned(),
     }
 }
 
@@ -117,6 +120,9 @@ pub fn advice(seen: &Seen) -> Vec<Advice> {
         can.push(advise("backstitch serve".to_owned(), "a worker; it must be one that serves this kind"));
         can.push(advise("backstitch workers".to_owned(), "which workers there are, and what they serve"));
     }
+    if is_paused(seen) {
+        can.push(advise(format!("backstitch resume {id} --why 'WHY'"), "has it go on where it was"));
+    }
     let waits = view.holder.is_none() && view.due_at.is_some_and(|due| due > seen.now);
     if waits && !view.unserved {
         let effect = match view.status {
@@ -134,6 +140,18 @@ pub fn advice(seen: &Seen) -> Vec<Advice> {
         };
         can.push(advise(format!("backstitch cancel {id} --why 'WHY'"), effect));
     }
+    if view.status == Status::NeedsAttention {
+        for step in seen.steps.iter().filter(|step| step.status == "compensating") {
+            can.push(advise(
+                format!("backstitch skip-step {id} {} --why 'WHY'", step.position),
+                "goes on taking back the rest; what this step did may still stand",
+            ));
+        }
+        can.push(advise(
+            format!("backstitch abandon {id} --why 'WHY'"),
+            "ends it as it is, with all that still stands",
+        ));
+    }
     can.push(advise(format!("backstitch show {id} --follow"), "each try, until it has ended"));
     can
 }
@@ -145,6 +163,12 @@ fn goes_forward(seen: &Seen) -> bool {
     seen.workflow.status != Status::Compensating && !has_turned
 }
 
+/// A live one has a holder or a due time, unless it is paused.
+fn is_paused(seen: &Seen) -> bool {
+    let view = &seen.workflow;
+    view.finished_at.is_none() && view.holder.is_none() && view.due_at.is_none()
+}
+
 fn is_past_pivot(steps: &[StepView]) -> bool {
     steps.iter().any(|step| step.backward == "pivot" && step.status != "rejected")
 }
@@ -152,6 +176,6 @@ fn is_past_pivot(steps: &[StepView]) -> bool {
 /// What is still to be compensated, the next first.
 fn owed(steps: &[StepView]) -> impl Iterator<Item = &StepView> {
     steps.iter().rev().filter(|step| {
-        !matches!(step.status.as_str(), "compensated" | "rejected") && step.backward != "nothing"
+        !matches!(step.status.as_str(), "compensated" | "rejected" | "skipped") && step.backward != "nothing"
     })
 }

@@ -16,6 +16,7 @@ pub fn told(seen: &Seen) -> Vec<String> {
     if sentences.is_empty() {
         sentences.push(match seen.workflow.status {
             Status::Compensated => "Nothing: all that may have happened was taken back.".to_owned(),
+            Status::Abandoned => "Nothing that is ever taken back.".to_owned(),
             _ => "Nothing yet.".to_owned(),
         });
     }
@@ -28,6 +29,9 @@ fn standing(seen: &Seen, step: &StepView) -> Option<String> {
     let backward = step.backward.as_str();
     match step.status.as_str() {
         "compensated" | "rejected" => None,
+        "skipped" => {
+            Some(format!("{name}: may still stand; an operator said that it need not be taken back."))
+        }
         _ if backward == "nothing" => None,
         "completed" if backward == "pivot" => {
             Some(format!("{name}: stands for good; there is no way back from it."))

@@ -51,7 +51,7 @@ fn head(seen: &Seen) -> Vec<String> {
             line("next try", format!("{}, at {}", distance(seen.now, due), moment(due)));
         }
         (None, None, Some(due)) => line("due", format!("since {}", moment(due))),
-        (None, None, None) => {}
+        (None, None, None) => line("paused", "until it is resumed, retried or cancelled".to_owned()),
     }
     if view.unserved {
         line("unserved", "no living worker serves this kind: start one".to_owned());

@@ -87,7 +87,8 @@ async fn read(answer: reqwest::Response) -> (u16, Value) {
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
 
-fn serve(world: &World) -> Command {
+/// `serve`, to be started.
+pub fn serve(world: &World) -> Command {
     world.command(&["serve", "--without-gateway", "--listen", "127.0.0.1:0"])
 }
 

@@ -2,7 +2,7 @@
 
 use crate::world::{bare, end};
 
-const COMMANDS: [&[&str]; 37] = [
+const COMMANDS: [&[&str]; 45] = [
     &[],
     &["serve"],
     &["recover"],
@@ -14,6 +14,11 @@ const COMMANDS: [&[&str]; 37] = [
     &["explain"],
     &["cancel"],
     &["retry"],
+    &["skip-step"],
+    &["resolve"],
+    &["abandon"],
+    &["pause"],
+    &["resume"],
     &["workers"],
     &["kinds"],
     &["stats"],
@@ -29,6 +34,9 @@ const COMMANDS: [&[&str]; 37] = [
     &["gateway", "release"],
     &["gateway", "start"],
     &["gateway", "stop"],
+    &["token", "create"],
+    &["token", "list"],
+    &["token", "revoke"],
     &["bench"],
     &["bench", "throughput"],
     &["bench", "latency"],
@@ -86,6 +94,9 @@ async fn a_command_line_that_makes_no_sense_ends_with_2() {
         &["gateway", "start", "my-organisation"],
         &["gateway", "release", "-1"],
         &["recover", "--wait", "0"],
+        &["token", "create", "ops"],
+        &["token", "create", "ops", "--role", "root"],
+        &["token", "revoke", "bst_ff"],
         &["bench"],
         &["bench", "throughput", "--in-flight", "1"],
         &["prune"],

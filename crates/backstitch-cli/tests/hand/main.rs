@@ -2,19 +2,27 @@
 
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do")]
 
+mod api;
 mod bad_input;
 mod bench;
+mod beyond;
 mod configuration;
 mod daemon;
 mod deciding;
+mod described;
 mod doctor;
 mod edge;
 mod endings;
 mod fleet;
+mod fuzzed;
+mod guide;
 mod help;
+mod hostile;
+mod http;
 mod looking;
 mod own_postgres;
 mod plain;
 mod retention;
+mod rights;
 mod toys;
 mod world;

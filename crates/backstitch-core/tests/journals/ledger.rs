@@ -3,11 +3,12 @@
 use backstitch_core::decide::{Circumstances, LateEffects, Orphaned};
 use backstitch_core::history::History;
 use backstitch_core::id::{Direction, Position};
+use backstitch_core::json::Json;
 use backstitch_core::limits::{CRASH_BUDGET, LATE_EFFECT_GRACE};
 use backstitch_core::record::{Backward, Intent, Outcome, Turn, Verdict};
 use chrono::{DateTime, Utc};
 
-use crate::drive::{Kind, Row};
+use crate::drive::{Kind, Row, failure};
 
 /// All attempts that the rows speak of.
 #[derive(Default)]
@@ -23,6 +24,7 @@ struct Told {
     backward: Backward,
     runs: Vec<Try>,
     compensations: Vec<Try>,
+    skipped: bool,
 }
 
 struct Try {
@@ -64,7 +66,7 @@ impl Told {
         let compensates = matches!(self.backward, Backward::AfterAllLater | Backward::Independent);
         let compensated =
             self.compensations.iter().any(|attempt| matches!(attempt.ended, Some(Verdict::Succeeded(_))));
-        compensates && self.may_have_happened() && !compensated
+        compensates && self.may_have_happened() && !compensated && !self.skipped
     }
 
     fn settled(&self) -> Option<&Verdict> {
@@ -132,7 +134,13 @@ impl Ledger {
                 )?;
                 if index == self.steps.len() {
                     let (name, backward) = (intent.step.clone(), intent.backward);
-                    self.steps.push(Told { name, backward, runs: Vec::new(), compensations: Vec::new() });
+                    self.steps.push(Told {
+                        name,
+                        backward,
+                        runs: Vec::new(),
+                        compensations: Vec::new(),
+                        skipped: false,
+                    });
                 }
                 let told = &mut self.steps[index];
                 demand(told.settled().is_none(), "I3: at most one final outcome")?;
@@ -255,7 +263,17 @@ impl Ledger {
                 demand(!self.steps.iter().any(Told::owes), "I5: compensated means nothing is owed")?;
                 self.ended = true;
             }
-            Turn::Retry(_) => {}
+            Turn::Abandoned(_) => self.ended = true,
+            Turn::SkipStep(skip) => {
+                demand(self.unwinding, "only on the way back is a step skipped")?;
+                let step = self.steps.get_mut(skip.position.0 as usize);
+                step.ok_or("a step that never began is skipped")?.skipped = true;
+            }
+            Turn::Resolve(found) => {
+                let step = self.steps.get_mut(found.position.0 as usize);
+                step.ok_or("a step that never began is resolved")?.resolve(found.happened, self.unwinding)?;
+            }
+            Turn::Retry(_) | Turn::Pause(_) | Turn::Resume(_) => {}
         }
         Ok(())
     }
@@ -281,6 +299,21 @@ impl Ledger {
 }
 
 impl Told {
+    /// What somebody saw stands for the tries themselves.
+    fn resolve(&mut self, happened: bool, unwinding: bool) -> Result<(), String> {
+        let final_in_doubt = matches!(self.settled(), Some(Verdict::FailedInDoubt(_)));
+        demand(self.settled().is_none() || final_in_doubt, "only what is in doubt is resolved")?;
+        if happened {
+            let last = self.runs.last_mut().ok_or("a step that never began is resolved")?;
+            last.ended = Some(Verdict::Succeeded(Json::from_journal("null")));
+        } else if unwinding || final_in_doubt {
+            for attempt in &mut self.runs {
+                attempt.ended = Some(Verdict::Rejected(failure()));
+            }
+        }
+        Ok(())
+    }
+
     fn is_passed_pivot(&self) -> bool {
         self.backward == Backward::Pivot && self.may_have_happened()
     }

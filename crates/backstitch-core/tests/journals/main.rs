@@ -10,6 +10,7 @@ mod exhaustive;
 mod explore;
 mod ledger;
 mod mutated;
+mod operators;
 mod prefixes;
 mod random;
 mod refusals;

@@ -4,7 +4,7 @@ use backstitch_core::decide::{forward, must_unwind, unwind};
 use backstitch_core::history::History;
 use backstitch_core::id::{Direction, Position, Seq};
 use backstitch_core::json::Json;
-use backstitch_core::record::{Backward, Cause, Stitch, Turn, Verdict};
+use backstitch_core::record::{Backward, Cause, Skip, Stitch, Turn, Verdict};
 use backstitch_core::report::RollbackReport;
 
 use crate::drive::{BRIEF, Ending, Plan, Row, WORKFLOW, ended, failure, fold, operator};
@@ -145,8 +145,11 @@ fn alterations(row: &Stitch) -> Vec<Stitch> {
         None,
         Some(Turn::Unwinding(Cause::DeadlinePassed)),
         Some(Turn::Retry(operator())),
+        Some(Turn::Pause(operator())),
+        Some(Turn::SkipStep(Skip { position: Position(0), operator: operator() })),
         Some(Turn::Completed),
         Some(Turn::Compensated),
+        Some(Turn::Abandoned(operator())),
     ];
     for turn in turns {
         add(&|row| row.turn = turn.clone());

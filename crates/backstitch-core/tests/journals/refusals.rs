@@ -7,7 +7,7 @@ use backstitch_core::id::Seq;
 use backstitch_core::record::{Backward, Intent, Stitch, Turn};
 
 use crate::drive::{back, intent, operator, run, succeeded};
-use crate::stitches::{at, begins, commits, ends, failed, fold, rejected, turns, unwinds};
+use crate::stitches::{at, begins, commits, ends, failed, fold, rejected, resolved, skipped, turns, unwinds};
 
 const LATER: Backward = Backward::AfterAllLater;
 
@@ -105,6 +105,10 @@ fn broken() -> Vec<(&'static str, Vec<Stitch>)> {
         ("a workflow completes after unwinding began (I4)", vec![unwinds(), completed()]),
         ("a workflow completes with an open step", vec![begin(0), completed()]),
         ("a workflow completes with an open step", vec![begin(0), ends(run(0, 1), failed()), completed()]),
+        ("a step is skipped before unwinding began", vec![done(0), skipped(0)]),
+        ("a step that never began is skipped", vec![unwinds(), skipped(0)]),
+        ("a step that never began is resolved", vec![resolved(0, true)]),
+        ("a step is resolved that is not in doubt", vec![done(0), resolved(0, false)]),
         ("compensated without unwinding", vec![turns(Turn::Compensated)]),
         ("compensated with a step still owed (I5)", vec![begin(0), unwinds(), turns(Turn::Compensated)]),
     ]

@@ -3,8 +3,8 @@
 use backstitch_core::record::{Backward, Stitch};
 use backstitch_core::report::{Fate, RollbackReport};
 
-use crate::drive::{back, failure, run, succeeded};
-use crate::stitches::{begins, commits, ends, failed, history, rejected, retry, unwinds};
+use crate::drive::{back, failure, operator, run, succeeded};
+use crate::stitches::{begins, commits, ends, failed, history, rejected, resolved, retry, skipped, unwinds};
 
 const LATER: Backward = Backward::AfterAllLater;
 
@@ -39,6 +39,12 @@ fn fates() -> Vec<(&'static str, Vec<Stitch>, Fate)> {
             Fate::DidNotHappen,
         ),
         ("did not happen", vec![commits(run(0, 1), LATER, failed()), unwinds()], Fate::DidNotHappen),
+        ("did not happen", vec![begin(LATER), unwinds(), resolved(0, false)], Fate::DidNotHappen),
+        (
+            "skipped by ada: the test says so",
+            vec![done(LATER), unwinds(), skipped(0)],
+            Fate::Skipped(operator()),
+        ),
         ("still owed after 0 attempts", vec![begin(LATER), unwinds()], owed(0, None)),
         (
             "still owed after 1 attempts",

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use backstitch_core::decide::{Circumstances, Recovery};
 use backstitch_core::history::{Corrupt, History};
-use backstitch_core::id::Seq;
-use backstitch_core::record::{AttemptId, Backward, Cause, Outcome, Stitch, Turn, Verdict};
+use backstitch_core::id::{Position, Seq};
+use backstitch_core::json::Json;
+use backstitch_core::record::{
+    AttemptId, Backward, Cause, Operator, Outcome, Resolution, Skip, Stitch, Turn, Verdict,
+};
 use chrono::{DateTime, Utc};
 
 use crate::drive::{failure, intent, operator};
@@ -29,6 +32,17 @@ pub fn turns(turn: Turn) -> Stitch {
 
 pub fn unwinds() -> Stitch {
     turns(Turn::Unwinding(Cause::Cancelled(operator())))
+}
+
+pub fn skipped(position: u32) -> Stitch {
+    turns(Turn::SkipStep(Skip { position: Position(position), operator: operator() }))
+}
+
+/// Somebody looked: it happened, and would have handed over 7; or it did not.
+pub fn resolved(position: u32, happened: bool) -> Stitch {
+    let Operator { by, why } = operator();
+    let output = happened.then(|| Json::from_journal("7"));
+    turns(Turn::Resolve(Resolution { position: Position(position), happened, output, by, why }))
 }
 
 pub fn retry() -> Verdict {

@@ -6,11 +6,13 @@ mod failing;
 mod forward;
 mod look;
 mod misuse;
+mod operators;
 mod report;
 mod severed;
 mod stuck;
 mod sweep;
 mod transactional;
+mod waiting;
 
 /// The worker's binary, to be run as a process of its own.
 const WORKER: &str = env!("CARGO_BIN_EXE_script-worker");

@@ -160,7 +160,9 @@ async fn hits(world: &World, asked: Asked) -> usize {
             Ending::Compensated(unfinished) => {
                 Expected::Compensated(unfinished.error.failure.code.to_string(), fates(&unfinished))
             }
-            Ending::NeedsAttention(unfinished) => panic!("{point:?} needs attention: {}", unfinished.report),
+            Ending::NeedsAttention(unfinished) | Ending::Abandoned(unfinished) => {
+                panic!("{point:?} needs attention: {}", unfinished.report)
+            }
         };
         let expected = point.expected();
         assert!(ended.is(&expected), "{point:?} ends {ended:?}, not {expected:?}");

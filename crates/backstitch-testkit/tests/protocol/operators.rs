@@ -103,9 +103,10 @@ async fn an_operator_says_who_and_why() {
     let worker = stage.worker().await;
     let workflow = stage.held_by(worker).await;
     assert!(park(&stage.pool, worker, workflow, 1, json!({})).await);
-    for verb in ["cancel", "retry"] {
+    for verb in ["cancel(", "retry(", "skip_step(0, ", "resolve(0, true, ", "abandon(", "pause(", "resume("] {
         for arguments in ["'', 'why'", "'who', ''", "null, 'why'", "'who', null"] {
-            let sql = format!("select backstitch.{verb}('{workflow}', {arguments})");
+            let verb = verb.replace('(', &format!("('{workflow}', "));
+            let sql = format!("select backstitch.{verb}{arguments})");
             assert_eq!(code(execute(&stage.pool, &sql).await), "BSI01", "{sql}");
         }
     }

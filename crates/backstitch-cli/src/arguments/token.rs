@@ -1,0 +1,60 @@
+//! What does `backstitch token` want to know?
+
+use backstitch::Role;
+use clap::{Args, Subcommand};
+use uuid::Uuid;
+
+use super::exit_codes;
+
+/// `token`
+#[derive(Debug, Args)]
+pub struct TokenCommand {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: TokenVerb,
+}
+
+/// What to do with the tokens of the HTTP API.
+#[derive(Debug, Subcommand)]
+pub enum TokenVerb {
+    /// Make a token, and print it: this once, for only its hash is kept
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch token create platform --role produce --kind gateway.start,gateway.stop\n",
+        "  backstitch token create ops --role operate > ops.token\n\n",
+        exit_codes!()
+    ))]
+    Create {
+        /// Who has it, for people: 1 to 100 bytes
+        name: String,
+        /// read: looks. produce: asks for workflows and waits for them. operate: looks and decides
+        #[arg(long, value_parser = parse_role)]
+        role: Role,
+        /// Only workflows of these kinds exist for it, up to 16 [default: of every kind]
+        #[arg(long = "kind", value_name = "KIND,…", value_delimiter = ',')]
+        kinds: Option<Vec<String>>,
+        /// Print an object with its id and the token
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the tokens there are and were
+    #[command(after_help = concat!("Example:\n  backstitch token list\n\n", exit_codes!()))]
+    List {
+        /// Print an array of JSON objects
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a token open nothing any more, from the next request on
+    #[command(after_help = concat!(
+        "Example:\n  backstitch token revoke 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n\n", exit_codes!()
+    ))]
+    Revoke {
+        /// Its id, as `token list` shows it; not the token itself
+        #[arg(value_name = "ID")]
+        token: Uuid,
+    },
+}
+
+fn parse_role(word: &str) -> Result<Role, String> {
+    word.parse()
+}

@@ -1,0 +1,249 @@
+//! Who is asking, and may they?
+//!
+//! A handler that needs a right takes [`Allowed`] of it; there is no other way to learn who asks, so none is forgotten.
+
+use std::marker::PhantomData;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use backstitch::{Client, Role, Token};
+use tokio::time::Instant;
+
+use crate::problem::Problem;
+use crate::rate::Rate;
+use crate::refusal::Refusal;
+use crate::token::BearerToken;
+
+/// Whom the daemon believes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Whoever shows a token, as far as the token goes.
+    Tokens,
+    /// Whoever reaches it: every program on this host. Only for loopback, and only if asked for.
+    EverybodyHere,
+}
+
+/// Where rights are looked up.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    access: Access,
+    client: Client,
+    rate: Arc<Rate>,
+}
+
+/// Whoever asks.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// None: everybody on this host, who may do everything.
+    token: Option<Token>,
+}
+
+/// A right, and who has it.
+pub trait Right {
+    /// The roles that do.
+    const ROLES: &'static [Role];
+}
+
+/// To see any workflow, and its journal.
+#[derive(Debug)]
+pub enum Look {}
+
+/// To ask for workflows.
+#[derive(Debug)]
+pub enum Ask {}
+
+/// To see a workflow whose id one has, and to wait for it.
+#[derive(Debug)]
+pub enum Await {}
+
+/// To decide about a workflow.
+#[derive(Debug)]
+pub enum Decide {}
+
+impl Right for Look {
+    const ROLES: &'static [Role] = &[Role::Read, Role::Operate];
+}
+
+impl Right for Ask {
+    const ROLES: &'static [Role] = &[Role::Produce];
+}
+
+impl Right for Await {
+    const ROLES: &'static [Role] = &[Role::Read, Role::Produce, Role::Operate];
+}
+
+impl Right for Decide {
+    const ROLES: &'static [Role] = &[Role::Operate];
+}
+
+/// A caller that has this right.
+#[derive(Debug)]
+pub struct Allowed<R> {
+    /// Who.
+    pub caller: Caller,
+    right: PhantomData<fn() -> R>,
+}
+
+impl<S, R> FromRequestParts<S> for Allowed<R>
+where
+    S: AsRef<Gate> + Sync,
+    R: Right,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let caller = state.as_ref().caller(&parts.headers, R::ROLES).await?;
+        Ok(Self { caller, right: PhantomData })
+    }
+}
+
+impl Gate {
+    /// Looks tokens up through this client.
+    #[must_use]
+    pub fn new(access: Access, client: Client) -> Self {
+        Self { access, client, rate: Arc::default() }
+    }
+
+    /// Whom it believes.
+    pub(crate) fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Whoever shows a token with which these kinds can be asked for may pass; all of `router` is behind it.
+    pub fn before(&self, router: Router, kinds: &'static [&'static str]) -> Router {
+        let gate = self.clone();
+        router.layer(middleware::from_fn(move |request: Request, next: Next| {
+            let gate = gate.clone();
+            async move {
+                let caller = gate.caller(request.headers(), Ask::ROLES).await?;
+                kinds.iter().try_for_each(|kind| caller.must_see(kind))?;
+                Ok::<_, Refusal>(next.run(request).await)
+            }
+        }))
+    }
+
+    async fn caller(&self, headers: &HeaderMap, roles: &[Role]) -> Result<Caller, Refusal> {
+        if self.access == Access::EverybodyHere {
+            return somebody_here(headers);
+        }
+        let token = match bearer(headers)? {
+            Some(token) => {
+                self.client.find_token(token.hash()).await.map_err(|error| Refusal::of_engine(&error))?
+            }
+            None => None,
+        };
+        let token = token.ok_or_else(|| {
+            unauthorized("token_unknown", "the token is unknown or was revoked: ask whoever runs the daemon")
+        })?;
+        self.rate.take(token.token, Instant::now()).map_err(|seconds| {
+            let why = "this token asked too often: ask again later, and less often";
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", why).retry_after(seconds)
+        })?;
+        let caller = Caller { token: Some(token) };
+        caller.must_have(roles)?;
+        Ok(caller)
+    }
+}
+
+impl Caller {
+    /// Whose token it is, for people. None: it needed none.
+    pub fn name(&self) -> Option<&str> {
+        self.token.as_ref().map(|token| token.name.as_str())
+    }
+
+    /// Whether workflows of this kind exist for it.
+    pub fn sees(&self, kind: &str) -> bool {
+        self.kinds().is_none_or(|kinds| kinds.iter().any(|known| known == kind))
+    }
+
+    /// The kinds that exist for it. None: every kind.
+    pub fn kinds(&self) -> Option<&[String]> {
+        self.token.as_ref()?.kinds.as_deref()
+    }
+
+    /// Kinds are named by whoever asks, so a refusal tells nothing of what there is.
+    pub fn must_see(&self, kind: &str) -> Result<(), Refusal> {
+        if self.sees(kind) {
+            return Ok(());
+        }
+        let why = format!("this token is not for the kind {kind:?}: use one that is");
+        Err(Refusal::new(StatusCode::FORBIDDEN, "kind_out_of_scope", why))
+    }
+
+    fn must_have(&self, roles: &[Role]) -> Result<(), Refusal> {
+        let Some(token) = self.token.as_ref().filter(|token| !roles.contains(&token.role)) else {
+            return Ok(());
+        };
+        let needed: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
+        let why =
+            format!("a token of role {} can't do that: use one of role {}", token.role, needed.join(" or "));
+        Err(Refusal::new(StatusCode::FORBIDDEN, "role_insufficient", why))
+    }
+}
+
+/// Everybody on this host is trusted; a page in a browser on this host is not from this host.
+fn somebody_here(headers: &HeaderMap) -> Result<Caller, Refusal> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let is_ours = |origin: &HeaderValue| {
+        ["http://", "https://"]
+            .iter()
+            .any(|scheme| origin.as_bytes().strip_prefix(scheme.as_bytes()) == Some(host.as_bytes()))
+    };
+    // A foreign name that resolves to loopback is how a page would make itself one of ours.
+    if names_loopback(host) && headers.get(header::ORIGIN).is_none_or(is_ours) {
+        return Ok(Caller { token: None });
+    }
+    let why = "without tokens only programs on this host are answered: call 127.0.0.1 or localhost, not from a page";
+    Err(Refusal::new(StatusCode::FORBIDDEN, "origin_refused", why))
+}
+
+/// None: no token of ours looks like what was shown.
+fn bearer(headers: &HeaderMap) -> Result<Option<BearerToken>, Refusal> {
+    let missing = || unauthorized("token_missing", "show a token: Authorization: Bearer bst_…");
+    let mut shown = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(only), None) = (shown.next(), shown.next()) else {
+        return Err(missing());
+    };
+    let (scheme, token) = only.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(missing)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(missing());
+    }
+    Ok(BearerToken::shown(token.trim()))
+}
+
+fn unauthorized(code: &str, why: &str) -> Refusal {
+    Refusal::new(StatusCode::UNAUTHORIZED, code, why)
+}
+
+/// Whether the authority of a URL names this host, with or without a port.
+fn names_loopback(authority: &str) -> bool {
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if is_port(port) => host,
+        _ => authority,
+    };
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_host_is_here() {
+        for ours in ["127.0.0.1:7410", "localhost:7410", "localhost", "[::1]:7410", "127.9.9.9"] {
+            assert!(names_loopback(ours), "{ours}");
+        }
+        for foreign in
+            ["", "evil.example:7410", "localhost.evil.example", "192.0.2.1:80", "127.0.0.1.evil:1", ":80"]
+        {
+            assert!(!names_loopback(foreign), "{foreign}");
+        }
+    }
+}

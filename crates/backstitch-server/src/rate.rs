@@ -1,0 +1,64 @@
+//! How often may one token ask?
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// How many requests a token may make a second for as long as it likes: far below what would slow the workers down.
+pub const REQUESTS_PER_SECOND: f64 = 200.0;
+
+/// How many it may make at once after a pause.
+pub const REQUESTS_AT_ONCE: f64 = 400.0;
+
+/// A bucket for each token that asked since the daemon began. Tokens are made by hand, so there are few.
+#[derive(Debug, Default)]
+pub struct Rate {
+    buckets: Mutex<HashMap<Uuid, Bucket>>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+impl Rate {
+    /// Takes one request of this token's.
+    ///
+    /// # Errors
+    /// It asked too often: in how many seconds it may again.
+    pub fn take(&self, token: Uuid, now: Instant) -> Result<(), u32> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = buckets.entry(token).or_insert(Bucket { left: REQUESTS_AT_ONCE, at: now });
+        let passed = now.saturating_duration_since(bucket.at).as_secs_f64();
+        bucket.left = (bucket.left + passed * REQUESTS_PER_SECOND).min(REQUESTS_AT_ONCE);
+        bucket.at = now;
+        if bucket.left < 1.0 {
+            // One is back in milliseconds, but the header counts in seconds.
+            return Err(1);
+        }
+        bucket.left -= 1.0;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_token_that_asks_too_often_waits_and_others_do_not() {
+        let (rate, now) = (Rate::default(), Instant::now());
+        let (busy, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let taken = std::iter::repeat_with(|| rate.take(busy, now)).take_while(Result::is_ok).count();
+        assert_eq!(taken, 400);
+        assert_eq!(rate.take(other, now), Ok(()));
+        let later = now + Duration::from_millis(10);
+        let taken = std::iter::repeat_with(|| rate.take(busy, later)).take_while(Result::is_ok).count();
+        assert_eq!(taken, 2);
+    }
+}

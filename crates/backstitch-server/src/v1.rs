@@ -1,0 +1,96 @@
+//! What can be asked over HTTP about workflows of any kind? One table of routes.
+
+mod ask;
+mod decide;
+mod look;
+mod outcome;
+mod params;
+mod shape;
+mod step;
+mod wait;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::FromRef;
+use axum::http::StatusCode;
+use backstitch::Client;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::access::{Access, Gate};
+use crate::openapi;
+use crate::problem::Problem;
+use crate::refusal::Refusal;
+
+pub use self::outcome::DeclaredError;
+
+/// What the routes under `/v1` stand on.
+#[derive(Debug)]
+pub struct ApiSettings {
+    /// Asks the engine. Best one of its own: callers then never take a connection that a worker needs.
+    pub client: Client,
+    /// Who may ask.
+    pub gate: Gate,
+    /// What the errors of kinds mean over HTTP, where the kinds say.
+    pub errors: Vec<DeclaredError>,
+    /// The worker has stopped: nothing here ends any more.
+    pub stopped: CancellationToken,
+}
+
+/// What every handler can reach.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    client: Client,
+    gate: Gate,
+    errors: Arc<[DeclaredError]>,
+    waits: Arc<Semaphore>,
+    stopped: CancellationToken,
+}
+
+impl AsRef<Gate> for Api {
+    fn as_ref(&self) -> &Gate {
+        &self.gate
+    }
+}
+
+impl FromRef<Api> for Client {
+    fn from_ref(api: &Api) -> Self {
+        api.client.clone()
+    }
+}
+
+/// The routes under `/v1`, `GET /openapi.json`, which describes them, and `GET /docs`, where a person can try them.
+pub fn api(settings: ApiSettings) -> Router {
+    let ApiSettings { client, gate, errors, stopped } = settings;
+    let access = gate.access();
+    let waits = Arc::new(Semaphore::new(wait::OPEN_WAITS_MAX));
+    let state = Api { client, gate, errors: errors.into(), waits, stopped };
+    let (router, described) = described_routes(access).split_for_parts();
+    let router = router.fallback(unknown_path).method_not_allowed_fallback(wrong_method);
+    openapi::routes(described).nest("/v1", router.with_state(state))
+}
+
+fn described_routes(access: Access) -> OpenApiRouter<Api> {
+    let routes = OpenApiRouter::with_openapi(openapi::frame(access))
+        .routes(routes!(ask::enqueue, look::list))
+        .routes(routes!(ask::enqueue_many))
+        .routes(routes!(look::workflow))
+        .routes(routes!(look::journal))
+        .routes(routes!(wait::wait))
+        .routes(routes!(step::skip_step))
+        .routes(routes!(step::resolve));
+    decide::VERBS.iter().fold(routes, decide::add)
+}
+
+async fn unknown_path() -> Problem {
+    let why = "there is nothing here: see /openapi.json for what there is";
+    Refusal::new(StatusCode::NOT_FOUND, "not_found", why).into()
+}
+
+async fn wrong_method() -> Problem {
+    let why = "this method is not for this path: see /openapi.json for what is";
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", why).into()
+}
