@@ -77,7 +77,13 @@ impl Client {
                             (
                                 select r.workflow_id
                                 from backstitch.ready r
-                                    join backstitch.workflow w on w.workflow_id = r.workflow_id
+                                    -- Looked up for each, or a plan for all parameters reads every workflow beside them.
+                                    cross join lateral (
+                                        select w.enqueued_at, w.error
+                                        from backstitch.workflow w
+                                        where w.workflow_id = r.workflow_id
+                                        offset 0
+                                    ) w
                                 where $3::text is null
                                     and $2::text in ('pending', 'running', 'compensating', 'needs_attention')
                                     and case when r.attention then 'needs_attention' else r.phase end = $2
@@ -96,7 +102,9 @@ impl Client {
                                 select w.workflow_id
                                 from backstitch.workflow w
                                 where $3::text is null
-                                    and ($2::text is null or $2 in ('completed', 'compensated', 'abandoned') and w.status = $2)
+                                    -- Apart from the next line: known before the walk, it spares the walk.
+                                    and ($2::text is null or $2 in ('completed', 'compensated', 'abandoned'))
+                                    and ($2::text is null or w.status = $2)
                                     and w.workflow_id >= $6
                                     and w.workflow_id < $7
                                     and ($1::text is null or w.kind = $1)

@@ -14,7 +14,7 @@ pub fn told(seen: &Seen) -> Vec<String> {
         return vec!["Nothing: it has ended.".to_owned()];
     }
     if let Some(paused) = &view.paused {
-        return vec![format!("Nothing, until it is resumed: it was paused by {}: {}.", paused.by, paused.why)];
+        return vec![format!("Nothing, until it is resumed, retried or cancelled: it was paused by {}: {}.", paused.by, paused.why)];
     }
     if view.unserved && view.holder.is_none() {
         return vec![format!("Nothing, until a worker is started that serves the kind {}.", view.kind)];
@@ -117,7 +117,7 @@ pub fn advice(seen: &Seen) -> Vec<Advice> {
     }
     let mut can = Vec::new();
     if view.paused.is_some() {
-        can.push(advise(format!("backstitch resume {id} --why 'WHY'"), "lets it go on, when it was due before"));
+        can.push(advise(format!("backstitch resume {id} --why 'WHY'"), "has it go on where it was"));
     }
     if view.unserved {
         can.push(advise("backstitch serve".to_owned(), "a worker; it must be one that serves this kind"));
@@ -170,6 +170,6 @@ fn is_past_pivot(steps: &[StepView]) -> bool {
 /// What is still to be compensated, the next first.
 fn owed(steps: &[StepView]) -> impl Iterator<Item = &StepView> {
     steps.iter().rev().filter(|step| {
-        !matches!(step.status.as_str(), "compensated" | "rejected") && step.backward != "nothing"
+        !matches!(step.status.as_str(), "compensated" | "rejected" | "skipped") && step.backward != "nothing"
     })
 }

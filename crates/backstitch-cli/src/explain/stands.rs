@@ -16,6 +16,7 @@ pub fn told(seen: &Seen) -> Vec<String> {
     if sentences.is_empty() {
         sentences.push(match seen.workflow.status {
             Status::Compensated => "Nothing: all that may have happened was taken back.".to_owned(),
+            Status::Abandoned => "Nothing that is ever taken back.".to_owned(),
             _ => "Nothing yet.".to_owned(),
         });
     }

@@ -230,7 +230,7 @@ What you can do
 fn one_that_is_paused_says_by_whom_and_how_to_let_it_go_on() {
     let paused = json!({ "due_at": null, "paused": { "by": "ada", "why": "incident 12" } });
     let explanation = explain(&seen(workflow("pending", &paused), &[], &[], Value::Null));
-    assert_eq!(explanation.next, ["Nothing, until it is resumed: it was paused by ada: incident 12."]);
+    assert_eq!(explanation.next, ["Nothing, until it is resumed, retried or cancelled: it was paused by ada: incident 12."]);
     assert!(explanation.can[0].command.starts_with("backstitch resume "), "{explanation:?}");
 }
 
@@ -302,9 +302,32 @@ What happens next
 What you can do
   backstitch retry ID --why 'WHY'
       tries again now; first mend what its last error says
+  backstitch skip-step ID 1 --why 'WHY'
+      goes on taking back the rest; what this step did may still stand
+  backstitch abandon ID --why 'WHY'
+      ends it as it is, with all that still stands
   backstitch show ID --follow
       each try, until it has ended",
     );
+}
+
+#[test]
+fn one_that_was_abandoned_tells_what_it_left() {
+    let steps = [
+        step(0, "allocate", "completed", "after_all_later"),
+        step(1, "register-dns", "skipped", "independent"),
+        step(2, "handshake", "failed", "nothing"),
+    ];
+    let ended = json!({ "due_at": null, "finished_at": "2027-01-31T12:00:12Z" });
+    let explanation = explain(&seen(workflow("abandoned", &ended), &steps, &[], Value::Null));
+    assert_eq!(
+        explanation.stands,
+        [
+            "allocate: stands.",
+            "register-dns: may still stand; an operator said that it need not be taken back."
+        ]
+    );
+    assert_eq!(explanation.next, ["Nothing: it has ended."]);
 }
 
 #[test]

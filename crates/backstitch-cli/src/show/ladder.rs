@@ -151,3 +151,69 @@ fn tint(word: &str) -> Tint {
         _ => Tint::Quiet,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn held(lease_left_milliseconds: i64) -> Seen {
+        let seen = json!({
+            "workflow": {
+                "workflow": "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10", "kind": "report.build", "version": 2,
+                "key": "monthly/1", "queue": "slow", "status": "running", "input": { "month": 1 }, "output": null,
+                "cause": null, "cancel": { "by": "ada", "why": "wrong month" }, "error": null, "report": null,
+                "attention": null, "enqueued_at": "2027-01-31T12:00:00Z", "finished_at": null,
+                "deadline_at": "2027-01-31T13:00:00Z", "due_at": null, "holder": 3, "unserved": false,
+            },
+            "steps": [{
+                "position": 0, "step": "render", "status": "in_progress", "backward": "independent", "input": {},
+                "output": null,
+            }],
+            "attempts": [attempt(1, 2), attempt(2, 3)],
+            "worker": {
+                "incarnation": 3, "host": "berlin", "pid": 4711, "version": "0.1.0", "kinds": [], "alive": true,
+                "began_at": "2027-01-31T11:00:00Z", "beat_age_milliseconds": 100,
+                "lease_left_milliseconds": lease_left_milliseconds, "held": 1, "died_at": null, "death": null,
+            },
+            "now": "2027-01-31T12:00:12Z",
+        });
+        serde_json::from_value(seen).expect("a state that there is")
+    }
+
+    fn attempt(attempt: u32, incarnation: i32) -> serde_json::Value {
+        json!({
+            "position": 0, "step": "render", "direction": "run", "attempt": attempt,
+            "key": "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10/0/run", "incarnation": incarnation,
+            "began_at": format!("2027-01-31T12:00:0{attempt}Z"), "ended_at": null, "outcome": null, "failure": null,
+        })
+    }
+
+    #[test]
+    fn who_holds_it_is_told_and_only_the_holders_try_is_under_way() {
+        let expected = "\
+0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10  running
+  kind      report.build (version 2)
+  key       monthly/1
+  queue     slow
+  input     {\"month\":1}
+  asked     2027-01-31 12:00:00Z
+  deadline  2027-01-31 13:00:00Z
+  held by   worker 3: berlin, process 4711, lease for 7.5 s
+  cancelled by ada: wrong month
+
+  0  render  in_progress
+     ↓ run         key 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10/0/run
+          1  12:00:01.000         -  in doubt
+          2  12:00:02.000    10.0 s  under way";
+        assert_eq!(told(&held(7_500)), expected);
+    }
+
+    #[test]
+    fn a_lease_that_is_over_is_told_as_over() {
+        assert!(
+            told(&held(-4_000)).contains("held by   worker 3: berlin, process 4711, lease over for 4.0 s")
+        );
+    }
+}

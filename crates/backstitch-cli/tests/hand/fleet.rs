@@ -48,7 +48,8 @@ running 0
 compensating 0
 needs_attention 1
 completed 1
-compensated 1";
+compensated 1
+abandoned 0";
     assert_eq!(stats, expected);
     let stats = world.run(&["stats", "--json"]).await.expect(0).json();
     assert_eq!(stats[4], json!({ "status": "completed", "workflows": 1, "is_exact": true }));
