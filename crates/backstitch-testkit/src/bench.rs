@@ -7,7 +7,7 @@
 //!
 //! - [`throughput`]: workflows a second, and what each costs in commits, log, rows, bytes and processor time.
 //! - [`latency`]: how long one workflow takes on an idle worker.
-//! - [`enqueue`]: what asking costs.
+//! - [`enqueue`]: what asking costs, and what a caller weighs that waits.
 //! - [`history`]: whether what has ended, or waits for later, slows down what is due.
 //! - [`recovery`]: how long after the death of a worker all that it held is settled; what a workflow in flight weighs.
 //! - [`compensate`]: what taking back costs beside going on.
@@ -31,6 +31,7 @@ mod processes;
 pub mod recovery;
 mod sample;
 pub mod throughput;
+mod waiting;
 mod work;
 
 use std::path::PathBuf;

@@ -204,12 +204,12 @@ impl Attendant {
                 self.waiting.tell(settled);
             }
             Err(error) => {
-                self.listener = None;
+                let by_pool = self.listener.take().is_none();
                 if self.outage.is_news() {
                     tracing::warn!(%error, "looking for ends failed, looking on");
                 }
-                // It stays wrong, and each asks for itself what it is.
-                if !error.is_transient() {
+                // Nor can any of them look for itself: each asks, and is given the error.
+                if by_pool && !error.is_transient() {
                     self.waiting.tell_all();
                 }
             }

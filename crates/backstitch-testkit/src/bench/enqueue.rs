@@ -1,4 +1,4 @@
-//! What does asking for workflows cost?
+//! What does asking for workflows cost, and waiting for them?
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use super::meter::Meter;
 use super::place::BenchDatabase;
 use super::sample::each;
 use super::throughput::CLIENTS;
+use super::waiting::kib_each;
 use super::work::{Completing, Made, worker_of_nothing};
 
 /// Measures. Keys:
@@ -28,10 +29,15 @@ use super::work::{Completing, Made, worker_of_nothing};
 ///   kind that it serves. `enqueue.heard_ratio_64`: that over `enqueue.per_s_64`.
 /// - `enqueue.many_per_s`: 10,000 asked for in one statement.
 /// - `enqueue.log_bytes`: WAL of one enqueue in a transaction of its own, by 1 client.
+/// - `enqueue.kib_per_waiting`: resident memory of one of a thousand callers in `Client::wait`.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
+    // First: memory that was used once is not given back.
+    let database = bench.place.database().await?;
+    let kib_per_waiting = kib_each(&database).await?;
+    bench.place.forget(database).await?;
     let mut meter = Meter::at(&bench.place).await?;
     let mut rounds = Vec::new();
     for round in 1..=bench.pace.rounds {
@@ -76,6 +82,12 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
             "bytes",
             "WAL of one, in a transaction of its own",
             runs(|round| round.log_bytes),
+        ),
+        Figure::once(
+            "enqueue.kib_per_waiting",
+            "KiB",
+            "resident memory of one of 1,000 callers that wait",
+            kib_per_waiting,
         ),
     ])
 }
