@@ -149,6 +149,20 @@ async fn a_lost_announcement_costs_a_poll() {
 }
 
 #[tokio::test]
+async fn where_nobody_may_look_for_all_each_looks_for_itself() {
+    let world = World::new().await;
+    // As in a database that is not migrated yet.
+    sqlx::query("drop function backstitch.settled").execute(&world.pool).await.expect("the owner may");
+    let handle = world.enqueue(Compensating::of([Act::new()])).await;
+    let waiting = Counted::new(&world, Timing::DEFAULT.poll).await;
+    let answer = waiting.waits_for(&handle);
+    until("it has looked for itself again", async || (waiting.own_looks() > 1).then_some(())).await;
+    let worker = world.start_worker().await;
+    assert_eq!(answered(answer).await, Ending::Completed(vec![Some(1)]));
+    worker.shut_down().await;
+}
+
+#[tokio::test]
 async fn without_its_connection_it_polls_and_then_listens_again() {
     let world = World::new().await;
     let due = world.enqueue(Compensating::of([Act::new()])).await;
