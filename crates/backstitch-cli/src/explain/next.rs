@@ -14,7 +14,10 @@ pub fn told(seen: &Seen) -> Vec<String> {
         return vec!["Nothing: it has ended.".to_owned()];
     }
     if let Some(paused) = &view.paused {
-        return vec![format!("Nothing, until it is resumed, retried or cancelled: it was paused by {}: {}.", paused.by, paused.why)];
+        return vec![format!(
+            "Nothing, until it is resumed, retried or cancelled: it was paused by {}: {}.",
+            paused.by, paused.why
+        )];
     }
     if view.unserved && view.holder.is_none() {
         return vec![format!("Nothing, until a worker is started that serves the kind {}.", view.kind)];

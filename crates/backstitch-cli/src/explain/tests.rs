@@ -230,7 +230,10 @@ What you can do
 fn one_that_is_paused_says_by_whom_and_how_to_let_it_go_on() {
     let paused = json!({ "due_at": null, "paused": { "by": "ada", "why": "incident 12" } });
     let explanation = explain(&seen(workflow("pending", &paused), &[], &[], Value::Null));
-    assert_eq!(explanation.next, ["Nothing, until it is resumed, retried or cancelled: it was paused by ada: incident 12."]);
+    assert_eq!(
+        explanation.next,
+        ["Nothing, until it is resumed, retried or cancelled: it was paused by ada: incident 12."]
+    );
     assert!(explanation.can[0].command.starts_with("backstitch resume "), "{explanation:?}");
 }
 

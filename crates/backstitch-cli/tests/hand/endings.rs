@@ -124,6 +124,7 @@ async fn a_listing_is_filtered_and_bounded() {
         "key",
         "kind",
         "output",
+        "paused",
         "queue",
         "report",
         "status",
