@@ -20,9 +20,6 @@ pub struct Cost {
 /// The most a call may touch more than on an empty database: indexes grow a level or two.
 pub const FACTOR: i64 = 3;
 
-/// What a look into the catalog touches, in the middle of what is counted.
-const CATALOG: i64 = 4;
-
 pub async fn cost(session: &mut Session, call: &str) -> Cost {
     let before = sequential_scans(&mut session.connection).await;
     let explain = format!("explain (analyze, buffers, format json) {call}");
@@ -68,6 +65,29 @@ async fn costs(session: &mut Session, worker: i32, workflow: Uuid, seq: i32) -> 
     costs
 }
 
+/// The cheapest of three rounds: in one a session looks into the catalog, or a page is full and the next must be found.
+async fn cheapest(
+    session: &mut Session,
+    worker: i32,
+    workflow: Uuid,
+    seqs: &mut i32,
+) -> Vec<(&'static str, Cost)> {
+    let mut cheapest: Vec<(&'static str, Cost)> = Vec::new();
+    for _ in 0..3 {
+        let round = costs(session, worker, workflow, *seqs).await;
+        *seqs += 2;
+        if cheapest.is_empty() {
+            cheapest = round;
+            continue;
+        }
+        for ((_, best), (call, cost)) in cheapest.iter_mut().zip(round) {
+            assert_eq!(cost.sequential_scans, 0, "{call}");
+            best.buffers = best.buffers.min(cost.buffers);
+        }
+    }
+    cheapest
+}
+
 #[tokio::test]
 async fn a_claim_and_an_append_cost_the_same_on_large_tables() {
     let stage = Stage::new().await;
@@ -83,26 +103,23 @@ async fn a_claim_and_an_append_cost_the_same_on_large_tables() {
     let mut session = stage.session().await;
     let workflow = claim(&mut session.connection, worker, 1).await.remove(0);
     assert_eq!(verdict(&mut session.connection, worker, record(workflow, 1, 0).begins(0)).await, "written");
+    let mut seqs = 1;
     // The session's plans are made now, and kept.
-    costs(&mut session, worker, workflow, 1).await;
-    let empty = costs(&mut session, worker, workflow, 3).await;
+    let empty = cheapest(&mut session, worker, workflow, &mut seqs).await;
 
     fill(&stage).await;
-    let kept = costs(&mut session, worker, workflow, 5).await;
-    // A new session reads the catalog too: count its second round.
+    let kept = cheapest(&mut session, worker, workflow, &mut seqs).await;
     let mut new = stage.session().await;
-    costs(&mut new, worker, workflow, 7).await;
-    let stale = costs(&mut new, worker, workflow, 9).await;
+    let stale = cheapest(&mut new, worker, workflow, &mut seqs).await;
     stage.run("analyze backstitch.ready; analyze backstitch.journal; analyze backstitch.workflow").await;
     let mut new = stage.session().await;
-    costs(&mut new, worker, workflow, 11).await;
-    let analyzed = costs(&mut new, worker, workflow, 13).await;
+    let analyzed = cheapest(&mut new, worker, workflow, &mut seqs).await;
 
     for (name, costs) in [("kept plans", &kept), ("new plans", &stale), ("analyzed", &analyzed)] {
         for ((call, small), (_, large)) in empty.iter().zip(costs) {
             assert!(
-                // Each index has grown by a level or two; and a session looks into the catalog now and then.
-                large.buffers <= small.buffers * 2 + CATALOG,
+                // Each index has grown by a level or two.
+                large.buffers <= small.buffers * 2,
                 "{name}: {call} costs {large:?}, on empty tables {small:?}"
             );
             assert_eq!(large.sequential_scans, 0, "{name}: {call}");
