@@ -12,7 +12,8 @@ use crate::error::Error;
 use crate::future::BoxFuture;
 
 /// How many connections transactional steps, recovery and a client share. The appender, the claims, the heartbeat and the
-/// listener of a worker have one each beside: so no more than ten in all, and four while no step is transactional. A client has one beside while anybody waits.
+/// listener of a worker have one each beside: so no more than ten in all, and four while no step is transactional. A
+/// client has one beside while anybody waits.
 const CONNECTIONS_MAX: u32 = 6;
 
 /// How many of them are never lent to transactional steps, which keep theirs for as long as their code runs: one, for

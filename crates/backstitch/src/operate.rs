@@ -5,13 +5,11 @@ use std::fmt;
 use backstitch_core::id::{Position, WorkflowId};
 use backstitch_core::json::Json;
 use serde::Serialize;
-use sqlx::PgConnection;
 use sqlx::types::Json as AsJsonb;
 use uuid::Uuid;
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::future::BoxFuture;
 
 /// Decisions of one operator for one reason. Each is journaled with both, and made only while no worker is at the workflow.
 ///
@@ -56,6 +54,20 @@ impl Client {
     }
 }
 
+/// Asks one function of the contract, and decodes the one value that it answers with. A function can't: the query is checked
+/// where its text stands.
+macro_rules! ask {
+    ($client:expr, $doing:literal, $sql:literal, $($argument:expr),+) => {
+        $client
+            .database
+            .run($doing, move |connection| {
+                Box::pin(async move { sqlx::query_scalar!($sql, $($argument),+).fetch_one(connection).await })
+            })
+            .await
+            .map_err(Error::said_by_contract)
+    };
+}
+
 impl Operate<'_> {
     /// Names the decision, so that it can be repeated when its answer was lost: it is made once. A cancel, a retry and
     /// decisions about kinds need none, they may be repeated as they are.
@@ -68,20 +80,16 @@ impl Operate<'_> {
     /// # Errors
     /// When the database does not answer, or name or reason is empty or too long. So for every verb.
     pub async fn cancel(self, workflow: WorkflowId) -> Result<Answered, Error> {
-        let Self { by, why, .. } = self.clone();
-        self.say(workflow, "cancelling a workflow", move |connection| {
-            Box::pin(async move {
-                sqlx::query_scalar!(
-                    r#"select backstitch.cancel($1, $2, $3) as "answer!""#,
-                    workflow.0,
-                    by,
-                    why
-                )
-                .fetch_one(connection)
-                .await
-            })
-        })
-        .await
+        let Self { client, by, why, .. } = self;
+        let answer = ask!(
+            client,
+            "cancelling a workflow",
+            r#"select backstitch.cancel($1, $2, $3) as "answer!""#,
+            workflow.0,
+            by,
+            why
+        );
+        Answered::from_word(workflow, &answer?)
     }
 
     /// Makes a waiting workflow due now.
@@ -89,20 +97,16 @@ impl Operate<'_> {
     /// # Errors
     /// As [`cancel`](Self::cancel).
     pub async fn retry(self, workflow: WorkflowId) -> Result<Answered, Error> {
-        let Self { by, why, .. } = self.clone();
-        self.say(workflow, "retrying a workflow", move |connection| {
-            Box::pin(async move {
-                sqlx::query_scalar!(
-                    r#"select backstitch.retry($1, $2, $3) as "answer!""#,
-                    workflow.0,
-                    by,
-                    why
-                )
-                .fetch_one(connection)
-                .await
-            })
-        })
-        .await
+        let Self { client, by, why, .. } = self;
+        let answer = ask!(
+            client,
+            "retrying a workflow",
+            r#"select backstitch.retry($1, $2, $3) as "answer!""#,
+            workflow.0,
+            by,
+            why
+        );
+        Answered::from_word(workflow, &answer?)
     }
 
     /// Says that a step need not be taken back any more: the way back goes on without it, and the report names the operator.
@@ -110,22 +114,18 @@ impl Operate<'_> {
     /// # Errors
     /// As [`cancel`](Self::cancel).
     pub async fn skip_step(self, workflow: WorkflowId, position: Position) -> Result<Answered, Error> {
-        let Self { by, why, token, .. } = self.clone();
-        self.say(workflow, "skipping a step", move |connection| {
-            Box::pin(async move {
-                sqlx::query_scalar!(
-                    r#"select backstitch.skip_step($1, $2, $3, $4, $5) as "answer!""#,
-                    workflow.0,
-                    number(position),
-                    by,
-                    why,
-                    token
-                )
-                .fetch_one(connection)
-                .await
-            })
-        })
-        .await
+        let Self { client, by, why, token } = self;
+        let answer = ask!(
+            client,
+            "skipping a step",
+            r#"select backstitch.skip_step($1, $2, $3, $4, $5) as "answer!""#,
+            workflow.0,
+            number(position),
+            by,
+            why,
+            token
+        );
+        Answered::from_word(workflow, &answer?)
     }
 
     /// Says what became of a step of which nobody knows: it happened, with what it would have handed over, or (`None`) it did
@@ -140,24 +140,20 @@ impl Operate<'_> {
         position: Position,
         happened: Option<Json>,
     ) -> Result<Answered, Error> {
-        let Self { by, why, token, .. } = self.clone();
-        self.say(workflow, "resolving a step", move |connection| {
-            Box::pin(async move {
-                sqlx::query_scalar!(
-                    r#"select backstitch.resolve($1, $2, $3, $4, $5, $6, $7) as "answer!""#,
-                    workflow.0,
-                    number(position),
-                    happened.is_some(),
-                    by,
-                    why,
-                    happened.map(AsJsonb) as _,
-                    token
-                )
-                .fetch_one(connection)
-                .await
-            })
-        })
-        .await
+        let Self { client, by, why, token } = self;
+        let answer = ask!(
+            client,
+            "resolving a step",
+            r#"select backstitch.resolve($1, $2, $3, $4, $5, $6, $7) as "answer!""#,
+            workflow.0,
+            number(position),
+            happened.is_some(),
+            by,
+            why,
+            happened.map(AsJsonb) as _,
+            token
+        );
+        Answered::from_word(workflow, &answer?)
     }
 
     /// Ends a workflow that needs attention as it is: what its report calls owed stays outside.
@@ -165,21 +161,17 @@ impl Operate<'_> {
     /// # Errors
     /// As [`cancel`](Self::cancel).
     pub async fn abandon(self, workflow: WorkflowId) -> Result<Answered, Error> {
-        let Self { by, why, token, .. } = self.clone();
-        self.say(workflow, "abandoning a workflow", move |connection| {
-            Box::pin(async move {
-                sqlx::query_scalar!(
-                    r#"select backstitch.abandon($1, $2, $3, $4) as "answer!""#,
-                    workflow.0,
-                    by,
-                    why,
-                    token
-                )
-                .fetch_one(connection)
-                .await
-            })
-        })
-        .await
+        let Self { client, by, why, token } = self;
+        let answer = ask!(
+            client,
+            "abandoning a workflow",
+            r#"select backstitch.abandon($1, $2, $3, $4) as "answer!""#,
+            workflow.0,
+            by,
+            why,
+            token
+        );
+        Answered::from_word(workflow, &answer?)
     }
 
     /// Holds a waiting workflow back until it is resumed, retried or cancelled.
@@ -187,21 +179,17 @@ impl Operate<'_> {
     /// # Errors
     /// As [`cancel`](Self::cancel).
     pub async fn pause(self, workflow: WorkflowId) -> Result<Answered, Error> {
-        let Self { by, why, token, .. } = self.clone();
-        self.say(workflow, "pausing a workflow", move |connection| {
-            Box::pin(async move {
-                sqlx::query_scalar!(
-                    r#"select backstitch.pause($1, $2, $3, $4) as "answer!""#,
-                    workflow.0,
-                    by,
-                    why,
-                    token
-                )
-                .fetch_one(connection)
-                .await
-            })
-        })
-        .await
+        let Self { client, by, why, token } = self;
+        let answer = ask!(
+            client,
+            "pausing a workflow",
+            r#"select backstitch.pause($1, $2, $3, $4) as "answer!""#,
+            workflow.0,
+            by,
+            why,
+            token
+        );
+        Answered::from_word(workflow, &answer?)
     }
 
     /// Ends a pause: the workflow is due again when it was due before.
@@ -209,21 +197,17 @@ impl Operate<'_> {
     /// # Errors
     /// As [`cancel`](Self::cancel).
     pub async fn resume(self, workflow: WorkflowId) -> Result<Answered, Error> {
-        let Self { by, why, token, .. } = self.clone();
-        self.say(workflow, "resuming a workflow", move |connection| {
-            Box::pin(async move {
-                sqlx::query_scalar!(
-                    r#"select backstitch.resume($1, $2, $3, $4) as "answer!""#,
-                    workflow.0,
-                    by,
-                    why,
-                    token
-                )
-                .fetch_one(connection)
-                .await
-            })
-        })
-        .await
+        let Self { client, by, why, token } = self;
+        let answer = ask!(
+            client,
+            "resuming a workflow",
+            r#"select backstitch.resume($1, $2, $3, $4) as "answer!""#,
+            workflow.0,
+            by,
+            why,
+            token
+        );
+        Answered::from_word(workflow, &answer?)
     }
 
     /// Nothing of this kind is claimed until it is resumed; what is under way goes on.
@@ -233,17 +217,7 @@ impl Operate<'_> {
     pub async fn pause_kind(self, kind: &str) -> Result<(), Error> {
         let Self { client, by, why, .. } = self;
         let kind = kind.to_owned();
-        let paused = client
-            .database
-            .run("pausing a kind", move |connection| {
-                Box::pin(async move {
-                    sqlx::query!("select backstitch.pause_kind($1, $2, $3)", kind, by, why)
-                        .execute(connection)
-                        .await
-                })
-            })
-            .await;
-        paused.map(|_| ()).map_err(Error::said_by_contract)
+        ask!(client, "pausing a kind", "select backstitch.pause_kind($1, $2, $3)", kind, by, why).map(drop)
     }
 
     /// Ends the pause of a kind. False: it was not paused.
@@ -253,32 +227,14 @@ impl Operate<'_> {
     pub async fn resume_kind(self, kind: &str) -> Result<bool, Error> {
         let Self { client, by, why, .. } = self;
         let kind = kind.to_owned();
-        let resumed = client
-            .database
-            .run("resuming a kind", move |connection| {
-                Box::pin(async move {
-                    sqlx::query_scalar!(
-                        r#"select backstitch.resume_kind($1, $2, $3) as "resumed!""#,
-                        kind,
-                        by,
-                        why
-                    )
-                    .fetch_one(connection)
-                    .await
-                })
-            })
-            .await;
-        resumed.map_err(Error::said_by_contract)
-    }
-
-    async fn say(
-        self,
-        workflow: WorkflowId,
-        doing: &'static str,
-        call: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<String>> + Send,
-    ) -> Result<Answered, Error> {
-        let answered = self.client.database.run(doing, call).await.map_err(Error::said_by_contract)?;
-        Answered::from_word(workflow, &answered)
+        ask!(
+            client,
+            "resuming a kind",
+            r#"select backstitch.resume_kind($1, $2, $3) as "resumed!""#,
+            kind,
+            by,
+            why
+        )
     }
 }
 
