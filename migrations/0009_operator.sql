@@ -4,10 +4,10 @@
 -- worker's next record or after its last, never between. Each decision is a row of the journal that says who and why.
 -- With a token it may be repeated after an answer that was lost: the second time it finds the first.
 
+-- Not looked through here, where it would hold everybody up: 0012 does.
 alter table backstitch.workflow drop constraint status_is_known;
 alter table backstitch.workflow
     add constraint status_is_known check (status in ('live', 'completed', 'compensated', 'abandoned')) not valid;
-alter table backstitch.workflow validate constraint status_is_known;
 
 alter table backstitch.ready add paused jsonb;
 comment on column backstitch.ready.paused is
@@ -115,7 +115,7 @@ begin
     if not found then
         return 'is_not_compensating';
     end if;
-    select s.backward, s.status into v_step
+    select s.backward, s.status, s.run_attempts into v_step
     from backstitch.steps s
     where s.workflow_id = p_workflow
         and s.position = p_position;
@@ -125,7 +125,11 @@ begin
     if v_step.status = 'skipped' then
         return 'accepted';
     end if;
-    if v_step.backward not in ('after_all_later', 'independent') or v_step.status = 'compensated' then
+    if v_step.backward not in ('after_all_later', 'independent')
+        or v_step.status = 'compensated'
+        -- Of an only attempt it is believed that nothing happened.
+        or v_step.status = 'rejected' and v_step.run_attempts = 1
+    then
         return 'owes_nothing';
     end if;
     perform backstitch.write_decision(

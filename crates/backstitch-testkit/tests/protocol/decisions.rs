@@ -77,6 +77,18 @@ async fn operator_skip_step_makes_the_way_back_due_and_says_who() {
 }
 
 #[tokio::test]
+async fn a_step_that_believably_did_nothing_is_not_skipped() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    let workflow = stage.held_by(worker).await;
+    assert_eq!(verdict(&stage.pool, worker, first(workflow)).await, "written");
+    let back = record(workflow, 1, 1).ends(0, "rejected").turns("unwinding");
+    let back = back.after(json!({"phase": "compensating", "park_ms": 3_600_000}));
+    assert_eq!(verdict(&stage.pool, worker, back).await, "written");
+    assert_eq!(says(&stage, VERBS[0], workflow).await, "owes_nothing");
+}
+
+#[tokio::test]
 async fn operator_resolve_is_taken_once_and_only_of_what_is_in_doubt() {
     let stage = Stage::new().await;
     let worker = stage.worker().await;
