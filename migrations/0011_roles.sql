@@ -48,6 +48,17 @@ begin
         raise exception '% is no role; there are producer, reader, operator and worker', coalesce(quote_literal(p_role), 'null')
             using errcode = 'BSI01';
     end if;
+    -- And so that nothing goes to PUBLIC, whatever it is called.
+    if not exists (select from pg_roles r where r.rolname = p_grantee) then
+        raise exception 'there is no role % in this cluster: create it first', coalesce(quote_ident(p_grantee), 'null')
+            using errcode = 'BSI01';
+    end if;
+    -- It is this from now on, whatever it was.
+    execute format('revoke all on schema backstitch from %I', p_grantee);
+    execute format('revoke all on all tables in schema backstitch from %I', p_grantee);
+    execute format('revoke all on all sequences in schema backstitch from %I', p_grantee);
+    execute format('revoke all on all functions in schema backstitch from %I', p_grantee);
+    execute format('revoke all on type backstitch.journal_record from %I', p_grantee);
     execute format('grant usage on schema backstitch to %I', p_grantee);
     if p_role = 'worker' then
         execute format('grant select, insert, update, delete on all tables in schema backstitch to %I', p_grantee);

@@ -39,6 +39,12 @@ async fn names(stage: &Stage, sql: &str) -> Vec<String> {
 async fn every_role_may_what_it_is_for_and_nothing_else() {
     let stage = Stage::new().await;
     let name = granted(&stage).await;
+    // What each was before is nothing that it still may.
+    for role in ROLES {
+        for part in ["worker", role] {
+            stage.run(&format!("select backstitch.grant_to('{}', '{part}')", name(role))).await;
+        }
+    }
     let all_functions =
         "select distinct proname::text from pg_proc where pronamespace = 'backstitch'::regnamespace";
     for role in ROLES {
@@ -141,5 +147,8 @@ async fn what_acts_with_the_owners_rights_looks_names_up_where_nobody_else_puts_
     assert_eq!(loose, Vec::<String>::new());
     // A type of this name, found first, would be the caller's.
     stage.run("create domain pg_temp.uuid as text; select backstitch.enqueue('k', '{}')").await;
-    assert_eq!(code(execute(&stage.pool, "select backstitch.grant_to('postgres', 'king')").await), "BSI01");
+    for refused in ["'postgres', 'king'", "'public', 'reader'", "'nobody', 'reader'", "null, 'reader'"] {
+        let grant = format!("select backstitch.grant_to({refused})");
+        assert_eq!(code(execute(&stage.pool, &grant).await), "BSI01", "{refused}");
+    }
 }
