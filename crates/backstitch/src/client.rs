@@ -7,6 +7,7 @@ use backstitch_core::failure::WorkflowError;
 use backstitch_core::id::WorkflowId;
 use backstitch_core::json::Json;
 use backstitch_core::limits::INPUT_BYTES_MAX;
+use backstitch_core::record::Cause;
 use backstitch_core::report::RollbackReport;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -209,8 +210,12 @@ impl WorkflowView {
                     .map_err(|error| unreadable("output", &error))
             }
             Status::Compensated | Status::NeedsAttention | Status::Abandoned => {
-                let (error, report) =
-                    self.error.clone().zip(self.report.clone()).unwrap_or_else(|| self.unexplained());
+                let error = self.error.clone().unwrap_or_else(|| self.unexplained());
+                // None of a workflow that needs a person without having turned back.
+                let report = self.report.clone().unwrap_or_else(|| RollbackReport {
+                    cause: Cause::Failed(error.clone()),
+                    steps: Vec::new(),
+                });
                 let unfinished = Box::new(Unfinished { workflow: self.workflow, error, report });
                 Ok(Some(match self.status {
                     Status::Compensated => Ending::Compensated(unfinished),

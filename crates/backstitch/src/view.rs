@@ -125,10 +125,9 @@ pub struct WorkflowView {
 
 impl WorkflowView {
     /// For a workflow that waits for a person without having turned back: what is known.
-    pub(crate) fn unexplained(&self) -> (WorkflowError, RollbackReport) {
+    pub(crate) fn unexplained(&self) -> WorkflowError {
         let message = self.attention.clone().unwrap_or_else(|| "a person should look".to_owned());
-        let error = WorkflowError::new("needs_attention", message);
-        (error.clone(), RollbackReport { cause: Cause::Failed(error), steps: Vec::new() })
+        WorkflowError::new("needs_attention", message)
     }
 }
 

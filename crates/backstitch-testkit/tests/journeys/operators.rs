@@ -90,6 +90,23 @@ async fn operator_abandon_answers_the_waiter_with_what_is_owed() {
 }
 
 #[tokio::test]
+async fn operator_abandon_past_the_pivot_is_told_as_the_error() {
+    let world = World::new().await;
+    let worker = world.start_worker().await;
+    let pivot = Act::new().manner(Manner::Pivot);
+    let hopeless = (0..100).fold(Act::new(), |act, _| act.run([Do::Panic]));
+    let handle = world.enqueue(Compensating::of([pivot, hopeless])).await;
+    world.reaches(handle.workflow, Status::NeedsAttention).await;
+    decided(async || world.client.operate("ada", "hopeless").abandon(handle.workflow).await).await;
+    let Ending::Abandoned(unfinished) = world.client.wait(&handle).await.expect("it answers") else {
+        panic!("it was abandoned");
+    };
+    assert_eq!(unfinished.error.failure.code, "abandoned");
+    assert!(unfinished.error.failure.message.contains("by ada: hopeless"), "{}", unfinished.error);
+    worker.shut_down().await;
+}
+
+#[tokio::test]
 async fn operator_resolve_settles_a_step_in_doubt_with_its_output() {
     let world = World::new().await;
     let worker = world.start_worker().await;
