@@ -2,7 +2,8 @@
 //!
 //! It listens on a socket of its own and passes every byte on, until a cut that is armed meets its statement. Then the
 //! connection ends on both sides: before Postgres has heard the statement, or after Postgres has carried it out and
-//! before the worker has heard the answer. And it counts what passes.
+//! before the worker has heard the answer. Instead of being cut it can be [held](Line::hold) there, while its worker is
+//! killed, or for a while. A whole line can be frozen, or made to let no answer through. And it counts what passes.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Which side never hears of the statement's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,14 +24,47 @@ pub enum Moment {
     BeforeAnswer,
 }
 
-/// Where to cut.
-#[derive(Debug, Clone)]
+/// Which statement is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statement {
+    /// Part of its text.
+    pub text: &'static str,
+    /// A text that is one whole field of the records it carries, as `unwinding`. None: whatever it carries.
+    pub carries: Option<&'static str>,
+}
+
+/// Where to cut, or to hold.
+#[derive(Debug)]
 struct Cut {
     moment: Moment,
-    /// Part of the statement's text.
-    statement: &'static str,
+    statement: Statement,
     /// How many of them pass before.
     pass: u32,
+    /// Who decides what becomes of it. None: it is cut.
+    held_by: Option<oneshot::Sender<Held>>,
+}
+
+/// A statement that waits in the line. Dropped, it is cut.
+#[derive(Debug)]
+pub struct Held(oneshot::Sender<()>);
+
+impl Held {
+    /// Lets it pass, as if nothing had been.
+    pub fn pass(self) {
+        // Its connection may have ended meanwhile.
+        let _ = self.0.send(());
+    }
+}
+
+/// What gets through a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passage {
+    /// Everything.
+    Open,
+    /// Postgres hears the worker, the worker does not hear Postgres.
+    AnswersHeld,
+    /// Nothing.
+    Frozen,
 }
 
 /// A line to one server. Ends with its drop.
@@ -41,10 +75,11 @@ pub struct Line {
     listening: tokio::task::JoinHandle<()>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Armed {
     cuts: Mutex<VecDeque<Cut>>,
     made: watch::Sender<u32>,
+    passage: watch::Sender<Passage>,
     /// How many statements of each text have begun.
     begun: Mutex<HashMap<String, u64>>,
 }
@@ -60,7 +95,12 @@ impl Line {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let listener =
             UnixListener::bind(directory.path().join(".s.PGSQL.5432")).expect("a socket can be made");
-        let armed = Arc::new(Armed::default());
+        let armed = Arc::new(Armed {
+            cuts: Mutex::default(),
+            made: watch::Sender::new(0),
+            passage: watch::Sender::new(Passage::Open),
+            begun: Mutex::default(),
+        });
         let listening = {
             let armed = Arc::clone(&armed);
             tokio::spawn(async move {
@@ -84,14 +124,34 @@ impl Line {
         options.socket(self.directory.path())
     }
 
+    /// Where the socket is.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Cuts the next connection on which this statement comes; before that, `pass` such statements pass.
-    pub fn cut(&self, moment: Moment, statement: &'static str, pass: u32) {
-        *self.armed.lock() = VecDeque::from([Cut { moment, statement, pass }]);
+    pub fn cut(&self, moment: Moment, text: &'static str, pass: u32) {
+        let statement = Statement { text, carries: None };
+        *self.armed.lock() = VecDeque::from([Cut { moment, statement, pass, held_by: None }]);
     }
 
     /// After the cuts that are waiting, cuts the next connection on which this statement comes.
-    pub fn then_cut(&self, moment: Moment, statement: &'static str) {
-        self.armed.lock().push_back(Cut { moment, statement, pass: 0 });
+    pub fn then_cut(&self, moment: Moment, text: &'static str) {
+        let statement = Statement { text, carries: None };
+        self.armed.lock().push_back(Cut { moment, statement, pass: 0, held_by: None });
+    }
+
+    /// Holds the next such statement, or its answer, in the line. Never answers if it is disarmed before.
+    pub fn hold(&self, moment: Moment, statement: Statement) -> oneshot::Receiver<Held> {
+        let (held_by, held) = oneshot::channel();
+        self.armed.lock().push_back(Cut { moment, statement, pass: 0, held_by: Some(held_by) });
+        held
+    }
+
+    /// From now on only this gets through, on every connection. What is held back is late, not lost.
+    pub fn let_through(&self, passage: Passage) {
+        self.armed.passage.send_replace(passage);
     }
 
     /// Whether a cut is still waiting for its statement; it does not wait any longer.
@@ -125,23 +185,37 @@ impl Armed {
         self.cuts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this message is where to cut.
-    fn meets(&self, message: &Message, prepared: &Prepared) -> Option<Moment> {
+    /// The cut that this message meets.
+    fn meets(&self, message: &Message, prepared: &Prepared) -> Option<Cut> {
         let text = prepared.text_begun_by(message)?;
         *self.begun.lock().unwrap_or_else(PoisonError::into_inner).entry(text.clone()).or_default() += 1;
         let mut armed = self.lock();
         let cut = armed.front_mut()?;
-        if !text.contains(cut.statement) {
+        if !text.contains(cut.statement.text)
+            || !cut.statement.carries.is_none_or(|field| message.carries(field))
+        {
             return None;
         }
         if cut.pass > 0 {
             cut.pass -= 1;
             return None;
         }
-        let moment = cut.moment;
-        armed.pop_front();
         self.made.send_modify(|made| *made += 1);
-        Some(moment)
+        armed.pop_front()
+    }
+
+    async fn passes(&self, wanted: impl Fn(Passage) -> bool) {
+        // The sender lives as long as this does.
+        let _ = self.passage.subscribe().wait_for(|passage| wanted(*passage)).await;
+    }
+}
+
+impl Cut {
+    /// Whether it passes after all.
+    async fn let_go(self) -> bool {
+        let Some(held_by) = self.held_by else { return false };
+        let (go, gone) = oneshot::channel();
+        held_by.send(Held(go)).is_ok() && gone.await.is_ok()
     }
 }
 
@@ -180,6 +254,14 @@ impl Message {
     fn body(&self) -> &[u8] {
         self.bytes.get(5..).unwrap_or_default()
     }
+
+    /// Whether a field of a composite in it is this text: in the binary format its type and length stand before it.
+    fn carries(&self, field: &str) -> bool {
+        const TEXT: u32 = 25;
+        let length = u32::try_from(field.len()).expect("a short word");
+        let wanted = [&TEXT.to_be_bytes()[..], &length.to_be_bytes(), field.as_bytes()].concat();
+        self.body().windows(wanted.len()).any(|bytes| bytes == wanted)
+    }
 }
 
 async fn pass_on(client: UnixStream, server: UnixStream, armed: &Armed) -> std::io::Result<()> {
@@ -192,30 +274,45 @@ async fn pass_on(client: UnixStream, server: UnixStream, armed: &Armed) -> std::
     from_client.read_exact(&mut startup).await?;
     to_server.write_all(&length).await?;
     to_server.write_all(&startup).await?;
-    let answer_is_lost = watch::Sender::new(false);
+    let (cut_answer, mut answers_cut) = mpsc::unbounded_channel::<Cut>();
     let forward = async {
         let mut prepared = Prepared::default();
         loop {
             let message = next(&mut from_client).await?;
+            armed.passes(|passage| passage != Passage::Frozen).await;
             prepared.note(&message);
-            match armed.meets(&message, &prepared) {
-                Some(Moment::BeforeStatement) => return Err::<(), _>(cut()),
-                Some(Moment::BeforeAnswer) => {
-                    answer_is_lost.send_replace(true);
+            if let Some(met) = armed.meets(&message, &prepared) {
+                if met.moment == Moment::BeforeAnswer {
+                    // Noted before Postgres hears it: its answer can't come first.
+                    let _ = cut_answer.send(met);
+                } else if !met.let_go().await {
+                    return Err::<(), _>(cut());
                 }
-                None => {}
             }
             to_server.write_all(&message.bytes).await?;
         }
     };
     let back = async {
+        let mut waiting: Option<(Cut, Vec<u8>)> = None;
         loop {
             let message = next(&mut from_server).await?;
-            if !*answer_is_lost.borrow() {
+            armed.passes(|passage| passage == Passage::Open).await;
+            if waiting.is_none() {
+                waiting = answers_cut.try_recv().ok().map(|met| (met, Vec::new()));
+            }
+            let Some((_, answer)) = &mut waiting else {
                 to_client.write_all(&message.bytes).await?;
-            } else if message.kind == b'Z' {
-                // Ready for the next one: this one is carried out.
-                return Err::<(), _>(cut());
+                continue;
+            };
+            answer.extend_from_slice(&message.bytes);
+            // Ready for the next one: this one is carried out.
+            if message.kind == b'Z'
+                && let Some((met, answer)) = waiting.take()
+            {
+                if !met.let_go().await {
+                    return Err::<(), _>(cut());
+                }
+                to_client.write_all(&answer).await?;
             }
         }
     };

@@ -3,11 +3,16 @@
 //! The ledger is a target as the design wants them: it takes the same key once, and a compensation leaves a tombstone
 //! that refuses a run arriving later. Both can be switched off, to see that the oracle notices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use backstitch::{Attempt, Direction, WorkflowId};
+use backstitch::{Attempt, WorkflowId};
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::judge::{self, Effect};
+use crate::oracle;
+use crate::recorder::direction;
 
 /// The ledger, and the marks and gates by which steps and tests talk to each other.
 #[derive(Debug, Clone)]
@@ -115,25 +120,36 @@ impl Ledger {
         count.unsigned_abs()
     }
 
-    /// How many times each step's effect stands: distinct keys run, and not compensated afterwards.
+    /// How many times each step's effect stands.
     pub async fn standing(&self, workflow: WorkflowId) -> BTreeMap<u32, u32> {
-        let rows: Vec<(i32, i64)> = sqlx::query_as(
-            "select r.position, count(distinct r.key) from effect r
-            where r.workflow = $1 and r.direction = 'run' and r.taken
-                and not exists (
-                    select from effect c
-                    where c.workflow = r.workflow and c.position = r.position and c.direction = 'compensate'
-                        and c.entry > r.entry
-                )
-            group by r.position",
+        judge::standing(&self.effects(workflow).await)
+    }
+
+    /// What a workflow's steps did, in order.
+    pub(crate) async fn effects(&self, workflow: WorkflowId) -> Vec<Effect> {
+        let mut effects = self.select_effects(Some(workflow.0)).await.expect("the ledger answers");
+        effects.remove(&workflow.0).unwrap_or_default()
+    }
+
+    /// What the steps of each workflow did, in order.
+    pub(crate) async fn all_effects(&self) -> sqlx::Result<HashMap<Uuid, Vec<Effect>>> {
+        self.select_effects(None).await
+    }
+
+    async fn select_effects(&self, only: Option<Uuid>) -> sqlx::Result<HashMap<Uuid, Vec<Effect>>> {
+        let rows: Vec<(Uuid, String, i32, String, i32, i32, bool)> = sqlx::query_as(
+            "select workflow, key, position, direction, attempt, epoch, taken from effect
+            where $1 is null or workflow = $1 order by entry",
         )
-        .bind(workflow.0)
+        .bind(only)
         .fetch_all(&self.pool)
-        .await
-        .expect("the ledger answers");
-        rows.into_iter()
-            .map(|(position, keys)| (position.unsigned_abs(), u32::try_from(keys).expect("few")))
-            .collect()
+        .await?;
+        let mut of: HashMap<_, Vec<_>> = HashMap::new();
+        for (workflow, key, position, direction, attempt, epoch, taken) in rows {
+            let attempt = (position.unsigned_abs(), direction, attempt.unsigned_abs());
+            of.entry(workflow).or_default().push((key, attempt, epoch, taken));
+        }
+        Ok(of.into_iter().map(|(workflow, rows)| (workflow, oracle::effects(rows))).collect())
     }
 
     /// Leaves a mark for the test to wait for.
@@ -216,10 +232,7 @@ impl Ledger {
 /// When the database does not answer.
 pub async fn write_in(connection: &mut PgConnection, attempt: &Attempt) -> Result<bool, sqlx::Error> {
     let key = attempt.key();
-    let direction = match key.direction {
-        Direction::Run => "run",
-        Direction::Compensate => "compensate",
-    };
+    let direction = direction(key.direction);
     sqlx::query_scalar(WRITE)
         .bind(key.workflow.0)
         .bind(i32::try_from(key.position.0).expect("few"))

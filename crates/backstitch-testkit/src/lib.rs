@@ -5,14 +5,17 @@
 //! - [`world`]: a database, a ledger, workers in this process and in others.
 //! - [`wire`]: a wire to Postgres that can fall silent.
 //! - [`cut`]: a line to Postgres that can be cut in the middle of a word.
-//! - [`oracle`]: what must hold after every case.
+//! - [`recorder`]: a target in a process of its own, which can misbehave.
+//! - [`judge`]: what must hold after every case; [`oracle`]: reads what there is to judge.
 //! - [`mod@bench`]: how fast the engine is, and what a workflow costs.
 
 pub mod bench;
 pub mod cut;
+pub mod judge;
 pub mod ledger;
 pub mod oracle;
 mod perform;
+pub mod recorder;
 pub mod script;
 pub mod wait;
 pub mod wire;

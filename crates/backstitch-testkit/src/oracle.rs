@@ -1,201 +1,124 @@
-//! What must hold over a workflow's journal and the ledger, whatever happened.
+//! What must hold over a workflow's journal and the ledger, whatever happened: reads both, and lets [`judge`] judge.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 
 use backstitch::WorkflowId;
-use sqlx::{PgPool, Row};
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row as _};
+use uuid::Uuid;
 
+use crate::judge::{self, CameTo, Effect, Key, Row, Told};
 use crate::ledger::Ledger;
+use crate::recorder::{Line, Verdict};
 
-/// Every invariant that does not hold. Computed from the raw rows, not by the engine's own fold.
+/// Every invariant that does not hold of this workflow.
+///
+/// # Panics
+/// When the workflow is not there, or a database does not answer.
 pub async fn faults(pool: &PgPool, ledgers: &[&Ledger], workflow: WorkflowId) -> Vec<String> {
-    let journal = read(pool, workflow).await;
-    let status: String = sqlx::query_scalar("select status from backstitch.workflows where workflow_id = $1")
-        .bind(workflow.0)
-        .fetch_one(pool)
-        .await
-        .expect("the workflow is there");
-    let mut faults = journal_faults(&journal);
+    let mut told = tell(pool, Some(workflow.0)).await.expect("the journal answers");
+    let mut told = told.remove(&workflow.0).expect("the workflow is there");
     for ledger in ledgers {
-        for entry in ledger.entries(workflow).await {
-            let intended = journal.iter().any(|row| {
-                row.intent == Some((entry.position, entry.direction.clone(), entry.attempt))
-                    && row.epoch == entry.epoch
-            });
-            if !intended {
-                faults.push(format!("I2: an effect without its durable intent: {entry:?}"));
-            }
-        }
+        told.effects.extend(ledger.effects(workflow).await);
     }
-    let mut standing = BTreeMap::new();
-    for ledger in ledgers {
-        for (position, times) in ledger.standing(workflow).await {
-            *standing.entry(position).or_insert(0) += times;
-        }
-    }
-    for (position, times) in &standing {
-        if *times > 1 {
-            faults.push(format!("I9: the effect of position {position} stands {times} times"));
-        }
-    }
-    let ended = journal.iter().find_map(|row| row.turn.clone().filter(|turn| ENDS.contains(&turn.as_str())));
-    // What an operator took upon themselves may stand.
-    for row in &journal {
-        if let Some(position) = row.skips {
-            standing.remove(&position);
-        }
-    }
-    match status.as_str() {
-        "compensated" if !standing.is_empty() => {
-            faults.push(format!("I5: compensated, and these positions stand: {standing:?}"));
-        }
-        "completed" => {
-            for position in succeeded(&journal) {
-                let wrote = standing.get(&position).copied().unwrap_or(0);
-                if wrote != 1 && wrote_ever(ledgers, workflow, position).await {
-                    faults.push(format!(
-                        "completed, and the effect of position {position} stands {wrote} times"
-                    ));
-                }
-            }
-        }
-        _ => {}
-    }
-    if ENDS.contains(&status.as_str()) {
-        if ended.as_deref() != Some(status.as_str()) {
-            faults.push(format!("I3: it is {status}, its journal says {ended:?}"));
-        }
-        let live: bool =
-            sqlx::query_scalar("select exists (select from backstitch.ready where workflow_id = $1)")
-                .bind(workflow.0)
-                .fetch_one(pool)
-                .await
-                .expect("it answers");
-        if live {
-            faults.push("I16: ended, and still in ready".to_owned());
-        }
-    } else if ended.is_some() {
-        faults.push(format!("I7: its journal says {ended:?}, its status {status}"));
-    }
-    faults
+    judge::faults(&told)
 }
 
-/// The turns after which nothing follows.
-const ENDS: [&str; 3] = ["completed", "compensated", "abandoned"];
-
-type Key = (u32, String, u32);
-
-struct JournalRow {
-    seq: u32,
-    epoch: i32,
-    outcome: Option<(Key, String)>,
-    turn: Option<String>,
-    /// The step that an operator said need not be taken back.
-    skips: Option<u32>,
-    intent: Option<Key>,
+/// What the journals say of every workflow of a database, and what a recorder's log and the ledger in that database say of
+/// their effects.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn everything(
+    pool: &PgPool,
+    inner_ledger: &Ledger,
+    log: &[Line],
+) -> sqlx::Result<HashMap<Uuid, Told>> {
+    let mut told = tell(pool, None).await?;
+    for line in log {
+        let call = &line.call;
+        let key = (call.position, call.direction.clone(), call.attempt);
+        let came_to = match line.verdict {
+            Verdict::Applied => CameTo::Applied,
+            Verdict::Repeated => CameTo::Repeated,
+            Verdict::Tombstone | Verdict::StaleEpoch | Verdict::Nothing => CameTo::Nothing,
+        };
+        // Of an earlier database of the same log, or of nobody: that is another question.
+        if let Some(of) = told.get_mut(&call.workflow) {
+            of.effects.push(Effect { key, epoch: call.epoch, came_to });
+        }
+    }
+    for (workflow, effects) in inner_ledger.all_effects().await? {
+        if let Some(of) = told.get_mut(&workflow) {
+            of.effects.extend(effects);
+        }
+    }
+    Ok(told)
 }
 
-async fn read(pool: &PgPool, workflow: WorkflowId) -> Vec<JournalRow> {
-    let rows = sqlx::query("select *, (turn_value ->> 'position')::integer as about from backstitch.journal where workflow_id = $1 order by seq")
-        .bind(workflow.0)
-        .fetch_all(pool)
-        .await
-        .expect("the journal answers");
-    let key = |row: &sqlx::postgres::PgRow, of: &str| -> Option<Key> {
+async fn tell(pool: &PgPool, only: Option<Uuid>) -> sqlx::Result<HashMap<Uuid, Told>> {
+    let rows = sqlx::query(
+        "select w.workflow_id, w.status, r.workflow_id is not null as is_live
+        from backstitch.workflows w left join backstitch.ready r using (workflow_id)
+        where $1 is null or w.workflow_id = $1",
+    )
+    .bind(only)
+    .fetch_all(pool)
+    .await?;
+    let mut told: HashMap<Uuid, Told> = rows
+        .iter()
+        .map(|row| {
+            let (journal, effects) = (Vec::new(), Vec::new());
+            let told = Told { status: row.get("status"), is_live: row.get("is_live"), journal, effects };
+            (row.get("workflow_id"), told)
+        })
+        .collect();
+    let rows = sqlx::query(
+        "select *, (turn_value ->> 'position')::integer as about from backstitch.journal
+        where $1 is null or workflow_id = $1 order by workflow_id, seq",
+    )
+    .bind(only)
+    .fetch_all(pool)
+    .await?;
+    for row in &rows {
+        let told = told.get_mut(&row.get::<Uuid, _>("workflow_id"));
+        told.expect("a journal is of a workflow").journal.push(journal_row(row));
+    }
+    Ok(told)
+}
+
+fn journal_row(row: &PgRow) -> Row {
+    let key = |of: &str| -> Option<Key> {
         let position: Option<i32> = row.get(format!("{of}_position").as_str());
         let direction: Option<String> = row.get(format!("{of}_direction").as_str());
         let attempt: Option<i32> = row.get(format!("{of}_attempt").as_str());
         Some((position?.unsigned_abs(), direction?, attempt?.unsigned_abs()))
     };
-    rows.iter()
-        .map(|row| JournalRow {
-            seq: row.get::<i32, _>("seq").unsigned_abs(),
-            epoch: row.get("epoch"),
-            outcome: key(row, "outcome").zip(row.get("outcome")),
-            turn: row.get("turn"),
-            skips: row
-                .get::<Option<i32>, _>("about")
-                .filter(|_| row.get::<Option<&str>, _>("turn") == Some("skip_step"))
-                .map(i32::unsigned_abs),
-            intent: key(row, "intent"),
+    Row {
+        seq: row.get::<i32, _>("seq").unsigned_abs(),
+        epoch: row.get("epoch"),
+        outcome: key("outcome").zip(row.get("outcome")),
+        turn: row.get("turn"),
+        skips: row
+            .get::<Option<i32>, _>("about")
+            .filter(|_| row.get::<Option<&str>, _>("turn") == Some("skip_step"))
+            .map(i32::unsigned_abs),
+        intent: key("intent"),
+        backward: row.get("intent_backward"),
+    }
+}
+
+/// The rows of a ledger as effects: it takes the same key once.
+pub(crate) fn effects(rows: impl IntoIterator<Item = (String, Key, i32, bool)>) -> Vec<Effect> {
+    let mut seen = HashSet::new();
+    rows.into_iter()
+        .map(|(idempotency_key, key, epoch, taken)| {
+            let came_to = match (taken, taken && seen.insert(idempotency_key)) {
+                (_, true) => CameTo::Applied,
+                (true, false) => CameTo::Repeated,
+                (false, false) => CameTo::Nothing,
+            };
+            Effect { key, epoch, came_to }
         })
         .collect()
-}
-
-fn journal_faults(journal: &[JournalRow]) -> Vec<String> {
-    let mut faults = Vec::new();
-    let mut fault = |text: String| faults.push(text);
-    let (mut unwinding, mut ended, mut epoch) = (false, false, 0);
-    let mut open: Vec<Key> = Vec::new();
-    let mut done: BTreeMap<(u32, String), u32> = BTreeMap::new();
-    for (index, row) in journal.iter().enumerate() {
-        if row.seq as usize != index {
-            fault(format!("I1: seq {} stands at {index}", row.seq));
-        }
-        if ended {
-            fault(format!("I7: seq {} follows the end", row.seq));
-        }
-        if row.epoch < epoch {
-            fault(format!("I8: seq {} is of epoch {}, after {epoch}", row.seq, row.epoch));
-        }
-        epoch = row.epoch;
-        let transactional =
-            row.intent.is_some() && row.intent == row.outcome.as_ref().map(|(key, _)| key.clone());
-        if transactional {
-            open.extend(row.intent.clone());
-        }
-        if let Some((key, verdict)) = &row.outcome {
-            let count = open.len();
-            open.retain(|intent| intent != key);
-            if open.len() == count {
-                fault(format!(
-                    "I3: seq {} is an outcome without its intent, or a second one: {key:?}",
-                    row.seq
-                ));
-            }
-            if verdict == "succeeded" {
-                *done.entry((key.0, key.1.clone())).or_default() += 1;
-            }
-        }
-        match row.turn.as_deref() {
-            Some("unwinding") if unwinding => fault(format!("seq {} unwinds again", row.seq)),
-            Some("unwinding") => unwinding = true,
-            Some(turn) if ENDS.contains(&turn) => ended = true,
-            _ => {}
-        }
-        if let Some(intent) = row.intent.as_ref().filter(|_| !transactional) {
-            if unwinding && intent.1 == "run" {
-                fault(format!("I4: seq {} runs forward after unwinding", row.seq));
-            }
-            open.push(intent.clone());
-        }
-    }
-    for ((position, direction), times) in done {
-        if times > 1 {
-            fault(format!("I3: {direction} of position {position} succeeded {times} times"));
-        }
-    }
-    faults
-}
-
-/// Positions whose run succeeded and that were not compensated.
-fn succeeded(journal: &[JournalRow]) -> Vec<u32> {
-    let has = |direction: &str| -> Vec<u32> {
-        let outcomes = journal.iter().filter_map(|row| row.outcome.as_ref());
-        outcomes
-            .filter(|((_, of, _), verdict)| of == direction && verdict == "succeeded")
-            .map(|((position, _, _), _)| *position)
-            .collect()
-    };
-    let compensated = has("compensate");
-    has("run").into_iter().filter(|position| !compensated.contains(position)).collect()
-}
-
-async fn wrote_ever(ledgers: &[&Ledger], workflow: WorkflowId, position: u32) -> bool {
-    for ledger in ledgers {
-        if ledger.entries(workflow).await.iter().any(|entry| entry.position == position) {
-            return true;
-        }
-    }
-    false
 }

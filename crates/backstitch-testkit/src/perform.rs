@@ -9,18 +9,53 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
 use crate::ledger::{self, Ledger};
+use crate::recorder::{Answered, Recorder};
 
 /// The services of scripted steps.
 #[derive(Debug, Clone)]
 pub struct Ground {
-    /// Where effects are written down.
+    /// Where effects are written down, and by which steps and tests talk to each other.
     pub ledger: Ledger,
+    /// Where effects are made instead. None: they are rows of the ledger.
+    pub recorder: Option<Recorder>,
+}
+
+impl Ground {
+    /// Makes an attempt's effect outside. Refused, it ends the attempt with `Rejected`.
+    async fn effect(&self, attempt: &Attempt) -> Result<(), StepError> {
+        let Some(recorder) = &self.recorder else {
+            return taken(self.ledger.write(attempt).await);
+        };
+        match recorder.call(attempt).await {
+            Ok(Answered::Done) => Ok(()),
+            Ok(Answered::Failed) => Err(StepError::retry("not_now", "the recorder says so")),
+            Ok(Answered::Tombstone) => Err(compensated_already()),
+            Ok(_) => Err(StepError::rejected("stale_epoch", "somebody with a later epoch has called")),
+            Err(error) => Err(StepError::in_doubt("recorder_unreachable", error)),
+        }
+    }
+}
+
+fn taken(written: sqlx::Result<bool>) -> Result<(), StepError> {
+    match written {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(compensated_already()),
+        Err(error) => Err(unreachable(error)),
+    }
+}
+
+fn compensated_already() -> StepError {
+    StepError::rejected("tombstone", "this step was compensated already")
+}
+
+fn unreachable(error: sqlx::Error) -> StepError {
+    StepError::retry("ledger_unreachable", error)
 }
 
 /// One thing that an attempt does. The first that ends the attempt ends it; at the end of the list it succeeds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Do {
-    /// Writes to the ledger. Refused by a tombstone, it ends the attempt with `Rejected`.
+    /// Makes its effect. Refused by a tombstone, it ends the attempt with `Rejected`.
     Effect,
     /// Writes to the ledger once the step has been compensated there; the attempt does not wait for it.
     EffectAfterCompensation,
@@ -98,20 +133,14 @@ pub(crate) async fn perform(
     told: Told,
     mut transaction: Option<&mut PgConnection>,
 ) -> Result<(), StepError> {
-    let unreachable = |error: sqlx::Error| StepError::retry("ledger_unreachable", error);
     let default = vec![Do::Effect];
     let index = usize::try_from(attempt.number() - 1).expect("few");
     for what in attempts.get(index).unwrap_or(&default) {
         match what {
-            Do::Effect => {
-                let taken = match &mut transaction {
-                    Some(transaction) => ledger::write_in(transaction, attempt).await,
-                    None => ground.ledger.write(attempt).await,
-                };
-                if !taken.map_err(unreachable)? {
-                    return Err(StepError::rejected("tombstone", "this step was compensated already"));
-                }
-            }
+            Do::Effect => match &mut transaction {
+                Some(transaction) => taken(ledger::write_in(transaction, attempt).await)?,
+                None => ground.effect(attempt).await?,
+            },
             Do::EffectAfterCompensation => {
                 let (ledger, attempt) = (ground.ledger.clone(), attempt.clone());
                 tokio::spawn(async move {

@@ -197,7 +197,10 @@ impl World {
 
 /// The worker of scripted workflows.
 pub fn worker(database: Database, ledger: Ledger) -> Worker<Ground> {
-    Worker::new(database, Ground { ledger }).serve::<Compensating>().serve::<Resuming>().timing(TIMING)
+    Worker::new(database, Ground { ledger, recorder: None })
+        .serve::<Compensating>()
+        .serve::<Resuming>()
+        .timing(TIMING)
 }
 
 /// A worker process about to be spawned.

@@ -1,0 +1,342 @@
+//! What must hold over a workflow's journal and its effects, whatever happened: a function of the raw rows, not by the
+//! engine's own fold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Everything that is known of a workflow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Where the database says it stands.
+    pub status: String,
+    /// Whether it can still be claimed.
+    pub is_live: bool,
+    /// Its journal, in the order of seq.
+    pub journal: Vec<Row>,
+    /// What its steps did outside, in the order in which it happened.
+    pub effects: Vec<Effect>,
+}
+
+/// An attempt: position, direction, number.
+pub type Key = (u32, String, u32);
+
+/// A row of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Its place.
+    pub seq: u32,
+    /// Under which claim it was written.
+    pub epoch: i32,
+    /// How an attempt ended.
+    pub outcome: Option<(Key, String)>,
+    /// How the course turned.
+    pub turn: Option<String>,
+    /// The step that an operator said need not be taken back.
+    pub skips: Option<u32>,
+    /// What began.
+    pub intent: Option<Key>,
+    /// How the step of the intent is taken back.
+    pub backward: Option<String>,
+}
+
+/// What a target was asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effect {
+    /// By which attempt.
+    pub key: Key,
+    /// Under which claim.
+    pub epoch: i32,
+    /// What it came to.
+    pub came_to: CameTo,
+}
+
+/// What became of an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CameTo {
+    /// It happened.
+    Applied,
+    /// It had happened before.
+    Repeated,
+    /// It did not happen.
+    Nothing,
+}
+
+/// The turns after which nothing follows.
+pub const ENDS: [&str; 3] = ["completed", "compensated", "abandoned"];
+
+/// Every invariant that does not hold.
+#[must_use]
+pub fn faults(told: &Told) -> Vec<String> {
+    let mut faults = journal_faults(&told.journal);
+    faults.extend(effect_faults(told));
+    faults.extend(end_faults(told));
+    faults
+}
+
+fn journal_faults(journal: &[Row]) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut fault = |text: String| faults.push(text);
+    let (mut unwinding, mut ended, mut epoch) = (false, false, 0);
+    let mut open: Vec<Key> = Vec::new();
+    let mut done: BTreeMap<(u32, String), u32> = BTreeMap::new();
+    for (index, row) in journal.iter().enumerate() {
+        if row.seq as usize != index {
+            fault(format!("I1: seq {} stands at {index}", row.seq));
+        }
+        if ended {
+            fault(format!("I7: seq {} follows the end", row.seq));
+        }
+        if row.epoch < epoch {
+            fault(format!("I8: seq {} is of epoch {}, after {epoch}", row.seq, row.epoch));
+        }
+        epoch = row.epoch;
+        let transactional =
+            row.intent.is_some() && row.intent == row.outcome.as_ref().map(|(key, _)| key.clone());
+        if transactional {
+            open.extend(row.intent.clone());
+        }
+        if let Some((key, verdict)) = &row.outcome {
+            let count = open.len();
+            open.retain(|intent| intent != key);
+            if open.len() == count {
+                fault(format!(
+                    "I3: seq {} is an outcome without its intent, or a second one: {key:?}",
+                    row.seq
+                ));
+            }
+            if verdict == "succeeded" {
+                *done.entry((key.0, key.1.clone())).or_default() += 1;
+            }
+        }
+        match row.turn.as_deref() {
+            Some("unwinding") if unwinding => fault(format!("seq {} unwinds again", row.seq)),
+            Some("unwinding") => unwinding = true,
+            Some(turn) if ENDS.contains(&turn) => ended = true,
+            _ => {}
+        }
+        if let Some(intent) = row.intent.as_ref().filter(|_| !transactional) {
+            if unwinding && intent.1 == "run" {
+                fault(format!("I4: seq {} runs forward after unwinding", row.seq));
+            }
+            open.push(intent.clone());
+        }
+    }
+    for ((position, direction), times) in done {
+        if times > 1 {
+            fault(format!("I3: {direction} of position {position} succeeded {times} times"));
+        }
+    }
+    faults
+}
+
+fn effect_faults(told: &Told) -> Vec<String> {
+    let mut faults = Vec::new();
+    for effect in &told.effects {
+        let intended = told
+            .journal
+            .iter()
+            .any(|row| row.intent.as_ref() == Some(&effect.key) && row.epoch == effect.epoch);
+        if !intended {
+            faults.push(format!("I2: an effect without its durable intent: {effect:?}"));
+        }
+    }
+    let mut applied: BTreeMap<(u32, &str), u32> = BTreeMap::new();
+    for effect in told.effects.iter().filter(|effect| effect.came_to == CameTo::Applied) {
+        *applied.entry((effect.key.0, &effect.key.1)).or_default() += 1;
+    }
+    for ((position, direction), times) in applied {
+        if times > 1 {
+            faults.push(format!("I9: {direction} of position {position} happened {times} times"));
+        }
+    }
+    faults.extend(order_faults(told));
+    faults
+}
+
+/// I6: what was done later is taken back earlier, but for a step that said it may pass one that is stuck.
+fn order_faults(told: &Told) -> Vec<String> {
+    let happened = |position: u32, direction: &str| {
+        told.effects.iter().position(|effect| {
+            effect.came_to == CameTo::Applied && effect.key.0 == position && effect.key.1 == direction
+        })
+    };
+    let dependent: BTreeSet<u32> = told
+        .journal
+        .iter()
+        .filter(|row| row.backward.as_deref() == Some("after_all_later"))
+        .filter_map(|row| row.intent.as_ref().map(|intent| intent.0))
+        .collect();
+    let mut faults = Vec::new();
+    for &earlier in &dependent {
+        let Some(taken_back) = happened(earlier, "compensate") else { continue };
+        for later in told.effects.iter().map(|effect| effect.key.0).filter(|later| *later > earlier) {
+            let ran_before = happened(later, "run").is_some_and(|ran| ran < taken_back);
+            let passed = happened(later, "compensate").is_some_and(|its| its > taken_back);
+            if ran_before && passed {
+                faults.push(format!("I6: position {earlier} was taken back before position {later}"));
+            }
+        }
+    }
+    faults.dedup();
+    faults
+}
+
+fn end_faults(told: &Told) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut standing = standing(&told.effects);
+    // What an operator took upon themselves may stand.
+    for skipped in told.journal.iter().filter_map(|row| row.skips) {
+        standing.remove(&skipped);
+    }
+    match told.status.as_str() {
+        "compensated" if !standing.is_empty() => {
+            faults.push(format!("I5: compensated, and these positions stand: {standing:?}"));
+        }
+        "completed" => {
+            for position in succeeded(&told.journal) {
+                let stands = standing.get(&position).copied().unwrap_or(0);
+                let did_something = told.effects.iter().any(|effect| effect.key.0 == position);
+                if stands != 1 && did_something {
+                    faults.push(format!(
+                        "completed, and the effect of position {position} stands {stands} times"
+                    ));
+                }
+            }
+        }
+        _ => {}
+    }
+    let ended =
+        told.journal.iter().find_map(|row| row.turn.clone().filter(|turn| ENDS.contains(&turn.as_str())));
+    if ENDS.contains(&told.status.as_str()) {
+        if ended.as_deref() != Some(told.status.as_str()) {
+            faults.push(format!("I3: it is {}, its journal says {ended:?}", told.status));
+        }
+        if told.is_live {
+            faults.push("I16: ended, and still in ready".to_owned());
+        }
+    } else if ended.is_some() {
+        faults.push(format!("I7: its journal says {ended:?}, its status {}", told.status));
+    }
+    faults
+}
+
+/// How many times each position's effect stands.
+#[must_use]
+pub fn standing(effects: &[Effect]) -> BTreeMap<u32, u32> {
+    let mut standing = BTreeMap::new();
+    for effect in effects.iter().filter(|effect| effect.came_to == CameTo::Applied) {
+        if effect.key.1 == "run" {
+            *standing.entry(effect.key.0).or_insert(0) += 1;
+        } else {
+            standing.remove(&effect.key.0);
+        }
+    }
+    standing
+}
+
+/// Positions whose run succeeded and that were not compensated.
+fn succeeded(journal: &[Row]) -> Vec<u32> {
+    let has = |direction: &str| -> Vec<u32> {
+        let outcomes = journal.iter().filter_map(|row| row.outcome.as_ref());
+        outcomes
+            .filter(|((_, of, _), verdict)| of == direction && verdict == "succeeded")
+            .map(|((position, _, _), _)| *position)
+            .collect()
+    };
+    let compensated = has("compensate");
+    has("run").into_iter().filter(|position| !compensated.contains(position)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(position: u32, direction: &str) -> Key {
+        (position, direction.to_owned(), 1)
+    }
+
+    fn row(seq: u32) -> Row {
+        Row { seq, epoch: 1, outcome: None, turn: None, skips: None, intent: None, backward: None }
+    }
+
+    fn began(seq: u32, position: u32, direction: &str) -> Row {
+        let backward = Some("after_all_later".to_owned());
+        Row { intent: Some(key(position, direction)), backward, ..row(seq) }
+    }
+
+    fn then(row: Row, position: u32, direction: &str) -> Row {
+        Row { outcome: Some((key(position, direction), "succeeded".to_owned())), ..row }
+    }
+
+    fn turn(row: Row, turn: &str) -> Row {
+        Row { turn: Some(turn.to_owned()), ..row }
+    }
+
+    fn effect(position: u32, direction: &str, came_to: CameTo) -> Effect {
+        Effect { key: key(position, direction), epoch: 1, came_to }
+    }
+
+    /// Two steps, taken back as they should be.
+    fn sound() -> Told {
+        Told {
+            status: "compensated".to_owned(),
+            is_live: false,
+            journal: vec![
+                began(0, 0, "run"),
+                then(began(1, 1, "run"), 0, "run"),
+                turn(then(began(2, 1, "compensate"), 1, "run"), "unwinding"),
+                then(began(3, 0, "compensate"), 1, "compensate"),
+                turn(then(row(4), 0, "compensate"), "compensated"),
+            ],
+            effects: [(0, "run"), (1, "run"), (1, "compensate"), (0, "compensate")]
+                .map(|(position, direction)| effect(position, direction, CameTo::Applied))
+                .to_vec(),
+        }
+    }
+
+    #[track_caller]
+    fn finds(what: &str, spoil: impl FnOnce(&mut Told)) {
+        let mut told = sound();
+        spoil(&mut told);
+        let found = faults(&told);
+        assert!(found.iter().any(|fault| fault.starts_with(what)), "{what}: {found:#?}");
+    }
+
+    #[test]
+    fn nothing_is_wrong_with_a_sound_one() {
+        assert_eq!(faults(&sound()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_thing_that_can_be_wrong_is_found() {
+        finds("I1", |told| told.journal[2].seq = 7);
+        finds("I2", |told| told.effects[1].epoch = 2);
+        finds("I2", |told| told.effects.push(effect(9, "run", CameTo::Nothing)));
+        finds("I3", |told| told.journal[3].outcome = told.journal[1].outcome.clone());
+        finds("I3", |told| told.status = "completed".to_owned());
+        finds("I4", |told| told.journal[3].intent = Some(key(2, "run")));
+        finds("I5", |told| drop(told.effects.pop()));
+        finds("I5", |told| told.effects.push(effect(0, "run", CameTo::Applied)));
+        finds("I6", |told| told.effects.swap(2, 3));
+        finds("I7", |told| told.journal.push(row(5)));
+        finds("I7", |told| told.status = "running".to_owned());
+        finds("I8", |told| told.journal[2].epoch = 0);
+        finds("I9", |told| told.effects.insert(1, effect(0, "run", CameTo::Applied)));
+        finds("I9", |told| told.effects.push(effect(0, "compensate", CameTo::Applied)));
+        finds("I16", |told| told.is_live = true);
+        finds("completed", |told| {
+            told.status = "completed".to_owned();
+            told.journal.truncate(2);
+            told.journal.push(turn(then(row(2), 1, "run"), "completed"));
+            told.effects.truncate(1);
+            told.effects.push(effect(1, "run", CameTo::Nothing));
+        });
+    }
+
+    #[test]
+    fn what_an_operator_took_upon_themselves_may_stand() {
+        let mut told = sound();
+        told.effects.pop();
+        told.journal[4].skips = Some(0);
+        assert!(!faults(&told).iter().any(|fault| fault.starts_with("I5")));
+    }
+}
