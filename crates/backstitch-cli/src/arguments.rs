@@ -7,6 +7,7 @@ mod edge;
 mod look;
 mod operate;
 mod token;
+mod torture;
 
 use std::path::PathBuf;
 
@@ -22,6 +23,7 @@ pub use self::operate::{
     WorkerArguments,
 };
 pub use self::token::{TokenCommand, TokenVerb};
+pub use self::torture::{Torture, TortureCommand, TorturePart};
 
 /// The end of every help text.
 macro_rules! exit_codes {
@@ -326,6 +328,15 @@ pub enum Command {
         exit_codes!()
     ))]
     Bench(BenchCommand),
+    /// Hurt everything for a while, and look whether everything holds
+    ///
+    /// Starts a private Postgres and worker processes, kills them in the middle of every sentence, freezes them, cuts their
+    /// connections, crashes Postgres, loses and delays what they do; with --gateways also PowerDNS, nginx and the daemons that
+    /// serve gateways. After each round everything is well again, what is under way ends, and it is looked through: nothing
+    /// acknowledged is lost, nothing is done or taken back twice, nothing stands that was to be taken back.
+    ///
+    /// Touches nothing but what it started.
+    Torture(TortureCommand),
     /// The Postgres of this user's own, used where no database is named
     #[command(after_help = exit_codes!())]
     Pg(PgCommand),

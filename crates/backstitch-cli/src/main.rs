@@ -35,6 +35,7 @@ mod show;
 mod signals;
 mod time;
 mod token;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -83,6 +84,7 @@ async fn run(arguments: Arguments) -> Result<Exit, Failed> {
         Command::Gateway(command) => gateway::run(&settings, command).await,
         Command::Token(command) => token::run(&settings, command).await,
         Command::Bench(command) => bench::run(&settings, command).await,
+        Command::Torture(command) => torture::run(command).await,
         Command::Pg(command) => pg::run(&settings, command).await,
         Command::Completions(arguments) => complete::completions(&arguments),
         Command::Man(arguments) => complete::man(&arguments),

@@ -63,6 +63,7 @@ pub struct Sandbox {
     powerdns: PowerDnsServer,
     nginx: NginxServer,
     http: reqwest::Client,
+    directory: PathBuf,
 }
 
 /// An answer that came through nginx.
@@ -87,7 +88,7 @@ impl Sandbox {
             gateways.push(GatewayProcess::start(&directory, &name, &options.gateway_binary).await?);
         }
         let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
-        Ok(Self { domain: options.domain, gateways, powerdns, nginx, http })
+        Ok(Self { domain: options.domain, gateways, powerdns, nginx, http, directory })
     }
 
     /// How a client or a daemon is told of this PowerDNS.
@@ -103,6 +104,26 @@ impl Sandbox {
         file.write_all(self.powerdns_config().api_key.expose().as_bytes()).map_err(wrong)
     }
 
+    /// The table `gateway` of a daemon's configuration that leads here. The API key is in this file.
+    pub fn daemon_configuration(&self, api_key_file: &Path) -> serde_json::Value {
+        let (powerdns, nginx) = (self.powerdns_config(), self.nginx_config());
+        serde_json::json!({
+            "domain": self.domain.to_string(),
+            "edge_address": self.edge().ip(),
+            "powerdns": { "url": powerdns.url.to_string(), "api_key_file": api_key_file },
+            "nginx": {
+                "binary": nginx.binary,
+                "prefix": nginx.prefix,
+                "conf": nginx.conf,
+                "error_log": nginx.error_log,
+                "pid_file": nginx.pid_file,
+                "sites": nginx.sites,
+                "listen": nginx.listen,
+                "probe": nginx.probe,
+            },
+        })
+    }
+
     /// A new client of this PowerDNS.
     pub fn powerdns(&self) -> Result<PowerDns, SandboxError> {
         Ok(PowerDns::new(self.powerdns_config())?)
@@ -111,6 +132,16 @@ impl Sandbox {
     /// The PowerDNS process, to freeze or kill it.
     pub fn powerdns_server(&mut self) -> &mut Server {
         &mut self.powerdns.server
+    }
+
+    /// Kills PowerDNS (SIGKILL) unless it is gone, and starts it again with its records.
+    pub async fn restart_powerdns(&mut self) -> Result<(), SandboxError> {
+        self.powerdns.restart(&self.directory).await
+    }
+
+    /// Where PowerDNS keeps its records: an SQLite database.
+    pub fn powerdns_database(&self) -> PathBuf {
+        powerdns_server::database_of(&self.directory)
     }
 
     /// How a client or a daemon is told of this nginx.
@@ -126,6 +157,11 @@ impl Sandbox {
     /// The nginx master process, to freeze or kill it.
     pub fn nginx_server(&mut self) -> &mut Server {
         &mut self.nginx.server
+    }
+
+    /// Kills nginx (SIGKILL) unless it is gone, and starts it again with the vhosts that there are.
+    pub async fn restart_nginx(&mut self) -> Result<(), SandboxError> {
+        self.nginx.restart(&self.directory).await
     }
 
     /// Where the vhosts are served.

@@ -78,6 +78,7 @@ pub struct Line {
 #[derive(Debug)]
 struct Armed {
     cuts: Mutex<VecDeque<Cut>>,
+    holds: Mutex<Vec<Cut>>,
     made: watch::Sender<u32>,
     passage: watch::Sender<Passage>,
     /// How many statements of each text have begun.
@@ -97,6 +98,7 @@ impl Line {
             UnixListener::bind(directory.path().join(".s.PGSQL.5432")).expect("a socket can be made");
         let armed = Arc::new(Armed {
             cuts: Mutex::default(),
+            holds: Mutex::default(),
             made: watch::Sender::new(0),
             passage: watch::Sender::new(Passage::Open),
             begun: Mutex::default(),
@@ -142,10 +144,12 @@ impl Line {
         self.armed.lock().push_back(Cut { moment, statement, pass: 0, held_by: None });
     }
 
-    /// Holds the next such statement, or its answer, in the line. Never answers if it is disarmed before.
+    /// Holds the next such statement, or its answer, in the line, whatever else waits there. One that nobody listens for any
+    /// more is not held.
     pub fn hold(&self, moment: Moment, statement: Statement) -> oneshot::Receiver<Held> {
         let (held_by, held) = oneshot::channel();
-        self.armed.lock().push_back(Cut { moment, statement, pass: 0, held_by: Some(held_by) });
+        let mut holds = self.armed.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        holds.push(Cut { moment, statement, pass: 0, held_by: Some(held_by) });
         held
     }
 
@@ -189,19 +193,26 @@ impl Armed {
     fn meets(&self, message: &Message, prepared: &Prepared) -> Option<Cut> {
         let text = prepared.text_begun_by(message)?;
         *self.begun.lock().unwrap_or_else(PoisonError::into_inner).entry(text.clone()).or_default() += 1;
-        let mut armed = self.lock();
-        let cut = armed.front_mut()?;
-        if !text.contains(cut.statement.text)
-            || !cut.statement.carries.is_none_or(|field| message.carries(field))
-        {
-            return None;
-        }
-        if cut.pass > 0 {
-            cut.pass -= 1;
-            return None;
-        }
-        self.made.send_modify(|made| *made += 1);
-        armed.pop_front()
+        let is_meant = |cut: &Cut| {
+            text.contains(cut.statement.text)
+                && cut.statement.carries.is_none_or(|field| message.carries(field))
+        };
+        let held = {
+            let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+            holds.retain(Cut::is_waited_for);
+            holds.iter().position(is_meant).map(|index| holds.remove(index))
+        };
+        let met = held.or_else(|| {
+            let mut armed = self.lock();
+            let cut = armed.front_mut().filter(|cut| is_meant(cut))?;
+            if cut.pass > 0 {
+                cut.pass -= 1;
+                return None;
+            }
+            armed.pop_front()
+        });
+        self.made.send_modify(|made| *made += u32::from(met.is_some()));
+        met
     }
 
     async fn passes(&self, wanted: impl Fn(Passage) -> bool) {
@@ -211,6 +222,10 @@ impl Armed {
 }
 
 impl Cut {
+    fn is_waited_for(&self) -> bool {
+        self.held_by.as_ref().is_none_or(|held_by| !held_by.is_closed())
+    }
+
     /// Whether it passes after all.
     async fn let_go(self) -> bool {
         let Some(held_by) = self.held_by else { return false };

@@ -4,6 +4,7 @@
 //! that refuses a run arriving later. Both can be switched off, to see that the oracle notices.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
 use backstitch::{Attempt, WorkflowId};
 use chrono::{DateTime, Utc};
@@ -74,6 +75,12 @@ impl Ledger {
         Self { pool }
     }
 
+    /// The ledger that is in this database already.
+    #[must_use]
+    pub fn there(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
     /// Writes the effect of this attempt. False: refused by a tombstone.
     ///
     /// # Errors
@@ -127,21 +134,22 @@ impl Ledger {
 
     /// What a workflow's steps did, in order.
     pub(crate) async fn effects(&self, workflow: WorkflowId) -> Vec<Effect> {
-        let mut effects = self.select_effects(Some(workflow.0)).await.expect("the ledger answers");
+        let only = workflow.0..=workflow.0;
+        let mut effects = self.effects_from(only).await.expect("the ledger answers");
         effects.remove(&workflow.0).unwrap_or_default()
     }
 
-    /// What the steps of each workflow did, in order.
-    pub(crate) async fn all_effects(&self) -> sqlx::Result<HashMap<Uuid, Vec<Effect>>> {
-        self.select_effects(None).await
-    }
-
-    async fn select_effects(&self, only: Option<Uuid>) -> sqlx::Result<HashMap<Uuid, Vec<Effect>>> {
+    /// What the steps of each of these workflows did, in order.
+    pub(crate) async fn effects_from(
+        &self,
+        workflows: RangeInclusive<Uuid>,
+    ) -> sqlx::Result<HashMap<Uuid, Vec<Effect>>> {
         let rows: Vec<(Uuid, String, i32, String, i32, i32, bool)> = sqlx::query_as(
             "select workflow, key, position, direction, attempt, epoch, taken from effect
-            where $1 is null or workflow = $1 order by entry",
+            where workflow between $1 and $2 order by entry",
         )
-        .bind(only)
+        .bind(workflows.start())
+        .bind(workflows.end())
         .fetch_all(&self.pool)
         .await?;
         let mut of: HashMap<_, Vec<_>> = HashMap::new();

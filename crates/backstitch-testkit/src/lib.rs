@@ -3,6 +3,8 @@
 //! - [`ledger`]: where every run and compensation of a test's steps is written down, in a database of its own.
 //! - [`script`]: workflows whose steps do as they are told, faults included.
 //! - [`world`]: a database, a ledger, workers in this process and in others.
+//! - [`harm`]: what can be done to workers through the database.
+//! - [`process`]: what a worker process does that is there to be killed.
 //! - [`wire`]: a wire to Postgres that can fall silent.
 //! - [`cut`]: a line to Postgres that can be cut in the middle of a word.
 //! - [`recorder`]: a target in a process of its own, which can misbehave.
@@ -11,10 +13,12 @@
 
 pub mod bench;
 pub mod cut;
+pub mod harm;
 pub mod judge;
 pub mod ledger;
 pub mod oracle;
 mod perform;
+pub mod process;
 pub mod recorder;
 pub mod script;
 pub mod wait;

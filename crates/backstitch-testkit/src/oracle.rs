@@ -1,6 +1,7 @@
 //! What must hold over a workflow's journal and the ledger, whatever happened: reads both, and lets [`judge`] judge.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 
 use backstitch::WorkflowId;
 use sqlx::postgres::PgRow;
@@ -16,7 +17,7 @@ use crate::recorder::{Line, Verdict};
 /// # Panics
 /// When the workflow is not there, or a database does not answer.
 pub async fn faults(pool: &PgPool, ledgers: &[&Ledger], workflow: WorkflowId) -> Vec<String> {
-    let mut told = tell(pool, Some(workflow.0)).await.expect("the journal answers");
+    let mut told = tell(pool, workflow.0..=workflow.0).await.expect("the journal answers");
     let mut told = told.remove(&workflow.0).expect("the workflow is there");
     for ledger in ledgers {
         told.effects.extend(ledger.effects(workflow).await);
@@ -24,8 +25,8 @@ pub async fn faults(pool: &PgPool, ledgers: &[&Ledger], workflow: WorkflowId) ->
     judge::faults(&told)
 }
 
-/// What the journals say of every workflow of a database, and what a recorder's log and the ledger in that database say of
-/// their effects.
+/// What the journals say of every workflow from this id on (they are ordered by time), and what a recorder's log and the
+/// ledger in that database say of their effects.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -33,8 +34,9 @@ pub async fn everything(
     pool: &PgPool,
     inner_ledger: &Ledger,
     log: &[Line],
+    from: Uuid,
 ) -> sqlx::Result<HashMap<Uuid, Told>> {
-    let mut told = tell(pool, None).await?;
+    let mut told = tell(pool, from..=Uuid::max()).await?;
     for line in log {
         let call = &line.call;
         let key = (call.position, call.direction.clone(), call.attempt);
@@ -43,12 +45,12 @@ pub async fn everything(
             Verdict::Repeated => CameTo::Repeated,
             Verdict::Tombstone | Verdict::StaleEpoch | Verdict::Nothing => CameTo::Nothing,
         };
-        // Of an earlier database of the same log, or of nobody: that is another question.
+        // Of nobody: that is another question.
         if let Some(of) = told.get_mut(&call.workflow) {
             of.effects.push(Effect { key, epoch: call.epoch, came_to });
         }
     }
-    for (workflow, effects) in inner_ledger.all_effects().await? {
+    for (workflow, effects) in inner_ledger.effects_from(from..=Uuid::max()).await? {
         if let Some(of) = told.get_mut(&workflow) {
             of.effects.extend(effects);
         }
@@ -56,13 +58,14 @@ pub async fn everything(
     Ok(told)
 }
 
-async fn tell(pool: &PgPool, only: Option<Uuid>) -> sqlx::Result<HashMap<Uuid, Told>> {
+async fn tell(pool: &PgPool, workflows: RangeInclusive<Uuid>) -> sqlx::Result<HashMap<Uuid, Told>> {
     let rows = sqlx::query(
         "select w.workflow_id, w.status, r.workflow_id is not null as is_live
         from backstitch.workflows w left join backstitch.ready r using (workflow_id)
-        where $1 is null or w.workflow_id = $1",
+        where w.workflow_id between $1 and $2",
     )
-    .bind(only)
+    .bind(workflows.start())
+    .bind(workflows.end())
     .fetch_all(pool)
     .await?;
     let mut told: HashMap<Uuid, Told> = rows
@@ -75,9 +78,10 @@ async fn tell(pool: &PgPool, only: Option<Uuid>) -> sqlx::Result<HashMap<Uuid, T
         .collect();
     let rows = sqlx::query(
         "select *, (turn_value ->> 'position')::integer as about from backstitch.journal
-        where $1 is null or workflow_id = $1 order by workflow_id, seq",
+        where workflow_id between $1 and $2 order by workflow_id, seq",
     )
-    .bind(only)
+    .bind(workflows.start())
+    .bind(workflows.end())
     .fetch_all(pool)
     .await?;
     for row in &rows {

@@ -103,6 +103,10 @@ enum Asked {
         misbehave: Misbehave,
         direction: String,
     },
+    /// Whether an aim still waits.
+    Waits {
+        aim: u64,
+    },
     /// Takes back an aim that nothing has met.
     Forget {
         aim: u64,
@@ -123,10 +127,8 @@ pub enum Answered {
     Failed,
     /// It will misbehave.
     Aimed,
-    /// It was not too late to forget it.
-    Forgotten,
-    /// Something has met it.
-    Met,
+    /// It does not wait for that: something has met it, or it was forgotten.
+    NotAimed,
 }
 
 /// A line of the log.
@@ -183,12 +185,20 @@ impl Recorder {
         self.ask(&Asked::Aim { aim, misbehave, direction: direction(at).to_owned() }).await.map(|_| ())
     }
 
-    /// Takes back an aim. False: something has met it.
+    /// Whether this aim still waits for its call. The log says what was met: a recorder that was killed has forgotten it.
     ///
     /// # Errors
     /// When the recorder is gone.
-    pub async fn forget(&self, aim: u64) -> std::io::Result<bool> {
-        Ok(self.ask(&Asked::Forget { aim }).await? == Answered::Forgotten)
+    pub async fn waits(&self, aim: u64) -> std::io::Result<bool> {
+        Ok(self.ask(&Asked::Waits { aim }).await? == Answered::Aimed)
+    }
+
+    /// Takes back an aim, if it still waits.
+    ///
+    /// # Errors
+    /// When the recorder is gone.
+    pub async fn forget(&self, aim: u64) -> std::io::Result<()> {
+        self.ask(&Asked::Forget { aim }).await.map(|_| ())
     }
 
     async fn ask(&self, asked: &Asked) -> std::io::Result<Answered> {

@@ -195,12 +195,14 @@ impl World {
     }
 }
 
-/// The worker of scripted workflows.
+/// The worker of scripted workflows whose effects are rows of this ledger.
 pub fn worker(database: Database, ledger: Ledger) -> Worker<Ground> {
-    Worker::new(database, Ground { ledger, recorder: None })
-        .serve::<Compensating>()
-        .serve::<Resuming>()
-        .timing(TIMING)
+    worker_on(database, Ground { ledger, recorder: None })
+}
+
+/// The worker of scripted workflows that make their effects on this ground.
+pub fn worker_on(database: Database, ground: Ground) -> Worker<Ground> {
+    Worker::new(database, ground).serve::<Compensating>().serve::<Resuming>().timing(TIMING)
 }
 
 /// A worker process about to be spawned.

@@ -48,22 +48,24 @@ impl NginxServer {
         }
         let edge = free_port().map_err(io)?;
         fs::write(prefix.join("conf/nginx.conf"), configuration(edge)).map_err(io)?;
-        let mut command = Command::new(binary());
-        command.arg("-p").arg(&prefix).args([
-            "-c",
-            "conf/nginx.conf",
-            "-e",
-            "logs/error.log",
-            "-g",
-            "daemon off;",
-        ]);
-        let server = Server::spawn(sandbox, "nginx", prefix.join("logs/output.log"), &mut command, PACKAGES)?;
-        let pid = server.pid().to_string();
+        let server = spawn(sandbox, &prefix)?;
         let mut started = Self { server, edge, prefix };
-        let pid_file = started.config().pid_file;
-        let is_ours = || fs::read_to_string(&pid_file).is_ok_and(|text| text.trim() == pid);
-        started.server.wait_until(async || is_ours() && TcpStream::connect(edge).await.is_ok()).await?;
+        started.wait().await?;
         Ok(started)
+    }
+
+    /// Kills it, and starts it at the same address with what its directory holds by then.
+    pub(super) async fn restart(&mut self, sandbox: &Path) -> Result<(), SandboxError> {
+        // It may have been killed already.
+        let _ = self.server.kill();
+        self.server = spawn(sandbox, &self.prefix)?;
+        self.wait().await
+    }
+
+    async fn wait(&mut self) -> Result<(), SandboxError> {
+        let (pid, pid_file, edge) = (self.server.pid().to_string(), self.config().pid_file, self.edge);
+        let is_ours = || fs::read_to_string(&pid_file).is_ok_and(|text| text.trim() == pid);
+        self.server.wait_until(async || is_ours() && TcpStream::connect(edge).await.is_ok()).await
     }
 
     pub(super) fn config(&self) -> NginxConfig {
@@ -80,6 +82,19 @@ impl NginxServer {
             allowed_networks: AllowedNetworks::default(),
         }
     }
+}
+
+fn spawn(sandbox: &Path, prefix: &Path) -> Result<Server, SandboxError> {
+    let mut command = Command::new(binary());
+    command.arg("-p").arg(prefix).args([
+        "-c",
+        "conf/nginx.conf",
+        "-e",
+        "logs/error.log",
+        "-g",
+        "daemon off;",
+    ]);
+    Server::spawn(sandbox, "nginx", prefix.join("logs/output.log"), &mut command, PACKAGES)
 }
 
 fn binary() -> PathBuf {

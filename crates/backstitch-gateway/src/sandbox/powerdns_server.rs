@@ -39,7 +39,7 @@ pub(super) struct PowerDnsServer {
 
 impl PowerDnsServer {
     pub(super) async fn start(sandbox: &Path, zone: &Domain) -> Result<Self, SandboxError> {
-        let directory = sandbox.join("powerdns");
+        let directory = directory_of(sandbox);
         let mut tries = 0;
         loop {
             tries += 1;
@@ -57,13 +57,24 @@ impl PowerDnsServer {
         let (dns, api) = (free_port().map_err(io)?, free_port().map_err(io)?);
         let key = Uuid::new_v4().simple().to_string();
         fs::write(directory.join("pdns.conf"), configuration(directory, dns, api, &key)).map_err(io)?;
-        let mut command = Command::new("pdns_server");
-        command.arg(format!("--config-dir={}", directory.display()));
-        let server = Server::spawn(sandbox, "powerdns", directory.join("log"), &mut command, PACKAGES)?;
+        let server = spawn(sandbox, directory)?;
         let mut started = Self { server, dns, api, key: Secret::new(key), zone: zone.clone() };
-        started.server.wait_until(async || TcpStream::connect(api).await.is_ok()).await?;
+        started.wait().await?;
         started.make_zone().await?;
         Ok(started)
+    }
+
+    /// Kills it, and starts it at the same addresses with the records that it had.
+    pub(super) async fn restart(&mut self, sandbox: &Path) -> Result<(), SandboxError> {
+        // It may have been killed already.
+        let _ = self.server.kill();
+        self.server = spawn(sandbox, &directory_of(sandbox))?;
+        self.wait().await
+    }
+
+    async fn wait(&mut self) -> Result<(), SandboxError> {
+        let api = self.api;
+        self.server.wait_until(async || TcpStream::connect(api).await.is_ok()).await
     }
 
     pub(super) fn config(&self) -> PowerDnsConfig {
@@ -87,6 +98,20 @@ impl PowerDnsServer {
         request.send().await?.error_for_status()?;
         Ok(())
     }
+}
+
+fn directory_of(sandbox: &Path) -> PathBuf {
+    sandbox.join("powerdns")
+}
+
+pub(super) fn database_of(sandbox: &Path) -> PathBuf {
+    directory_of(sandbox).join("pdns.sqlite3")
+}
+
+fn spawn(sandbox: &Path, directory: &Path) -> Result<Server, SandboxError> {
+    let mut command = Command::new("pdns_server");
+    command.arg(format!("--config-dir={}", directory.display()));
+    Server::spawn(sandbox, "powerdns", directory.join("log"), &mut command, PACKAGES)
 }
 
 fn make_database(directory: &Path) -> Result<(), SandboxError> {

@@ -103,6 +103,10 @@ impl Server {
 
     /// Kills it and its workers (SIGKILL), and waits until they are gone.
     pub fn kill(&mut self) -> Result<(), SandboxError> {
+        // Reaped already: its process id, and so its group, may be someone else's by now.
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return Ok(());
+        }
         let killed = self.signal(Signal::KILL);
         let _ = self.child.wait();
         let _ = fs::remove_file(&self.pid_file);
@@ -125,10 +129,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Reaped already: its process id, and so its group, may be someone else's by now.
-        if let Ok(None) = self.child.try_wait() {
-            let _ = self.kill();
-        }
+        let _ = self.kill();
     }
 }
 

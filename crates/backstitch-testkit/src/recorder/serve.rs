@@ -78,11 +78,13 @@ impl Desk {
                 self.lock().aims.push_back(Aim { aim, misbehave, direction });
                 Some(Answered::Aimed)
             }
+            Asked::Waits { aim } => {
+                let waits = self.lock().aims.iter().any(|waiting| waiting.aim == aim);
+                Some(if waits { Answered::Aimed } else { Answered::NotAimed })
+            }
             Asked::Forget { aim } => {
-                let mut state = self.lock();
-                let before = state.aims.len();
-                state.aims.retain(|waiting| waiting.aim != aim);
-                Some(if state.aims.len() < before { Answered::Forgotten } else { Answered::Met })
+                self.lock().aims.retain(|waiting| waiting.aim != aim);
+                Some(Answered::NotAimed)
             }
         };
         let Some(answer) = answer else { return Ok(()) };

@@ -1,9 +1,10 @@
 //! Many claimers, wrong clocks, stuck threads: who holds a workflow, and for how long.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use backstitch::{Client, Database, Timing};
+use backstitch_testkit::process::faketime;
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
 use backstitch_testkit::wait::until;
 use backstitch_testkit::world::World;
@@ -57,7 +58,9 @@ async fn many_workers_one_workflow() {
 
 #[tokio::test]
 async fn worker_clock_an_hour_off_changes_nothing() {
-    let library = faketime();
+    let library = faketime().expect(
+        "libfaketime is not here: install it (Debian: apt-get install libfaketime), or run `cargo xtask setup`",
+    );
     tokio::join!(
         a_clock_changes_nothing(&library, "+1h", "the clock is ahead"),
         a_clock_changes_nothing(&library, "-1h", "the clock is behind"),
@@ -115,19 +118,6 @@ async fn a_clock_changes_nothing(library: &Path, offset: &str, mark: &str) {
     assert_eq!(world.compensates(&failing).await.error.failure.code, "broken");
     assert_eq!(attempts(&world.client, later.workflow).await, []);
     off.kill().await;
-}
-
-/// Where distributions keep the library that sets one process' clock wrong.
-fn faketime() -> PathBuf {
-    let roots = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(Path::new);
-    let directories = roots.into_iter().flat_map(|root| {
-        let below = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-        below.chain([root.to_owned()]).collect::<Vec<_>>()
-    });
-    let mut candidates = directories.map(|directory| directory.join("faketime/libfaketime.so.1"));
-    candidates
-        .find(|library| library.is_file())
-        .expect("libfaketime is not here: install it (Debian: apt-get install libfaketime), or run `cargo xtask setup`")
 }
 
 #[tokio::test]

@@ -213,26 +213,11 @@ async fn run(screen: &Screen, config: &std::path::Path, arguments: &[&str]) -> R
 fn configuration(directory: &TempDir, sandbox: &Sandbox, url: &str, address: &str) -> Result<String> {
     let key_file = directory.path().join("powerdns.key");
     sandbox.write_api_key(&key_file)?;
-    let (powerdns, nginx) = (sandbox.powerdns_config(), sandbox.nginx_config());
     let configuration = json!({
         "database_url": url,
         "state_directory": directory.path().join("state"),
         "listen": address,
-        "gateway": {
-            "domain": sandbox.domain.to_string(),
-            "edge_address": "127.0.0.1",
-            "powerdns": { "url": powerdns.url.to_string(), "api_key_file": key_file },
-            "nginx": {
-                "binary": nginx.binary,
-                "prefix": nginx.prefix,
-                "conf": nginx.conf,
-                "error_log": nginx.error_log,
-                "pid_file": nginx.pid_file,
-                "sites": nginx.sites,
-                "listen": nginx.listen,
-                "probe": nginx.probe,
-            },
-        },
+        "gateway": sandbox.daemon_configuration(&key_file),
     });
     Ok(toml::to_string(&configuration)?)
 }

@@ -1,0 +1,252 @@
+//! `backstitch torture`: does everything hold while everything goes wrong?
+//!
+//! A private Postgres, a target that remembers what was done to it, worker processes that are killed in the middle of every
+//! sentence, and by choice a private edge with real daemons. The seed decides which fault comes when, and what work it may
+//! hit. After each round everything is well again: then what is under way must end, and everything is looked through.
+//!
+//! - `plan` decides, `fault` names, `apply` does.
+//! - `stage`, `crew` and `edge` are what can be hurt, `load` is what is asked of it.
+//! - `audit` looks through what is left, `report` tells.
+
+mod apply;
+mod audit;
+mod control;
+mod crew;
+mod edge;
+mod fault;
+mod load;
+mod plan;
+mod report;
+mod stage;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use backstitch_testkit::process::work_until_terminated;
+use backstitch_testkit::recorder::{self, Lacking};
+use chrono::Utc;
+use tempfile::TempDir;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::Instant;
+
+pub use self::control::Control;
+use self::fault::Fault;
+use self::load::Load;
+use self::plan::{Aimed, WORKERS};
+use self::report::{Gateways, Report, Weight, told};
+use self::stage::{Stage, because};
+use crate::arguments::{Torture, TortureCommand, TorturePart};
+use crate::exit::{Exit, Failed};
+use crate::output::{note, say, say_json};
+use crate::signals::Signals;
+
+/// How many faults a round has at most: their numbers are told apart across rounds.
+const FAULTS_MAX: u64 = 100_000;
+
+/// How often it is said how it goes.
+const TELL: Duration = Duration::from_secs(10);
+
+/// Tortures, and tells; or is one of the processes that are tortured.
+pub async fn run(command: TortureCommand) -> Result<Exit, Failed> {
+    match command.part {
+        None => torture(command.torture).await,
+        Some(TorturePart::Worker) => {
+            work_until_terminated().await;
+            Ok(Exit::Done)
+        }
+        Some(TorturePart::Recorder { socket, log, lacks_keys, lacks_tombstones, lacks_honesty }) => {
+            let lacking = Lacking {
+                keys: lacks_keys,
+                tombstones: lacks_tombstones,
+                // A stale caller would be refused where a late one is not.
+                epochs: lacks_tombstones,
+                honesty: lacks_honesty,
+            };
+            recorder::serve(&socket, &log, lacking).await.map_err(because)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+async fn torture(how: Torture) -> Result<Exit, Failed> {
+    let mut signals = Signals::listen()?;
+    let seed = how.seed.unwrap_or_else(|| Utc::now().timestamp_micros().unsigned_abs());
+    let directory = tempfile::Builder::new().prefix("backstitch-torture-").tempdir().map_err(because)?;
+    note(&format!("seed {seed}; everything is private, and below {}", directory.path().display()));
+    let mut report = Report::of(seed);
+    // Faults wait more than they work: one thread is enough for them.
+    let local = LocalSet::new();
+    let tortured = tokio::select! {
+        tortured = local.run_until(all_rounds(&how, seed, directory.path(), &mut report)) => tortured,
+        signal = signals.next() => Err(Failed::new(Exit::Error, format!("interrupted by {signal}"))),
+    };
+    report.conclude();
+    let broken = tortured.is_err() || !report.holds();
+    if broken {
+        keep(directory, &report, how.bundle.as_deref())?;
+    }
+    tortured?;
+    if how.json {
+        say_json(&report)?
+    } else {
+        say(&told(&report))?
+    }
+    Ok(if broken { Exit::NeedsAttention } else { Exit::Done })
+}
+
+async fn all_rounds(how: &Torture, seed: u64, directory: &Path, report: &mut Report) -> Result<(), Failed> {
+    let stage = Arc::new(Stage::set(directory, how.control, how.gateways).await?);
+    let began = Instant::now();
+    let until = began + Duration::from_secs_f64(how.minutes * 60.0);
+    let mut number = 0;
+    // One round at least, and what is found broken does not get better.
+    while number == 0 || Instant::now() < until && report.every_violation.is_empty() {
+        one_round(how, seed, number, until, &stage, report).await?;
+        number += 1;
+        report.seconds = began.elapsed().as_secs();
+        note(&format!(
+            "round {number} is over after {} s: {} workflows, {} kills, {} violations",
+            report.seconds,
+            report.workflows,
+            report.sigkills,
+            report.every_violation.len()
+        ));
+        stage.turn_the_page(number).await?;
+    }
+    Ok(())
+}
+
+async fn one_round(
+    how: &Torture,
+    seed: u64,
+    round: u64,
+    until: Instant,
+    stage: &Arc<Stage>,
+    report: &mut Report,
+) -> Result<(), Failed> {
+    let began = Utc::now();
+    let dead_before = deaths_of(stage).len();
+    let load = Arc::new(Load::default());
+    let mut asking = JoinSet::new();
+    {
+        let (stage, load, every) = (Arc::clone(stage), Arc::clone(&load), how.every());
+        asking.spawn(async move { load.ask(&stage.client, seed, round, every).await });
+    }
+    if stage.edge.is_some() {
+        for _ in 0..edge::ORGANIZATIONS {
+            let stage = Arc::clone(stage);
+            asking.spawn(async move {
+                if let Some(edge) = &stage.edge {
+                    edge.ask(&stage.client).await;
+                }
+            });
+        }
+    }
+    let plan = match how.control {
+        Some(control) => plan::cycle(seed, control.deck()),
+        None => plan::round(seed, round, stage.edge.is_some()),
+    };
+    let fired = hurt(how, round, plan, until, stage, &load).await?;
+    load.stop();
+    if let Some(edge) = &stage.edge {
+        edge.stop();
+    }
+    asking.join_all().await;
+    let stuck = audit::settle(stage).await?;
+    if let Some(edge) = &stage.edge {
+        let quarantined = edge.return_the_quarantined().await?;
+        let counts = edge.counts();
+        let gateways = report.gateways.get_or_insert_default();
+        *gateways = Gateways {
+            started: counts.started.load(Ordering::Relaxed),
+            stopped: counts.stopped.load(Ordering::Relaxed),
+            failed: counts.failed.load(Ordering::Relaxed),
+            none_available: counts.none_available.load(Ordering::Relaxed),
+            quarantined: gateways.quarantined + quarantined as u64,
+        };
+    }
+    let deaths = deaths_of(stage).split_off(dead_before);
+    let audit = audit::audit(stage, round, began, &load.acknowledged(), &deaths).await?;
+    for (fault, number, fired) in fired {
+        let count = report.faults.entry(fault.name()).or_default();
+        count.aimed += 1;
+        // What a call met stands in the log of whoever was called.
+        let fired = if matches!(fault, Fault::Call(..)) { audit.met.contains(&number) } else { fired };
+        count.fired += u64::from(fired);
+    }
+    report.count(&deaths);
+    report.take(audit, stuck);
+    report.veteran.extend(weight_of(stage));
+    if let Some(edge) = &stage.edge {
+        edge.go_on();
+    }
+    Ok(())
+}
+
+/// Lets each fault of the plan come in its turn, and waits until the last one is over.
+async fn hurt(
+    how: &Torture,
+    round: u64,
+    plan: Vec<Aimed>,
+    until: Instant,
+    stage: &Arc<Stage>,
+    load: &Load,
+) -> Result<Vec<(Fault, u64, bool)>, Failed> {
+    let (count, mut told_at) = (plan.len(), Instant::now());
+    let mut under_way = JoinSet::new();
+    for (index, aimed) in plan.into_iter().enumerate() {
+        tokio::time::sleep(how.pace() * aimed.after_permille / 1000).await;
+        if Instant::now() > until {
+            break;
+        }
+        let (stage, number) = (Arc::clone(stage), round * FAULTS_MAX + index as u64);
+        under_way.spawn_local(async move {
+            let fired = apply::apply(&stage, aimed, number).await?;
+            Ok::<_, Failed>((aimed.fault, number, fired))
+        });
+        if told_at.elapsed() > TELL {
+            told_at = Instant::now();
+            note(&format!(
+                "round {}: {} of {count} faults, {} workflows asked for",
+                round + 1,
+                index + 1,
+                load.acknowledged().len()
+            ));
+        }
+    }
+    under_way.join_all().await.into_iter().collect()
+}
+
+fn deaths_of(stage: &Stage) -> Vec<crew::Death> {
+    let daemons = stage.edge.iter().flat_map(|edge| edge.daemons());
+    let mut deaths: Vec<_> = stage.workers.iter().chain(daemons).flat_map(crew::Slot::deaths).collect();
+    deaths.sort_by_key(|death| death.at);
+    deaths
+}
+
+/// None: it is between two lives.
+fn weight_of(stage: &Stage) -> Option<Weight> {
+    let pid = stage.workers[WORKERS - 1].pid_now()?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let resident_kib = resident.trim().trim_end_matches(" kB").parse().ok()?;
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
+    Some(Weight { pid, resident_kib, descriptors })
+}
+
+/// Keeps everything that can tell what went wrong.
+fn keep(directory: TempDir, report: &Report, bundle: Option<&Path>) -> Result<(), Failed> {
+    let violations = report.every_violation.join("\n");
+    std::fs::write(directory.path().join("violations.txt"), violations).map_err(because)?;
+    let report = serde_json::to_vec_pretty(report).map_err(because)?;
+    std::fs::write(directory.path().join("report.json"), report).map_err(because)?;
+    let kept = directory.keep();
+    let kept = match bundle {
+        Some(bundle) => std::fs::rename(&kept, bundle).map(|()| bundle.to_owned()).unwrap_or(kept),
+        None => kept,
+    };
+    note(&format!("what there is to look at is kept in {}", kept.display()));
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! Would it be noticed? Runs in which one part of the protection is missing, and that must not hold.
+
+use backstitch::Direction;
+use backstitch_testkit::cut::{Moment, Passage};
+use backstitch_testkit::harm;
+use backstitch_testkit::recorder::Misbehave;
+use clap::ValueEnum;
+use sqlx::PgPool;
+
+use super::fault::{Boundary, Fault, OnPostgres, OnProcess, Then};
+
+/// What is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Control {
+    /// The database lets the dead go on writing
+    Fence,
+    /// The target hears the stale, and lets a run arrive after its compensation
+    Tombstone,
+    /// The target does not know a key again
+    Key,
+    /// Intents are called durable before they are
+    Intent,
+    /// The target says that it took back what it did not
+    Undo,
+}
+
+impl Control {
+    /// What the recorder is started without.
+    pub fn lacking(self) -> &'static [&'static str] {
+        match self {
+            Self::Fence | Self::Intent => &[],
+            Self::Tombstone => &["--lacks-tombstones"],
+            Self::Key => &["--lacks-keys"],
+            Self::Undo => &["--lacks-honesty"],
+        }
+    }
+
+    /// Takes out of the database what is missing there.
+    pub async fn spoil(self, pool: &PgPool) -> sqlx::Result<()> {
+        match self {
+            Self::Fence => harm::take_the_fence_away(pool).await,
+            Self::Intent => harm::lie_about_durability(pool).await,
+            Self::Tombstone | Self::Key | Self::Undo => Ok(()),
+        }
+    }
+
+    /// How the violations begin by which it is noticed.
+    pub fn shows_as(self) -> &'static str {
+        match self {
+            Self::Fence => "written by the dead",
+            Self::Tombstone | Self::Undo => "I5",
+            Self::Key => "I9",
+            Self::Intent => "I2",
+        }
+    }
+
+    /// What happens: that which the missing part protects from, again and again.
+    pub fn deck(self) -> Vec<Fault> {
+        let at = |boundary, then| Fault::Statement { boundary, moment: Moment::BeforeAnswer, then };
+        let kinds = match self {
+            // Whatever it had under way when it was declared dead, it goes on to write.
+            Self::Fence => vec![Fault::Process(OnProcess::BuriedAlive), at(Boundary::Batch, Then::Delayed)],
+            // Its caller dies while a call is under way, which lands after all was taken back.
+            Self::Tombstone => vec![
+                Fault::Call(Misbehave::Hold, Direction::Run),
+                Fault::Call(Misbehave::BeLate, Direction::Run),
+                Fault::Process(OnProcess::Killed),
+            ],
+            Self::Key => vec![
+                Fault::Call(Misbehave::Twice, Direction::Run),
+                Fault::Call(Misbehave::LoseAnswer, Direction::Run),
+            ],
+            Self::Intent => vec![Fault::Postgres(OnPostgres::Killed)],
+            Self::Undo => vec![Fault::Line(Passage::AnswersHeld)],
+        };
+        kinds.into_iter().cycle().take(DECK).collect()
+    }
+}
+
+/// Enough for each of them to meet something.
+const DECK: usize = 16;

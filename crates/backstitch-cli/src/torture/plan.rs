@@ -1,0 +1,211 @@
+//! Which faults come when, and what work is there for them to hit? A function of the seed.
+
+use backstitch::Direction;
+use backstitch_testkit::cut::{Moment, Passage};
+use backstitch_testkit::script::{Act, Do, Manner};
+use rand::rngs::ChaCha8Rng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+use super::fault::{BOUNDARIES, EDGE, Fault, MISBEHAVIOURS, OnPostgres, OnProcess, Then};
+
+/// How many workers drive scripted workflows. The last one is the veteran: its process is never killed, so that what
+/// leaks shows.
+pub const WORKERS: usize = 4;
+
+/// Beside the deaths at boundaries and in calls, so many at any moment for each round.
+const KILLS_AT_RANDOM: usize = 24;
+
+/// So many beside one of each: cheap, and rarely in the middle of something.
+const SESSIONS_TERMINATED: usize = 8;
+const STATEMENTS_CANCELLED: usize = 4;
+
+/// A fault, and at whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aimed {
+    /// What happens.
+    pub fault: Fault,
+    /// The worker it happens to, where it happens to one.
+    pub worker: usize,
+    /// How long after the one before, in parts of the pace of a thousand.
+    pub after_permille: u32,
+}
+
+/// Every fault, each at least once, in an order that only seed and round decide.
+pub fn round(seed: u64, round: u64, with_edge: bool) -> Vec<Aimed> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(round);
+    let mut faults = deck(with_edge);
+    faults.shuffle(&mut random);
+    aimed(faults, &mut random)
+}
+
+/// These faults, in their order.
+pub fn cycle(seed: u64, faults: Vec<Fault>) -> Vec<Aimed> {
+    aimed(faults, &mut ChaCha8Rng::seed_from_u64(seed))
+}
+
+fn aimed(faults: Vec<Fault>, random: &mut ChaCha8Rng) -> Vec<Aimed> {
+    faults
+        .into_iter()
+        .map(|fault| {
+            // The veteran's process is spared.
+            let workers = if fault.kills_a_worker() || matches!(fault, Fault::Process(_)) {
+                WORKERS - 1
+            } else {
+                WORKERS
+            };
+            Aimed {
+                fault,
+                worker: random.random_range(0..workers),
+                after_permille: random.random_range(500..1500),
+            }
+        })
+        .collect()
+}
+
+fn deck(with_edge: bool) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for boundary in BOUNDARIES {
+        for moment in [Moment::BeforeStatement, Moment::BeforeAnswer] {
+            for then in [Then::Killed, Then::Cut, Then::Delayed] {
+                faults.push(Fault::Statement { boundary, moment, then });
+            }
+        }
+    }
+    for misbehave in MISBEHAVIOURS {
+        for direction in [Direction::Run, Direction::Compensate] {
+            faults.push(Fault::Call(misbehave, direction));
+        }
+    }
+    for how in [
+        OnProcess::Frozen,
+        OnProcess::Terminated,
+        OnProcess::BuriedAlive,
+        OnProcess::ClockAhead,
+        OnProcess::ClockBehind,
+    ] {
+        faults.push(Fault::Process(how));
+    }
+    faults.extend([Fault::Process(OnProcess::Killed); KILLS_AT_RANDOM]);
+    faults.extend([Passage::Frozen, Passage::AnswersHeld].map(Fault::Line));
+    faults.push(Fault::RecorderKilled);
+    faults.extend([OnPostgres::Stopped, OnPostgres::Killed, OnPostgres::Frozen].map(Fault::Postgres));
+    faults.extend([Fault::Postgres(OnPostgres::SessionTerminated); SESSIONS_TERMINATED]);
+    faults.extend([Fault::Postgres(OnPostgres::StatementCancelled); STATEMENTS_CANCELLED]);
+    if with_edge {
+        faults.extend(EDGE.map(Fault::Edge));
+    }
+    faults
+}
+
+/// A workflow that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Errand {
+    /// Continued after a crash, or taken back.
+    pub resumes: bool,
+    /// Its steps.
+    pub steps: Vec<Act>,
+    /// With what its function gives up at the end. None: it succeeds.
+    pub gives_up: Option<String>,
+    /// Somebody cancels it at once.
+    pub is_cancelled: bool,
+}
+
+impl Errand {
+    /// Whether it completes where nothing goes wrong.
+    pub fn is_meant_to_complete(&self) -> bool {
+        let fails = |what: &Do| matches!(what, Do::Fail(_) | Do::Reject(_));
+        let lost = |act: &Act| !act.caught && act.run.iter().flatten().any(fails);
+        !self.is_cancelled && self.gives_up.is_none() && !self.steps.iter().any(lost)
+    }
+}
+
+/// The n-th errand of a round.
+pub fn errand(seed: u64, round: u64, number: u64) -> Errand {
+    // Apart from the stream of faults, and from each other.
+    let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x5eed);
+    random.set_stream(round << 32 | number);
+    let count = random.random_range(2..=6);
+    let mut steps: Vec<Act> = (0..count).map(|_| step(&mut random)).collect();
+    // Nothing comes back from behind a pivot: at most one, and nothing that fails after it.
+    let pivot = random.random_ratio(1, 12).then(|| random.random_range(0..count));
+    let gives_up = (pivot.is_none() && random.random_ratio(1, 8)).then(|| "enough".to_owned());
+    if let Some(pivot) = pivot {
+        steps[pivot] = Act::new().manner(Manner::Pivot);
+        for step in &mut steps[pivot..] {
+            step.run.clear();
+            step.caught = false;
+        }
+    }
+    let is_cancelled = random.random_ratio(1, 40);
+    Errand { resumes: random.random(), steps, gives_up, is_cancelled }
+}
+
+fn step(random: &mut ChaCha8Rng) -> Act {
+    let manner = match random.random_range(0..8) {
+        0 => Manner::Independent,
+        1 => Manner::Nothing,
+        2 => Manner::Transactional,
+        _ => Manner::Dependent,
+    };
+    let broken = || "broken".to_owned();
+    // On every attempt: a death before the error is journaled is no way around it.
+    let always = |act: Act, attempt: Vec<Do>| (0..20).fold(act, |act, _| act.run(attempt.clone()));
+    let act = Act::new().manner(manner);
+    if manner == Manner::Nothing {
+        // What it leaves is nobody's to take back: it leaves nothing.
+        return always(act, Vec::new());
+    }
+    let act = match random.random_range(0..40) {
+        0 => always(act, vec![Do::Effect, Do::Fail(broken())]),
+        1 => always(act, vec![Do::Reject(broken())]),
+        2 => always(act, vec![Do::Effect, Do::Fail(broken())]).caught(),
+        3 | 4 => act.run([Do::Effect, Do::Retry("busy".to_owned())]),
+        5 => act.run([Do::Effect, Do::Panic]),
+        6 => act.run([Do::Effect, Do::Hang]),
+        _ => act,
+    };
+    match random.random_range(0..20) {
+        0 => act.compensate([Do::Effect, Do::Retry("busy".to_owned())]),
+        1 => act.compensate([Do::Panic]),
+        // Out of patience: an alert, then the slow pace.
+        2 => (0..4).fold(act, |act, _| act.compensate([Do::Retry("broken".to_owned())])),
+        _ => act,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_plan_and_another_another() {
+        assert_eq!(round(7, 3, true), round(7, 3, true));
+        assert_ne!(round(7, 3, true), round(7, 4, true));
+        assert_ne!(round(7, 3, true), round(8, 3, true));
+        assert_eq!(errand(7, 3, 11), errand(7, 3, 11));
+        assert!((0..50).any(|number| errand(7, 3, number) != errand(8, 3, number)));
+    }
+
+    #[test]
+    fn every_round_has_every_fault_and_spares_the_veteran() {
+        let plan = round(1, 0, true);
+        let names: HashSet<String> = plan.iter().map(|aimed| aimed.fault.name()).collect();
+        let all: HashSet<String> = deck(true).into_iter().map(Fault::name).collect();
+        assert_eq!(names, all);
+        assert_eq!(names.len(), 66 + 16 + 6 + 2 + 1 + 5 + 9);
+        let veteran = |aimed: &&Aimed| aimed.worker == WORKERS - 1;
+        assert!(plan.iter().filter(veteran).all(|aimed| !aimed.fault.kills_a_worker()));
+        assert!(plan.iter().any(|aimed| veteran(&aimed)), "it has its share of the others");
+        assert!(plan.iter().filter(|aimed| aimed.fault.kills_a_worker()).count() >= 52);
+    }
+
+    #[test]
+    fn most_errands_are_meant_to_complete_and_many_are_not() {
+        let meant = (0..1000).filter(|number| errand(1, 0, *number).is_meant_to_complete()).count();
+        assert!((550..850).contains(&meant), "{meant} of 1000");
+    }
+}

@@ -1,0 +1,267 @@
+//! What is told of a run, to people and to programs?
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::audit::Audit;
+use super::crew::Death;
+use crate::output::{cell, lines, table};
+
+/// How many violations are told; the bundle has all of them.
+const VIOLATIONS_TOLD: usize = 20;
+
+/// What a run came to, as programs read it. Keys are only ever added.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// From which everything else follows.
+    pub seed: u64,
+    /// `held` or `broken`.
+    pub verdict: &'static str,
+    /// How long it took.
+    pub seconds: u64,
+    /// How often everything was settled and looked through.
+    pub rounds: u64,
+    /// How many workflows were acknowledged or asked for by a gateway request.
+    pub workflows: u64,
+    /// How many ended in each way.
+    pub ended: BTreeMap<String, u64>,
+    /// The share of those that completed, of those in which no fault was scripted.
+    pub completed_of_unfailing: f64,
+    /// How many calls reached the target.
+    pub calls: u64,
+    /// How many worker processes died of SIGKILL.
+    pub sigkills: u64,
+    /// How many ended themselves, or in order.
+    pub other_deaths: u64,
+    /// Violations by what they mean.
+    pub lost: u64,
+    /// Something stands outside that nobody answers for.
+    pub leaked: u64,
+    /// An effect happened twice.
+    pub applied_twice: u64,
+    /// It was taken back twice.
+    pub compensated_twice: u64,
+    /// A workflow that nobody brings to its end.
+    pub stranded: u64,
+    /// Any other invariant of a journal.
+    pub other_violations: u64,
+    /// The first violations, in words.
+    pub violations: Vec<String>,
+    /// Each fault: how often it was aimed, and how often it came about.
+    pub faults: BTreeMap<String, Fired>,
+    /// Starts and stops on real servers. Null: there was no edge.
+    pub gateways: Option<Gateways>,
+    /// From a worker's death to its burial, in milliseconds.
+    pub buried_after_ms: Spread,
+    /// From a worker's death until others had gone on with what it had in hand, in milliseconds.
+    pub taken_over_after_ms: Spread,
+    /// The worker whose process is not killed, at the end of each round.
+    pub veteran: Vec<Weight>,
+    #[serde(skip)]
+    buried: Vec<u64>,
+    #[serde(skip)]
+    taken_over: Vec<u64>,
+    #[serde(skip)]
+    unfailing: (u64, u64),
+    #[serde(skip)]
+    /// All of them.
+    pub every_violation: Vec<String>,
+}
+
+/// How often a fault came about.
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+pub struct Fired {
+    pub aimed: u64,
+    pub fired: u64,
+}
+
+/// What became of gateways.
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+pub struct Gateways {
+    pub started: u64,
+    pub stopped: u64,
+    pub failed: u64,
+    pub none_available: u64,
+    /// Those that could not be reset, and that the operator lent again.
+    pub quarantined: u64,
+}
+
+/// A distribution.
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+pub struct Spread {
+    pub count: u64,
+    pub p50: u64,
+    pub p99: u64,
+    pub max: u64,
+}
+
+/// What a process weighs.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Weight {
+    pub pid: i32,
+    pub resident_kib: u64,
+    pub descriptors: u64,
+}
+
+impl Report {
+    /// Nothing yet.
+    pub fn of(seed: u64) -> Self {
+        Self { seed, ..Self::default() }
+    }
+
+    /// Takes in what a round came to.
+    pub fn take(&mut self, audit: Audit, stuck: Vec<String>) {
+        self.rounds += 1;
+        for (status, count) in audit.ended {
+            self.workflows += count;
+            *self.ended.entry(status).or_default() += count;
+        }
+        self.unfailing.0 += audit.meant_to_complete.0;
+        self.unfailing.1 += audit.meant_to_complete.1;
+        self.calls += audit.effects;
+        self.buried.extend(audit.buried_after_ms);
+        self.taken_over.extend(audit.taken_over_after_ms);
+        for violation in audit.violations.into_iter().chain(stuck) {
+            *self.counter(&violation) += 1;
+            self.every_violation.push(violation);
+        }
+    }
+
+    fn counter(&mut self, violation: &str) -> &mut u64 {
+        let begins = |words: &[&str]| words.iter().any(|word| violation.starts_with(word));
+        if begins(&["lost"]) {
+            &mut self.lost
+        } else if begins(&["leaked", "I5", "I16"]) {
+            &mut self.leaked
+        } else if begins(&["I9: compensate"]) {
+            &mut self.compensated_twice
+        } else if begins(&["I9"]) {
+            &mut self.applied_twice
+        } else if begins(&["stranded"]) {
+            &mut self.stranded
+        } else {
+            &mut self.other_violations
+        }
+    }
+
+    /// Counts what died.
+    pub fn count(&mut self, deaths: &[Death]) {
+        let killed = deaths.iter().filter(|death| death.signal == Some(SIGKILL)).count() as u64;
+        self.sigkills += killed;
+        self.other_deaths += deaths.len() as u64 - killed;
+    }
+
+    /// Comes to its verdict.
+    pub fn conclude(&mut self) {
+        self.verdict = if self.every_violation.is_empty() { "held" } else { "broken" };
+        self.violations = self.every_violation.iter().take(VIOLATIONS_TOLD).cloned().collect();
+        self.buried_after_ms = spread(&mut self.buried);
+        self.taken_over_after_ms = spread(&mut self.taken_over);
+        let (unfailing, completed) = self.unfailing;
+        #[allow(clippy::cast_precision_loss)]
+        let share = completed as f64 / unfailing.max(1) as f64;
+        self.completed_of_unfailing = share;
+    }
+
+    /// Whether everything held.
+    pub fn holds(&self) -> bool {
+        self.verdict == "held"
+    }
+}
+
+const SIGKILL: i32 = 9;
+
+fn spread(of: &mut [u64]) -> Spread {
+    of.sort_unstable();
+    let at = |permille: usize| of.get((of.len() * permille / 1000).min(of.len().saturating_sub(1))).copied();
+    let at = |permille| at(permille).unwrap_or(0);
+    Spread { count: of.len() as u64, p50: at(500), p99: at(990), max: at(1000) }
+}
+
+/// As text.
+pub fn told(report: &Report) -> String {
+    let mut faults = table(&["FAULT", "FIRED", "AIMED"]);
+    for (name, Fired { aimed, fired }) in &report.faults {
+        faults.add_row([cell(name), cell(fired), cell(aimed)]);
+    }
+    let ended: Vec<String> = report.ended.iter().map(|(status, count)| format!("{count} {status}")).collect();
+    let mut text = format!(
+        "{}\n\nseed {}, {} s, {} rounds\n{} workflows: {}; {:.0} % of those in which no fault was scripted completed\n\
+         {} worker processes killed with SIGKILL, {} ended otherwise; {} calls reached the target\n",
+        lines(faults),
+        report.seed,
+        report.seconds,
+        report.rounds,
+        report.workflows,
+        ended.join(", "),
+        report.completed_of_unfailing * 100.0,
+        report.sigkills,
+        report.other_deaths,
+        report.calls,
+    );
+    if let Some(gateways) = &report.gateways {
+        text.push_str(&format!(
+            "gateways: {} started, {} stopped, {} failed and taken back, {} found none free, {} quarantined and lent again\n",
+            gateways.started, gateways.stopped, gateways.failed, gateways.none_available, gateways.quarantined
+        ));
+    }
+    let lag = |name, spread: &Spread| {
+        format!(
+            "{name}: {} times, p50 {} ms, p99 {} ms, at most {} ms\n",
+            spread.count, spread.p50, spread.p99, spread.max
+        )
+    };
+    text.push_str(&lag("from a worker's death to its burial", &report.buried_after_ms));
+    text.push_str(&lag("until others had gone on with its work", &report.taken_over_after_ms));
+    for violation in &report.violations {
+        text.push_str(&format!("broken: {violation}\n"));
+    }
+    text.push_str(&format!(
+        "\n{}: {} kills, {} lost, {} leaked, {} applied twice, {} compensated twice, {} stranded, {} other",
+        report.verdict,
+        report.sigkills,
+        report.lost,
+        report.leaked,
+        report.applied_twice,
+        report.compensated_twice,
+        report.stranded,
+        report.other_violations
+    ));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn violations_are_counted_by_what_they_mean() {
+        let mut report = Report::default();
+        let violations = [
+            "lost: 1",
+            "leaked: pool",
+            "I5: stands",
+            "I9: compensate of position 1",
+            "I9: run of position 1",
+            "stranded: 1",
+            "I2: early",
+        ];
+        report.take(
+            Audit { violations: violations.map(str::to_owned).to_vec(), ..Audit::default() },
+            Vec::new(),
+        );
+        report.conclude();
+        assert!(!report.holds());
+        assert_eq!((report.lost, report.leaked, report.compensated_twice), (1, 2, 1));
+        assert_eq!((report.applied_twice, report.stranded, report.other_violations), (1, 1, 1));
+    }
+
+    #[test]
+    fn a_spread_names_its_middle_and_its_worst() {
+        let mut of: Vec<u64> = (1..=100).rev().collect();
+        let Spread { count, p50, p99, max } = spread(&mut of);
+        assert_eq!((count, p50, p99, max), (100, 51, 100, 100));
+        assert_eq!(spread(&mut []).max, 0);
+    }
+}
