@@ -45,6 +45,12 @@ use crate::signals::Signals;
 /// How many faults a round has at most: their numbers are told apart across rounds.
 const FAULTS_MAX: u64 = 100_000;
 
+/// How long nothing may end, once all is well, before it is called stuck. Far beyond the slowest retry of a daemon.
+const PROGRESS_MAX: Duration = Duration::from_secs(120);
+
+/// The same where a part of the protection is missing, and something may well be stuck for good.
+const PROGRESS_MAX_UNPROTECTED: Duration = Duration::from_secs(10);
+
 /// How often it is said how it goes.
 const TELL: Duration = Duration::from_secs(10);
 
@@ -93,7 +99,21 @@ async fn torture(how: Torture) -> Result<Exit, Failed> {
     } else {
         say(&told(&report))?
     }
-    Ok(if broken { Exit::NeedsAttention } else { Exit::Done })
+    match how.control {
+        None if broken => Ok(Exit::NeedsAttention),
+        None => Ok(Exit::Done),
+        Some(control) => noticed(control, &report),
+    }
+}
+
+/// What is missing in a control run must show, and as what it is.
+fn noticed(control: Control, report: &Report) -> Result<Exit, Failed> {
+    let wanted = control.shows_as();
+    if report.every_violation.iter().any(|violation| violation.starts_with(wanted)) {
+        return Ok(Exit::NeedsAttention);
+    }
+    let message = format!("what is missing was not noticed: no violation begins with {wanted:?}");
+    Err(Failed::new(Exit::Error, message))
 }
 
 async fn all_rounds(how: &Torture, seed: u64, directory: &Path, report: &mut Report) -> Result<(), Failed> {
@@ -154,7 +174,7 @@ async fn one_round(
         edge.stop();
     }
     asking.join_all().await;
-    let stuck = audit::settle(stage).await?;
+    let stuck = audit::settle(stage, how.control.map_or(PROGRESS_MAX, |_| PROGRESS_MAX_UNPROTECTED)).await?;
     if let Some(edge) = &stage.edge {
         let quarantined = edge.return_the_quarantined().await?;
         let counts = edge.counts();

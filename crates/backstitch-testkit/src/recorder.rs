@@ -87,6 +87,8 @@ pub enum Misbehave {
     KillCallerBefore,
     /// It does what it is asked, and the caller is killed (SIGKILL) before it hears so.
     KillCallerAfter,
+    /// The caller is killed (SIGKILL) while its call is under way, which is done later all the same.
+    OutliveCaller,
 }
 
 /// How long a call is under way where it is held or late: longer than an attempt of a script may take.

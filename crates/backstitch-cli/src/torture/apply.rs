@@ -47,6 +47,11 @@ pub async fn apply(stage: &Stage, aimed: Aimed, number: u64) -> Result<bool, Fai
                     tokio::time::sleep(DELAY).await;
                     held.pass();
                 }
+                Then::Buried => {
+                    let buried = bury_alive(stage, worker).await;
+                    held.pass();
+                    return Ok(buried);
+                }
             }
             Ok(true)
         }
@@ -94,11 +99,7 @@ async fn process(stage: &Stage, worker: &Slot, how: OnProcess) -> Result<bool, F
             Ok(worker.kill().await)
         }
         OnProcess::Terminated => Ok(worker.signal(Signal::TERM)),
-        OnProcess::BuriedAlive => {
-            let Some(pid) = worker.pid().await else { return Ok(false) };
-            // Postgres may be down: then nobody can be buried.
-            Ok(harm::bury_alive(&stage.pool, pid).await.unwrap_or(false))
-        }
+        OnProcess::BuriedAlive => Ok(bury_alive(stage, worker).await),
         OnProcess::Frozen => {
             let Some(pid) = worker.pid().await else { return Ok(false) };
             if !worker.signal(Signal::STOP) {
@@ -113,6 +114,14 @@ async fn process(stage: &Stage, worker: &Slot, how: OnProcess) -> Result<bool, F
             worker.signal(Signal::CONT);
             Ok(buried)
         }
+    }
+}
+
+/// False: nobody lives there, or Postgres is down, and nobody can be buried.
+async fn bury_alive(stage: &Stage, worker: &Slot) -> bool {
+    match worker.pid_now() {
+        Some(pid) => harm::bury_alive(&stage.pool, pid).await.unwrap_or(false),
+        None => false,
     }
 }
 

@@ -16,9 +16,6 @@ use super::load::Acknowledged;
 use super::stage::{Stage, because};
 use crate::exit::Failed;
 
-/// How long nothing may end before it is called stuck. Far beyond the slowest retry of a daemon.
-const PROGRESS_MAX: Duration = Duration::from_secs(120);
-
 /// How long things are left to themselves before an operator hurries up what waits for a late retry.
 const UNHURRIED: Duration = Duration::from_secs(5);
 
@@ -43,8 +40,9 @@ pub struct Audit {
     pub taken_over_after_ms: Vec<u64>,
 }
 
-/// Waits until nothing is under way any more. Says what is stuck.
-pub async fn settle(stage: &Stage) -> Result<Vec<String>, Failed> {
+/// Waits until nothing is under way any more, as long as things end, each within `progress_max` of the one before. Says
+/// what is stuck.
+pub async fn settle(stage: &Stage, progress_max: Duration) -> Result<Vec<String>, Failed> {
     let began = Instant::now();
     let (mut fewest, mut since) = (usize::MAX, Instant::now());
     loop {
@@ -55,7 +53,7 @@ pub async fn settle(stage: &Stage) -> Result<Vec<String>, Failed> {
         if unfinished.len() < fewest {
             (fewest, since) = (unfinished.len(), Instant::now());
         }
-        if since.elapsed() > PROGRESS_MAX {
+        if since.elapsed() > progress_max {
             let stuck = |workflow: &WorkflowId| {
                 format!(
                     "stranded: {workflow} has not ended {} s after the last fault",

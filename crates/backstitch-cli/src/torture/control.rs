@@ -1,13 +1,13 @@
 //! Would it be noticed? Runs in which one part of the protection is missing, and that must not hold.
 
 use backstitch::Direction;
-use backstitch_testkit::cut::{Moment, Passage};
+use backstitch_testkit::cut::Moment;
 use backstitch_testkit::harm;
 use backstitch_testkit::recorder::Misbehave;
 use clap::ValueEnum;
 use sqlx::PgPool;
 
-use super::fault::{Boundary, Fault, OnPostgres, OnProcess, Then};
+use super::fault::{Boundary, Fault, OnPostgres, Then};
 
 /// What is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -56,22 +56,20 @@ impl Control {
 
     /// What happens: that which the missing part protects from, again and again.
     pub fn deck(self) -> Vec<Fault> {
-        let at = |boundary, then| Fault::Statement { boundary, moment: Moment::BeforeAnswer, then };
+        let buried =
+            |boundary| Fault::Statement { boundary, moment: Moment::BeforeStatement, then: Then::Buried };
         let kinds = match self {
-            // Whatever it had under way when it was declared dead, it goes on to write.
-            Self::Fence => vec![Fault::Process(OnProcess::BuriedAlive), at(Boundary::Batch, Then::Delayed)],
+            // What it was about to say when it was declared dead, it says.
+            Self::Fence => vec![buried(Boundary::Intent), buried(Boundary::Outcome)],
             // Its caller dies while a call is under way, which lands after all was taken back.
-            Self::Tombstone => vec![
-                Fault::Call(Misbehave::Hold, Direction::Run),
-                Fault::Call(Misbehave::BeLate, Direction::Run),
-                Fault::Process(OnProcess::Killed),
-            ],
+            Self::Tombstone => vec![Fault::Call(Misbehave::OutliveCaller, Direction::Run)],
             Self::Key => vec![
                 Fault::Call(Misbehave::Twice, Direction::Run),
                 Fault::Call(Misbehave::LoseAnswer, Direction::Run),
             ],
             Self::Intent => vec![Fault::Postgres(OnPostgres::Killed)],
-            Self::Undo => vec![Fault::Line(Passage::AnswersHeld)],
+            // Nothing needs to go wrong.
+            Self::Undo => vec![Fault::Postgres(OnPostgres::StatementCancelled)],
         };
         kinds.into_iter().cycle().take(DECK).collect()
     }

@@ -83,6 +83,8 @@ pub enum Then {
     Cut,
     /// It takes a while.
     Delayed,
+    /// It is declared dead, and goes on.
+    Buried,
 }
 
 /// To Postgres.
@@ -139,7 +141,7 @@ pub const BOUNDARIES: [Boundary; 11] = [
 ];
 
 /// How calls can go wrong.
-pub const MISBEHAVIOURS: [Misbehave; 8] = [
+pub const MISBEHAVIOURS: [Misbehave; 9] = [
     Misbehave::LoseCall,
     Misbehave::LoseAnswer,
     Misbehave::Hold,
@@ -148,6 +150,7 @@ pub const MISBEHAVIOURS: [Misbehave; 8] = [
     Misbehave::Fail,
     Misbehave::KillCallerBefore,
     Misbehave::KillCallerAfter,
+    Misbehave::OutliveCaller,
 ];
 
 /// Everything that can happen to the edge.
@@ -210,6 +213,7 @@ impl Fault {
                     Then::Killed => "worker killed",
                     Then::Cut => "connection cut",
                     Then::Delayed => "delayed",
+                    Then::Buried => "worker buried alive",
                 };
                 let moment = match moment {
                     Moment::BeforeStatement => "before",
@@ -233,6 +237,7 @@ impl Fault {
                     Misbehave::Fail => "failed",
                     Misbehave::KillCallerBefore => "worker killed before it",
                     Misbehave::KillCallerAfter => "worker killed after it",
+                    Misbehave::OutliveCaller => "worker killed, done later",
                 };
                 format!("call to {direction}: {what}")
             }
@@ -248,7 +253,10 @@ impl Fault {
             self,
             Self::Process(OnProcess::Killed | OnProcess::ClockAhead | OnProcess::ClockBehind)
                 | Self::Statement { then: Then::Killed, .. }
-                | Self::Call(Misbehave::KillCallerBefore | Misbehave::KillCallerAfter, _)
+                | Self::Call(
+                    Misbehave::KillCallerBefore | Misbehave::KillCallerAfter | Misbehave::OutliveCaller,
+                    _
+                )
                 | Self::Edge(OnEdge::DaemonKilled)
         )
     }

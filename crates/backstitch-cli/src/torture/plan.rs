@@ -68,7 +68,7 @@ fn deck(with_edge: bool) -> Vec<Fault> {
     let mut faults = Vec::new();
     for boundary in BOUNDARIES {
         for moment in [Moment::BeforeStatement, Moment::BeforeAnswer] {
-            for then in [Then::Killed, Then::Cut, Then::Delayed] {
+            for then in [Then::Killed, Then::Cut, Then::Delayed, Then::Buried] {
                 faults.push(Fault::Statement { boundary, moment, then });
             }
         }
@@ -196,11 +196,11 @@ mod tests {
         let names: HashSet<String> = plan.iter().map(|aimed| aimed.fault.name()).collect();
         let all: HashSet<String> = deck(true).into_iter().map(Fault::name).collect();
         assert_eq!(names, all);
-        assert_eq!(names.len(), 66 + 16 + 6 + 2 + 1 + 5 + 9);
+        assert_eq!(names.len(), 88 + 18 + 6 + 2 + 1 + 5 + 9);
         let veteran = |aimed: &&Aimed| aimed.worker == WORKERS - 1;
         assert!(plan.iter().filter(veteran).all(|aimed| !aimed.fault.kills_a_worker()));
         assert!(plan.iter().any(|aimed| veteran(&aimed)), "it has its share of the others");
-        assert!(plan.iter().filter(|aimed| aimed.fault.kills_a_worker()).count() >= 52);
+        assert!(plan.iter().filter(|aimed| aimed.fault.kills_a_worker()).count() >= 55);
     }
 
     #[test]

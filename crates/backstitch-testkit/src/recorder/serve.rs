@@ -117,11 +117,12 @@ impl Desk {
                 Some(self.carried_out(&call, aim).await)
             }
             Some(Misbehave::BeLate) => {
-                tokio::spawn(async move {
-                    tokio::time::sleep(LATE).await;
-                    // Whoever has given up by then.
-                    self.carried_out(&call, aim).await;
-                });
+                self.carry_out_late(call, aim);
+                None
+            }
+            Some(Misbehave::OutliveCaller) => {
+                kill(call.pid);
+                self.carry_out_late(call, aim);
                 None
             }
             Some(Misbehave::Twice) => {
@@ -144,6 +145,14 @@ impl Desk {
                 None
             }
         }
+    }
+
+    /// Whoever has given up by then.
+    fn carry_out_late(self: Arc<Self>, call: Call, aim: Option<u64>) {
+        tokio::spawn(async move {
+            tokio::time::sleep(LATE).await;
+            self.carried_out(&call, aim).await;
+        });
     }
 
     async fn carried_out(&self, call: &Call, aim: Option<u64>) -> Answered {
