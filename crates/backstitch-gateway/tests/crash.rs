@@ -3,18 +3,13 @@
 
 mod edge;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
 
 use backstitch::{Client, Database, WorkflowId};
-use backstitch_gateway::networks::AllowedNetworks;
-use backstitch_gateway::nginx::NginxConfig;
-use backstitch_gateway::powerdns::{PowerDnsConfig, REQUEST_TIMEOUT};
 use backstitch_gateway::request::{self, Requested};
-use backstitch_gateway::secret::Secret;
-use backstitch_gateway::{ANSWER_PATIENCE, Edge, EdgeConfig};
-use edge::platform::{Platform, TIMING, failed, organization, soon, started};
+use edge::platform::{Platform, TIMING, described_worker, failed, organization, soon, started};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
@@ -28,46 +23,15 @@ async fn worker_process() {
         return;
     };
     let given: Value = serde_json::from_str(&given).unwrap();
-    let text = |name: &str| given[name].as_str().unwrap().to_owned();
-    let path = |name: &str| PathBuf::from(text(name));
-    let listen = text("edge").parse().unwrap();
-    let config = EdgeConfig {
-        powerdns: PowerDnsConfig {
-            url: text("powerdns").parse().unwrap(),
-            api_key: Secret::new(text("key")),
-            zone: text("zone").parse().unwrap(),
-            request_timeout: REQUEST_TIMEOUT,
-        },
-        nginx: NginxConfig {
-            binary: path("binary"),
-            prefix: path("prefix"),
-            conf: path("conf"),
-            error_log: path("error_log"),
-            pid_file: path("pid_file"),
-            sites: path("sites"),
-            state: path("nginx_state"),
-            listen,
-            probe: listen,
-            allowed_networks: AllowedNetworks::default(),
-        },
-        address: listen.ip(),
-        answer_patience: ANSWER_PATIENCE,
-    };
-    let database = Database::connect(&text("database")).await.unwrap();
-    let edge = Edge::new(config, database.pool().clone()).unwrap();
-    let worker = backstitch_gateway::worker(database, edge).timing(TIMING);
-    let _worker = worker.state_directory(path("state")).start().await.unwrap();
+    let text = |name: &str| given[name].as_str().unwrap();
+    let database = Database::connect(text("database")).await.unwrap();
+    let worker = described_worker(database, text("edge")).timing(TIMING);
+    let _worker = worker.state_directory(text("state")).start().await.unwrap();
     std::future::pending::<()>().await;
 }
 
 fn spawn_worker(platform: &Platform, state: &Path) -> Child {
-    let EdgeConfig { powerdns, nginx, .. } = platform.config();
-    let given = json!({
-        "powerdns": powerdns.url.as_str(), "key": platform.edge.powerdns_key(), "zone": powerdns.zone,
-        "binary": nginx.binary, "prefix": nginx.prefix, "conf": nginx.conf, "error_log": nginx.error_log,
-        "pid_file": nginx.pid_file, "sites": nginx.sites, "nginx_state": nginx.state, "edge": nginx.listen,
-        "database": platform.database.url, "state": state,
-    });
+    let given = json!({ "edge": platform.description(), "database": platform.database.url, "state": state });
     Command::new(std::env::current_exe().unwrap())
         .args(["worker_process", "--exact", "--nocapture"])
         .env(WORKER, given.to_string())

@@ -25,10 +25,10 @@ pub enum Moment {
 }
 
 /// Which statement is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
-    /// Part of its text.
-    pub text: &'static str,
+    /// Each of them part of a text: one that has any of them is meant.
+    pub texts: Vec<&'static str>,
     /// A text that is one whole field of the records it carries, as `unwinding`. None: whatever it carries.
     pub carries: Option<&'static str>,
 }
@@ -134,22 +134,20 @@ impl Line {
 
     /// Cuts the next connection on which this statement comes; before that, `pass` such statements pass.
     pub fn cut(&self, moment: Moment, text: &'static str, pass: u32) {
-        let statement = Statement { text, carries: None };
-        *self.armed.lock() = VecDeque::from([Cut { moment, statement, pass, held_by: None }]);
+        *self.armed.lock() = VecDeque::from([Cut::at(moment, text, pass)]);
     }
 
     /// After the cuts that are waiting, cuts the next connection on which this statement comes.
     pub fn then_cut(&self, moment: Moment, text: &'static str) {
-        let statement = Statement { text, carries: None };
-        self.armed.lock().push_back(Cut { moment, statement, pass: 0, held_by: None });
+        self.armed.lock().push_back(Cut::at(moment, text, 0));
     }
 
     /// Holds the next such statement, or its answer, in the line, whatever else waits there. One that nobody listens for any
-    /// more is not held.
-    pub fn hold(&self, moment: Moment, statement: Statement) -> oneshot::Receiver<Held> {
+    /// more is not held. Before that, `pass` such statements pass.
+    pub fn hold(&self, moment: Moment, statement: Statement, pass: u32) -> oneshot::Receiver<Held> {
         let (held_by, held) = oneshot::channel();
         let mut holds = self.armed.holds.lock().unwrap_or_else(PoisonError::into_inner);
-        holds.push(Cut { moment, statement, pass: 0, held_by: Some(held_by) });
+        holds.push(Cut { moment, statement, pass, held_by: Some(held_by) });
         held
     }
 
@@ -194,22 +192,30 @@ impl Armed {
         let text = prepared.text_begun_by(message)?;
         *self.begun.lock().unwrap_or_else(PoisonError::into_inner).entry(text.clone()).or_default() += 1;
         let is_meant = |cut: &Cut| {
-            text.contains(cut.statement.text)
+            cut.statement.texts.iter().any(|part| text.contains(part))
                 && cut.statement.carries.is_none_or(|field| message.carries(field))
+        };
+        // Its turn has come, once as many as were to pass have passed.
+        let counts_down = |cut: &mut Cut| {
+            let is_next = cut.pass == 0;
+            cut.pass = cut.pass.saturating_sub(1);
+            is_next
         };
         let held = {
             let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
             holds.retain(Cut::is_waited_for);
-            holds.iter().position(is_meant).map(|index| holds.remove(index))
+            let mut met = None;
+            for (index, hold) in holds.iter_mut().enumerate().filter(|(_, hold)| is_meant(hold)) {
+                if counts_down(hold) && met.is_none() {
+                    met = Some(index);
+                }
+            }
+            met.map(|index| holds.remove(index))
         };
         let met = held.or_else(|| {
             let mut armed = self.lock();
-            let cut = armed.front_mut().filter(|cut| is_meant(cut))?;
-            if cut.pass > 0 {
-                cut.pass -= 1;
-                return None;
-            }
-            armed.pop_front()
+            let is_next = armed.front_mut().filter(|cut| is_meant(cut)).is_some_and(counts_down);
+            if is_next { armed.pop_front() } else { None }
         });
         self.made.send_modify(|made| *made += u32::from(met.is_some()));
         met
@@ -222,6 +228,10 @@ impl Armed {
 }
 
 impl Cut {
+    fn at(moment: Moment, text: &'static str, pass: u32) -> Self {
+        Self { moment, statement: Statement { texts: vec![text], carries: None }, pass, held_by: None }
+    }
+
     fn is_waited_for(&self) -> bool {
         self.held_by.as_ref().is_none_or(|held_by| !held_by.is_closed())
     }

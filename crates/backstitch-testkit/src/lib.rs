@@ -5,6 +5,7 @@
 //! - [`world`]: a database, a ledger, workers in this process and in others.
 //! - [`harm`]: what can be done to workers through the database.
 //! - [`process`]: what a worker process does that is there to be killed.
+//! - [`sweep`]: every boundary of a workflow of yours × every hurt.
 //! - [`wire`]: a wire to Postgres that can fall silent.
 //! - [`cut`]: a line to Postgres that can be cut in the middle of a word.
 //! - [`recorder`]: a target in a process of its own, which can misbehave.
@@ -21,6 +22,7 @@ mod perform;
 pub mod process;
 pub mod recorder;
 pub mod script;
+pub mod sweep;
 pub mod wait;
 pub mod wire;
 pub mod world;

@@ -37,7 +37,7 @@ pub async fn apply(stage: &Stage, aimed: Aimed, number: u64) -> Result<bool, Fai
     match aimed.fault {
         Fault::Process(how) => process(stage, worker, how).await,
         Fault::Statement { boundary, moment, then } => {
-            let held = worker.line.hold(moment, boundary.statement());
+            let held = worker.line.hold(moment, boundary.statement(), 0);
             let Ok(Ok(held)) = timeout(AIM_PATIENCE, held).await else { return Ok(false) };
             match then {
                 // Dropped after its worker is gone: nobody hears that the connection broke.

@@ -169,8 +169,8 @@ pub const EDGE: [OnEdge; 9] = [
 impl Boundary {
     /// How it is recognised on the way to Postgres.
     pub fn statement(self) -> Statement {
-        let append = |carries| Statement { text: "backstitch.append", carries: Some(carries) };
-        let whole = |text| Statement { text, carries: None };
+        let append = |carries| Statement { texts: vec!["backstitch.append"], carries: Some(carries) };
+        let whole = |text| Statement { texts: vec![text], carries: None };
         match self {
             Self::Claim => whole("backstitch.claim"),
             Self::Batch => whole("backstitch.append"),

@@ -16,9 +16,13 @@ pub const WORKERS: usize = 4;
 /// Beside the deaths at boundaries and in calls, so many at any moment for each round.
 const KILLS_AT_RANDOM: usize = 24;
 
-/// So many beside one of each: cheap, and rarely in the middle of something.
-const SESSIONS_TERMINATED: usize = 8;
-const STATEMENTS_CANCELLED: usize = 4;
+/// So many where one would rarely be in the middle of something.
+const SESSIONS_TERMINATED: usize = 44;
+const STATEMENTS_CANCELLED: usize = 8;
+
+/// So many where there is more than one way to be hit.
+const FROZEN: usize = 5;
+const POSTGRES_STOPPED: usize = 2;
 
 /// A fault, and at whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,19 +82,16 @@ fn deck(with_edge: bool) -> Vec<Fault> {
             faults.push(Fault::Call(misbehave, direction));
         }
     }
-    for how in [
-        OnProcess::Frozen,
-        OnProcess::Terminated,
-        OnProcess::BuriedAlive,
-        OnProcess::ClockAhead,
-        OnProcess::ClockBehind,
-    ] {
+    faults.extend([Fault::Process(OnProcess::Frozen); FROZEN]);
+    for how in [OnProcess::Terminated, OnProcess::BuriedAlive, OnProcess::ClockAhead, OnProcess::ClockBehind]
+    {
         faults.push(Fault::Process(how));
     }
     faults.extend([Fault::Process(OnProcess::Killed); KILLS_AT_RANDOM]);
     faults.extend([Passage::Frozen, Passage::AnswersHeld].map(Fault::Line));
     faults.push(Fault::RecorderKilled);
-    faults.extend([OnPostgres::Stopped, OnPostgres::Killed, OnPostgres::Frozen].map(Fault::Postgres));
+    faults.extend([Fault::Postgres(OnPostgres::Stopped); POSTGRES_STOPPED]);
+    faults.extend([OnPostgres::Killed, OnPostgres::Frozen].map(Fault::Postgres));
     faults.extend([Fault::Postgres(OnPostgres::SessionTerminated); SESSIONS_TERMINATED]);
     faults.extend([Fault::Postgres(OnPostgres::StatementCancelled); STATEMENTS_CANCELLED]);
     if with_edge {

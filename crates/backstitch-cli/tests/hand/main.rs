@@ -24,5 +24,6 @@ mod own_postgres;
 mod plain;
 mod retention;
 mod rights;
+mod torture;
 mod toys;
 mod world;

@@ -1,13 +1,19 @@
 //! What does each test of a workflow begin with, and what must hold when everything was taken back?
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use backstitch::{Client, Database, Running, StepView, Timing, Unfinished, Worker, WorkflowId};
 use backstitch_gateway::identifiers::{GatewayId, Hostname, OrganizationId};
+use backstitch_gateway::networks::AllowedNetworks;
+use backstitch_gateway::nginx::NginxConfig;
 use backstitch_gateway::pool::{self, Stats};
+use backstitch_gateway::powerdns::{PowerDnsConfig, REQUEST_TIMEOUT};
 use backstitch_gateway::request::{self, Requested};
+use backstitch_gateway::secret::Secret;
 use backstitch_gateway::{ANSWER_PATIENCE, Edge, EdgeConfig};
 use backstitch_postgres::test::{TestDatabase, database};
+use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -54,6 +60,17 @@ impl Platform {
             address: self.edge.sandbox.edge().ip(),
             answer_patience: ANSWER_PATIENCE,
         }
+    }
+
+    /// Where this edge is, for a worker in a process of its own.
+    pub fn description(&self) -> String {
+        let EdgeConfig { powerdns, nginx, .. } = self.config();
+        json!({
+            "powerdns": powerdns.url.as_str(), "key": self.edge.powerdns_key(), "zone": powerdns.zone,
+            "binary": nginx.binary, "prefix": nginx.prefix, "conf": nginx.conf, "error_log": nginx.error_log,
+            "pid_file": nginx.pid_file, "sites": nginx.sites, "state": nginx.state, "listen": nginx.listen,
+        })
+        .to_string()
     }
 
     /// A worker over this edge, not yet started.
@@ -148,6 +165,38 @@ impl Platform {
             assert_ne!(state.and_then(|state| state.organization_id), Some(organization));
         }
     }
+}
+
+/// The worker over an edge that was [described](Platform::description).
+pub fn described_worker(database: Database, description: &str) -> Worker<Edge> {
+    let described: Value = serde_json::from_str(description).unwrap();
+    let text = |name: &str| described[name].as_str().unwrap().to_owned();
+    let path = |name: &str| PathBuf::from(text(name));
+    let listen = text("listen").parse().unwrap();
+    let config = EdgeConfig {
+        powerdns: PowerDnsConfig {
+            url: text("powerdns").parse().unwrap(),
+            api_key: Secret::new(text("key")),
+            zone: text("zone").parse().unwrap(),
+            request_timeout: REQUEST_TIMEOUT,
+        },
+        nginx: NginxConfig {
+            binary: path("binary"),
+            prefix: path("prefix"),
+            conf: path("conf"),
+            error_log: path("error_log"),
+            pid_file: path("pid_file"),
+            sites: path("sites"),
+            state: path("state"),
+            listen,
+            probe: listen,
+            allowed_networks: AllowedNetworks::default(),
+        },
+        address: listen.ip(),
+        answer_patience: ANSWER_PATIENCE,
+    };
+    let edge = Edge::new(config, database.pool().clone()).unwrap();
+    backstitch_gateway::worker(database, edge)
 }
 
 pub fn organization() -> OrganizationId {

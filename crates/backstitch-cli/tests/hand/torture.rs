@@ -1,0 +1,101 @@
+//! Does everything hold while everything goes wrong, and would it be noticed if it did not?
+
+use std::process::Output;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+/// The same in every run: a defect that it finds is found again.
+const SEED: &str = "20261128";
+
+async fn tortured(arguments: &[&str]) -> (Output, Value) {
+    let bundle = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_backstitch"));
+    command.args(["torture", "--seed", SEED, "--json", "--bundle"]).arg(bundle.path().join("bundle"));
+    let ran = tokio::time::timeout(PATIENCE, command.args(arguments).kill_on_drop(true).output());
+    let output = ran.await.expect("it ends").unwrap();
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+        panic!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    });
+    (output, report)
+}
+
+/// Some three rounds, and what it takes to settle them, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+#[tokio::test]
+async fn everything_holds_while_everything_goes_wrong() {
+    let (output, report) = tortured(&["--minutes", "3", "--pace", "180", "--gateways", "5"]).await;
+    assert_eq!(report["verdict"], "held", "{report:#}");
+    assert_eq!(output.status.code(), Some(0));
+    for nothing in ["lost", "leaked", "applied_twice", "compensated_twice", "stranded", "other_violations"] {
+        assert_eq!(report[nothing], 0, "{nothing}");
+    }
+    let faults = report["faults"].as_object().unwrap();
+    let fired = |part: &str| -> u64 {
+        let meant = faults.iter().filter(|(name, _)| name.contains(part));
+        meant.map(|(_, count)| count["fired"].as_u64().unwrap()).sum()
+    };
+    println!(
+        "{} s: {} kills, {} zombies, {} crash points, {} cuts before and {} after, {} immediate stops, {} sessions",
+        report["seconds"],
+        report["sigkills"],
+        fired("frozen past its lease"),
+        fired("worker killed before") + fired("worker killed after"),
+        fired("connection cut before"),
+        fired("connection cut after"),
+        fired("postgres stopped"),
+        fired("session terminated"),
+    );
+    let (sigkills, workflows) = (report["sigkills"].as_u64().unwrap(), report["workflows"].as_u64().unwrap());
+    assert!(sigkills >= 100 && workflows >= 1_000, "{sigkills} kills, {workflows} workflows");
+    assert!(
+        fired("frozen past its lease") >= 10
+            && fired("postgres stopped") >= 5
+            && fired("session terminated") >= 100
+    );
+    assert!(fired("connection cut before") >= 25 && fired("connection cut after") >= 25);
+    for (name, count) in faults {
+        assert!(count["fired"].as_u64() > Some(0), "{name} never came about: {count}");
+    }
+    let share = |status: &str| report["ended"][status].as_f64().unwrap() / workflows as f64;
+    assert!(share("compensated") > 0.1 && share("completed") > 0.5, "{}", report["ended"]);
+    assert!(report["completed_of_unfailing"].as_f64().unwrap() > 0.6, "{report:#}");
+    assert!(report["gateways"]["stopped"].as_u64().unwrap() > 50, "{report:#}");
+}
+
+/// Without the part of the protection that is missing, the check must turn red, and say what it is.
+async fn is_noticed(control: &str, begins: &str) {
+    let (output, report) = tortured(&["--minutes", "0.5", "--pace", "400", "--control", control]).await;
+    assert_eq!(report["verdict"], "broken", "{control}");
+    assert_eq!(output.status.code(), Some(4), "{control}: {}", String::from_utf8_lossy(&output.stderr));
+    let violations = report["violations"].as_array().unwrap();
+    let said = violations.iter().any(|violation| violation.as_str().unwrap().starts_with(begins));
+    assert!(said, "{control}: {violations:#?}");
+}
+
+#[tokio::test]
+async fn a_missing_fence_is_noticed() {
+    is_noticed("fence", "written by the dead").await;
+}
+
+#[tokio::test]
+async fn a_missing_tombstone_is_noticed() {
+    is_noticed("tombstone", "I5").await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_known_again_is_noticed() {
+    is_noticed("key", "I9").await;
+}
+
+#[tokio::test]
+async fn an_intent_after_its_effect_is_noticed() {
+    is_noticed("intent", "I2").await;
+}
+
+#[tokio::test]
+async fn a_compensation_that_did_nothing_is_noticed() {
+    is_noticed("undo", "I5").await;
+}
