@@ -119,10 +119,14 @@ fn noticed(control: Control, report: &Report) -> Result<Exit, Failed> {
 async fn all_rounds(how: &Torture, seed: u64, directory: &Path, report: &mut Report) -> Result<(), Failed> {
     let stage = Arc::new(Stage::set(directory, how.control, how.gateways).await?);
     let began = Instant::now();
-    let until = began + Duration::from_secs_f64(how.minutes * 60.0);
+    let until = how.rounds.is_none().then(|| began + Duration::from_secs_f64(how.minutes * 60.0));
+    let is_over = |rounds: u64| match how.rounds {
+        Some(wanted) => rounds >= wanted,
+        None => until.is_some_and(|until| Instant::now() >= until),
+    };
     let mut number = 0;
     // One round at least, and what is found broken does not get better.
-    while number == 0 || Instant::now() < until && report.every_violation.is_empty() {
+    while number == 0 || !is_over(number) && report.every_violation.is_empty() {
         one_round(how, seed, number, until, &stage, report).await?;
         number += 1;
         report.seconds = began.elapsed().as_secs();
@@ -142,7 +146,7 @@ async fn one_round(
     how: &Torture,
     seed: u64,
     round: u64,
-    until: Instant,
+    until: Option<Instant>,
     stage: &Arc<Stage>,
     report: &mut Report,
 ) -> Result<(), Failed> {
@@ -210,7 +214,7 @@ async fn hurt(
     how: &Torture,
     round: u64,
     plan: Vec<Aimed>,
-    until: Instant,
+    until: Option<Instant>,
     stage: &Arc<Stage>,
     load: &Load,
 ) -> Result<Vec<(Fault, u64, bool)>, Failed> {
@@ -218,7 +222,7 @@ async fn hurt(
     let mut under_way = JoinSet::new();
     for (index, aimed) in plan.into_iter().enumerate() {
         tokio::time::sleep(how.pace() * aimed.after_permille / 1000).await;
-        if Instant::now() > until {
+        if until.is_some_and(|until| Instant::now() > until) {
             break;
         }
         let (stage, number) = (Arc::clone(stage), round * FAULTS_MAX + index as u64);

@@ -36,6 +36,9 @@ pub struct Torture {
     /// For how long, before the last round is settled and looked through
     #[arg(long, default_value_t = 5.0, value_parser = minutes)]
     pub minutes: f64,
+    /// For so many whole rounds instead, however long they take; each has every fault
+    #[arg(long, conflicts_with = "minutes", value_parser = value_parser!(u64).range(1..=10_000))]
+    pub rounds: Option<u64>,
     /// How many milliseconds lie between two faults, give or take half of it
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 1300, value_parser = value_parser!(u32).range(10..=60_000))]
     pub pace: u32,

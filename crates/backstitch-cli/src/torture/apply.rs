@@ -5,7 +5,7 @@ use std::time::Duration;
 use backstitch_postgres::Stop;
 use backstitch_testkit::cut::Passage;
 use backstitch_testkit::harm::{self, Disturb};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use tokio::time::{Instant, timeout};
 
 use super::crew::Slot;
@@ -28,6 +28,9 @@ const FROZEN: Duration = Duration::from_millis(2000);
 
 /// How long a frozen worker may take to be buried.
 const BURIAL_MAX: Duration = Duration::from_secs(20);
+
+/// Standard input, output and error: always open.
+const DESCRIPTORS_FEW: u64 = 3;
 
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -100,6 +103,18 @@ async fn process(stage: &Stage, worker: &Slot, how: OnProcess) -> Result<bool, F
         }
         OnProcess::Terminated => Ok(worker.signal(Signal::TERM)),
         OnProcess::BuriedAlive => Ok(bury_alive(stage, worker).await),
+        OnProcess::OutOfDescriptors => {
+            let Some(pid) = worker.pid_now().and_then(Pid::from_raw) else { return Ok(false) };
+            // What is open stays open, and can't be opened again.
+            // The hard limit stays as it is, or only root could raise it again.
+            let none =
+                Rlimit { current: Some(DESCRIPTORS_FEW), maximum: getrlimit(Resource::Nofile).maximum };
+            let Ok(before) = prlimit(Some(pid), Resource::Nofile, none) else { return Ok(false) };
+            tokio::time::sleep(SILENCE).await;
+            // It may have ended itself.
+            let _ = prlimit(Some(pid), Resource::Nofile, before);
+            Ok(true)
+        }
         OnProcess::Frozen => {
             let Some(pid) = worker.pid().await else { return Ok(false) };
             if !worker.signal(Signal::STOP) {

@@ -41,6 +41,8 @@ pub enum OnProcess {
     Terminated,
     /// It is declared dead while it lives.
     BuriedAlive,
+    /// It can open nothing for a while: no connection, no file.
+    OutOfDescriptors,
     /// It goes on with a clock that is an hour ahead.
     ClockAhead,
     /// It goes on with a clock that is an hour behind.
@@ -269,6 +271,7 @@ impl OnProcess {
             Self::Frozen => "frozen past its lease",
             Self::Terminated => "terminated",
             Self::BuriedAlive => "buried alive",
+            Self::OutOfDescriptors => "out of descriptors",
             Self::ClockAhead => "killed, next clock an hour ahead",
             Self::ClockBehind => "killed, next clock an hour behind",
         }

@@ -17,11 +17,12 @@ pub const WORKERS: usize = 4;
 const KILLS_AT_RANDOM: usize = 24;
 
 /// So many where one would rarely be in the middle of something.
-const SESSIONS_TERMINATED: usize = 44;
+const SESSIONS_TERMINATED: usize = 75;
 const STATEMENTS_CANCELLED: usize = 8;
 
 /// So many where there is more than one way to be hit.
-const FROZEN: usize = 5;
+const FROZEN: usize = 8;
+const CUT: usize = 2;
 const POSTGRES_STOPPED: usize = 2;
 
 /// A fault, and at whom.
@@ -73,7 +74,8 @@ fn deck(with_edge: bool) -> Vec<Fault> {
     for boundary in BOUNDARIES {
         for moment in [Moment::BeforeStatement, Moment::BeforeAnswer] {
             for then in [Then::Killed, Then::Cut, Then::Delayed, Then::Buried] {
-                faults.push(Fault::Statement { boundary, moment, then });
+                let times = if then == Then::Cut { CUT } else { 1 };
+                faults.extend(std::iter::repeat_n(Fault::Statement { boundary, moment, then }, times));
             }
         }
     }
@@ -83,8 +85,13 @@ fn deck(with_edge: bool) -> Vec<Fault> {
         }
     }
     faults.extend([Fault::Process(OnProcess::Frozen); FROZEN]);
-    for how in [OnProcess::Terminated, OnProcess::BuriedAlive, OnProcess::ClockAhead, OnProcess::ClockBehind]
-    {
+    for how in [
+        OnProcess::Terminated,
+        OnProcess::BuriedAlive,
+        OnProcess::OutOfDescriptors,
+        OnProcess::ClockAhead,
+        OnProcess::ClockBehind,
+    ] {
         faults.push(Fault::Process(how));
     }
     faults.extend([Fault::Process(OnProcess::Killed); KILLS_AT_RANDOM]);
@@ -197,7 +204,7 @@ mod tests {
         let names: HashSet<String> = plan.iter().map(|aimed| aimed.fault.name()).collect();
         let all: HashSet<String> = deck(true).into_iter().map(Fault::name).collect();
         assert_eq!(names, all);
-        assert_eq!(names.len(), 88 + 18 + 6 + 2 + 1 + 5 + 9);
+        assert_eq!(names.len(), 88 + 18 + 7 + 2 + 1 + 5 + 9);
         let veteran = |aimed: &&Aimed| aimed.worker == WORKERS - 1;
         assert!(plan.iter().filter(veteran).all(|aimed| !aimed.fault.kills_a_worker()));
         assert!(plan.iter().any(|aimed| veteran(&aimed)), "it has its share of the others");

@@ -21,12 +21,12 @@ async fn tortured(arguments: &[&str]) -> (Output, Value) {
     (output, report)
 }
 
-/// Some three rounds, and what it takes to settle them, on a busy machine.
+/// Three rounds, and what it takes to settle them, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 #[tokio::test]
 async fn everything_holds_while_everything_goes_wrong() {
-    let (output, report) = tortured(&["--minutes", "3", "--pace", "180", "--gateways", "5"]).await;
+    let (output, report) = tortured(&["--rounds", "3", "--pace", "150", "--gateways", "5"]).await;
     assert_eq!(report["verdict"], "held", "{report:#}");
     assert_eq!(output.status.code(), Some(0));
     for nothing in ["lost", "leaked", "applied_twice", "compensated_twice", "stranded", "other_violations"] {
@@ -50,12 +50,9 @@ async fn everything_holds_while_everything_goes_wrong() {
     );
     let (sigkills, workflows) = (report["sigkills"].as_u64().unwrap(), report["workflows"].as_u64().unwrap());
     assert!(sigkills >= 100 && workflows >= 1_000, "{sigkills} kills, {workflows} workflows");
-    assert!(
-        fired("frozen past its lease") >= 10
-            && fired("postgres stopped") >= 5
-            && fired("session terminated") >= 100
-    );
-    assert!(fired("connection cut before") >= 25 && fired("connection cut after") >= 25);
+    assert!(fired("frozen past its lease") >= 20 && fired("postgres stopped") >= 5);
+    assert!(fired("session terminated") >= 200);
+    assert!(fired("connection cut before") >= 50 && fired("connection cut after") >= 50);
     for (name, count) in faults {
         assert!(count["fired"].as_u64() > Some(0), "{name} never came about: {count}");
     }
@@ -67,7 +64,9 @@ async fn everything_holds_while_everything_goes_wrong() {
 
 /// Without the part of the protection that is missing, the check must turn red, and say what it is.
 async fn is_noticed(control: &str, begins: &str) {
-    let (output, report) = tortured(&["--minutes", "0.5", "--pace", "400", "--control", control]).await;
+    // Slow enough for Postgres to come back in between, and for work to be under way.
+    let how = ["--rounds", "1", "--pace", "1500", "--rate", "30", "--control", control];
+    let (output, report) = tortured(&how).await;
     assert_eq!(report["verdict"], "broken", "{control}");
     assert_eq!(output.status.code(), Some(4), "{control}: {}", String::from_utf8_lossy(&output.stderr));
     let violations = report["violations"].as_array().unwrap();
