@@ -100,7 +100,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
         let backward = self.course.history.slot(position).map_or(code.backward, |slot| slot.backward);
         let intent = Intent { attempt: id, step, version: code.version, backward, input };
         match &code.effect {
-            Effect::Outside { run, compensate } => {
+            Effect::Outside { run, compensate, .. } => {
                 self.course.row.intent = Some(intent);
                 if !self.write_intent().await? {
                     return ControlFlow::Continue(());
@@ -210,7 +210,8 @@ impl<S: Send + Sync + 'static> Drive<S> {
                 // Until its transaction has ended, also if nobody waits for it any more.
                 let _turn = turn;
                 let code = kind.steps.get(&step);
-                let Some(StepCode { effect: Effect::InTransaction { run, compensate }, .. }) = code else {
+                let Some(StepCode { effect: Effect::InTransaction { run, compensate, .. }, .. }) = code
+                else {
                     unreachable!("the decision found a transactional step");
                 };
                 transaction::perform(

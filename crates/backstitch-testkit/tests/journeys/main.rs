@@ -12,6 +12,7 @@ mod severed;
 mod stuck;
 mod sweep;
 mod transactional;
+mod verify;
 mod waiting;
 
 /// The worker's binary, to be run as a process of its own.
