@@ -16,7 +16,7 @@ pub use self::bench::{APART_MILLISECONDS, BenchCommand, BenchVerb, HowMeasured, 
 pub use self::choose::{Decision, OnWorkflows};
 pub use self::decide::{OnStep, OnWorkflow, OnWorkflowOrKind, Resolve};
 pub use self::edge::EdgeArguments;
-pub use self::look::{Completions, Counted, Doctor, Errors, Explain, List, Man, Show, Workers};
+pub use self::look::{Completions, Counted, Doctor, Errors, Explain, List, Man, Show, Verify, Workers};
 pub use self::operate::{
     Enqueue, GatewayCommand, GatewayVerb, Migrate, OnOrganization, PgCommand, PgVerb, Prune, Recover, Serve,
     WorkerArguments,
@@ -195,6 +195,20 @@ pub enum Command {
         exit_codes!()
     ))]
     Explain(Explain),
+    /// See whether the outside is as the journal says, or what there is nobody's
+    ///
+    /// Of a workflow each step is looked for: the record, the file, the live route, the gateway, the row of the pool. With
+    /// --orphans, everything of ours outside is looked at, and told what belongs to no workflow that is under way and to no
+    /// gateway in service, and how to mend it. Only looks: nothing is changed, and a worker may be at it meanwhile.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch verify 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n",
+        "  backstitch verify 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --json | jq '.steps[] | select(.verdict == \"differs\")'\n",
+        "  backstitch verify --orphans\n\n",
+        "0: they agree, as far as it can be told; 1: something could not be looked at; 4: something differs, or is nobody's.\n\n",
+        exit_codes!()
+    ))]
+    Verify(Box<Verify>),
     /// Have workflows taken back: one, or all that are chosen
     ///
     /// Their steps are compensated from the last to the first. Refused (5) once a workflow is past its pivot, is compensating

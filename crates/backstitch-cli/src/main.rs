@@ -35,6 +35,7 @@ mod show;
 mod signals;
 mod time;
 mod token;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -71,6 +72,7 @@ async fn run(arguments: Arguments) -> Result<Exit, Failed> {
         Command::Workers(arguments) => fleet::workers(&settings, arguments).await,
         Command::Kinds(arguments) => fleet::kinds(&settings, arguments).await,
         Command::Stats(arguments) => fleet::stats(&settings, arguments).await,
+        Command::Verify(arguments) => verify::run(&settings, *arguments).await,
         Command::Doctor(arguments) => doctor::run(&settings, *arguments).await,
         Command::Cancel(arguments) => cancel::cancel(&settings, arguments).await,
         Command::Retry(arguments) => cancel::retry(&settings, arguments).await,

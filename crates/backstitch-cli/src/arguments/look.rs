@@ -73,6 +73,23 @@ pub struct Explain {
     pub json: bool,
 }
 
+/// `verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Which workflow
+    #[arg(value_name = "ID", value_parser = parse_workflow, required_unless_present = "orphans")]
+    pub workflow: Option<WorkflowId>,
+    /// Look for what is nobody's instead
+    #[arg(long, conflicts_with = "workflow")]
+    pub orphans: bool,
+    /// Print an object: of a workflow its steps, else what was looked at and the orphans
+    #[arg(long)]
+    pub json: bool,
+    /// Where to look
+    #[command(flatten)]
+    pub edge: EdgeArguments,
+}
+
 /// `workers`
 #[derive(Debug, Args)]
 pub struct Workers {

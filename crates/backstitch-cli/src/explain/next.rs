@@ -1,6 +1,7 @@
 //! What will become of a workflow by itself, and what can a person do about it?
 
-use backstitch::{Status, StepView};
+use backstitch::{Status, StepView, Workflow};
+use backstitch_gateway::{StartGateway, StopGateway};
 
 use super::Advice;
 use super::happened::is_under_way;
@@ -106,16 +107,19 @@ pub fn advice(seen: &Seen) -> Vec<Advice> {
     let id = view.workflow;
     let advise = |command: String, effect: &str| Advice { command, effect: effect.to_owned() };
     let show = advise(format!("backstitch show {id}"), "each try, with its times, errors and keys");
+    let verify = (is_looked_for(&view.kind) && !seen.steps.is_empty()).then(|| {
+        advise(format!("backstitch verify {id}"), "looks whether the outside is as the journal says")
+    });
     if view.finished_at.is_some() {
+        let seen = std::iter::once(show).chain(verify);
         return match view.status {
-            Status::Completed => vec![show],
-            _ => vec![
-                show,
-                advise(
+            Status::Completed => seen.collect(),
+            _ => seen
+                .chain([advise(
                     format!("backstitch enqueue {} INPUT --key KEY", view.kind),
                     "asks for it anew; a key that was used names this one, so give another",
-                ),
-            ],
+                )])
+                .collect(),
         };
     }
     let mut can = Vec::new();
@@ -155,8 +159,14 @@ pub fn advice(seen: &Seen) -> Vec<Advice> {
             "ends it as it is, with all that still stands",
         ));
     }
+    can.extend(verify);
     can.push(advise(format!("backstitch show {id} --follow"), "each try, until it has ended"));
     can
+}
+
+/// Whether this program has the code that looks for the steps of a kind.
+fn is_looked_for(kind: &str) -> bool {
+    [StartGateway::KIND, StopGateway::KIND].contains(&kind)
 }
 
 /// It has not turned back. One that needs attention may go either way.
