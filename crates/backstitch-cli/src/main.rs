@@ -26,6 +26,7 @@ mod output;
 mod pg;
 mod progress;
 mod prune;
+mod reach;
 mod recover;
 mod redraw;
 mod seen;
@@ -36,6 +37,7 @@ mod signals;
 mod time;
 mod token;
 mod verify;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -65,6 +67,7 @@ async fn run(arguments: Arguments) -> Result<Exit, Failed> {
         Command::Recover(arguments) => recover::run(&settings, arguments).await,
         Command::Migrate(arguments) => migrate::run(&settings, &arguments).await,
         Command::Enqueue(arguments) => enqueue::run(&settings, arguments).await,
+        Command::Wait(arguments) => wait::run(&settings, arguments).await,
         Command::List(arguments) => list::run(&settings, arguments).await,
         Command::Errors(arguments) => errors::run(&settings, arguments).await,
         Command::Show(arguments) => show::run(&settings, arguments).await,

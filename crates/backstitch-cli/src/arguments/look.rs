@@ -48,6 +48,17 @@ pub struct Errors {
     pub json: bool,
 }
 
+/// `wait`
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// Which workflow
+    #[arg(value_name = "ID", value_parser = parse_workflow)]
+    pub workflow: WorkflowId,
+    /// Print the workflow as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `show`
 #[derive(Debug, Args)]
 pub struct Show {

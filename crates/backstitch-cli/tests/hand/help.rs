@@ -2,12 +2,13 @@
 
 use crate::world::{bare, end};
 
-const COMMANDS: [&[&str]; 46] = [
+const COMMANDS: [&[&str]; 47] = [
     &[],
     &["serve"],
     &["recover"],
     &["migrate"],
     &["enqueue"],
+    &["wait"],
     &["list"],
     &["errors"],
     &["show"],
