@@ -137,7 +137,8 @@ impl Reach {
             Some(holder) => client.worker(IncarnationId(holder)).await?,
             None => None,
         };
-        Ok(Seen { workflow, steps, attempts, worker, now: client.now().await? })
+        let kind_paused = client.pause_of_kind(&workflow.kind).await?;
+        Ok(Seen { workflow, steps, attempts, worker, kind_paused, now: client.now().await? })
     }
 
     /// Decides something about a workflow. With a token: once, however often it is said.

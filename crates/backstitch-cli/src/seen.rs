@@ -1,6 +1,6 @@
 //! Everything that is known of one workflow, at one moment.
 
-use backstitch::{AttemptView, StepView, WorkerView, WorkflowView};
+use backstitch::{AttemptView, Operator, StepView, WorkerView, WorkflowView};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,9 @@ pub struct Seen {
     pub attempts: Vec<AttemptView>,
     /// Who holds it. None: nobody.
     pub worker: Option<WorkerView>,
+    /// Who has paused its kind, and why. None: nobody.
+    #[serde(default)]
+    pub kind_paused: Option<Operator>,
     /// When it was looked at, by the database's clock.
     pub now: DateTime<Utc>,
 }

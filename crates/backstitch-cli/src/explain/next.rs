@@ -20,6 +20,12 @@ pub fn told(seen: &Seen) -> Vec<String> {
             paused.by, paused.why
         )];
     }
+    if let Some(paused) = seen.kind_paused.as_ref().filter(|_| view.holder.is_none()) {
+        return vec![format!(
+            "Nothing, until the kind {} is resumed: it was paused by {}: {}.",
+            view.kind, paused.by, paused.why
+        )];
+    }
     if view.unserved && view.holder.is_none() {
         return vec![format!("Nothing, until a worker is started that serves the kind {}.", view.kind)];
     }
@@ -126,12 +132,16 @@ pub fn advice(seen: &Seen) -> Vec<Advice> {
     if view.paused.is_some() {
         can.push(advise(format!("backstitch resume {id} --why 'WHY'"), "has it go on where it was"));
     }
+    if seen.kind_paused.is_some() {
+        let effect = "has all of this kind taken up again, this one among them";
+        can.push(advise(format!("backstitch resume --kind {} --why 'WHY'", view.kind), effect));
+    }
     if view.unserved {
         can.push(advise("backstitch serve".to_owned(), "a worker; it must be one that serves this kind"));
         can.push(advise("backstitch workers".to_owned(), "which workers there are, and what they serve"));
     }
     let waits = view.holder.is_none() && view.due_at.is_some_and(|due| due > seen.now);
-    if waits && !view.unserved {
+    if waits && !view.unserved && seen.kind_paused.is_none() {
         let effect = match view.status {
             Status::NeedsAttention => "tries again now; first mend what its last error says",
             Status::Pending => "begins now instead of later",

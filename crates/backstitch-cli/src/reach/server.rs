@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use backstitch::{
-    Answered, AttemptView, Ending, Filter, Json, Status, StepView, WorkerView, WorkflowId, WorkflowView,
+    Answered, AttemptView, Ending, Filter, Json, Operator, Status, StepView, WorkerView, WorkflowId,
+    WorkflowView,
 };
 use backstitch_server::BearerToken;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -100,11 +101,12 @@ impl Server {
             steps: Vec<StepView>,
             attempts: Vec<AttemptView>,
             worker: Option<WorkerView>,
+            kind_paused: Option<Operator>,
             now: DateTime<Utc>,
         }
         let workflow = self.workflow(id).await?;
         let journal = self.get(self.at(&["workflows", &id.to_string(), "journal"])).await?;
-        let Journal { mut steps, attempts, worker, now } = journal;
+        let Journal { mut steps, attempts, worker, kind_paused, now } = journal;
         for step in steps.iter_mut().filter(|step| step.output.is_none()) {
             let succeeded = |attempt: &AttemptView| {
                 attempt.position == step.position
@@ -113,7 +115,7 @@ impl Server {
             };
             step.output = (step.status == "completed" || attempts.iter().any(succeeded)).then(null);
         }
-        Ok(Seen { workflow, steps, attempts, worker, now })
+        Ok(Seen { workflow, steps, attempts, worker, kind_paused, now })
     }
 
     pub async fn workflows(&self, filter: Filter) -> Result<Listing, Failed> {

@@ -81,6 +81,18 @@ async fn every_look_is_the_same_over_http() {
     }
     both.same(0, &["show", &done, "--follow"]).await;
     both.same(3, &["show", &back, "--follow"]).await;
+    both.world
+        .run(&["pause", "--kind", "report.build", "--why", "the printer burns", "--by", "ada"])
+        .await
+        .expect(0);
+    let listed = both.same(0, &["list", "--key", "k", "--json"]).await.json();
+    let paused = both.same(0, &["explain", listed[0]["workflow"].as_str().unwrap()]).await.out;
+    for said in [
+        "until the kind report.build is resumed: it was paused by ada",
+        "backstitch resume --kind report.build",
+    ] {
+        assert!(paused.contains(said), "{said}: {paused}");
+    }
     for command in ["show", "explain", "wait"] {
         both.same(5, &[command, NOWHERE]).await.complains(5, &["there is no workflow", "backstitch list"]);
     }

@@ -141,7 +141,8 @@ pub async fn journal(
         Some(holder) => client.worker(IncarnationId(holder)).await?,
         None => None,
     };
-    Ok(Json(JournalShape::of(workflow, done, worker, client.now().await?)))
+    let kind_paused = client.pause_of_kind(&view.kind).await?;
+    Ok(Json(JournalShape::of(workflow, done, worker, kind_paused, client.now().await?)))
 }
 
 /// The workflow, if it exists for this caller.

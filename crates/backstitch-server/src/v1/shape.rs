@@ -133,6 +133,9 @@ pub struct JournalShape {
     /// Who is at it: `incarnation`, `host`, `pid`, `lease_left_milliseconds` and more
     #[schema(value_type = Option<Object>)]
     worker: Option<WorkerView>,
+    /// Who has paused its kind, and why: `by` and `why`
+    #[schema(value_type = Option<Object>)]
+    kind_paused: Option<Operator>,
     /// When that was so, by the database's clock
     now: DateTime<Utc>,
 }
@@ -142,11 +145,12 @@ impl JournalShape {
         workflow_id: WorkflowId,
         (steps, attempts): (Vec<StepView>, Vec<AttemptView>),
         worker: Option<WorkerView>,
+        kind_paused: Option<Operator>,
         now: DateTime<Utc>,
     ) -> Self {
         let steps = steps.into_iter().map(StepShape::from).collect();
         let attempts = attempts.into_iter().map(AttemptShape::from).collect();
-        Self { workflow_id, steps, attempts, worker, now }
+        Self { workflow_id, steps, attempts, worker, kind_paused, now }
     }
 }
 
