@@ -93,20 +93,30 @@ pub trait ProbeTransactionally<S>: TransactionalStep<S> {
     ) -> impl Future<Output = Result<Sighting<Self::Output>, StepError>> + Send;
 }
 
-macro_rules! declarations {
-    ($probed:ident, $probe:ident, $erased:ident) => {
-        impl<S: Send + Sync + 'static, T: $probe<S>> $probed<T, S> {
-            /// Whoever verifies a workflow looks for it. The engine doesn't: it goes by the journal alone.
-            #[must_use]
-            pub const fn to_verify() -> Self {
-                Self(Some($erased::<S, T>), PhantomData)
-            }
-        }
-    };
+impl<S: Send + Sync + 'static, T: Probe<S>> Probed<T, S> {
+    /// Whoever verifies a workflow looks for it. The engine doesn't: it goes by the journal alone.
+    #[must_use]
+    pub const fn to_verify() -> Self {
+        Self { probe: Some(probe_erased::<S, T>), settles: false, step: PhantomData }
+    }
+
+    /// The engine looks for it too: where an attempt is in doubt, the next one looks first, and where the effect
+    /// [`Stands`](Sighting::Stands) it has succeeded, without a second call. Whatever else is seen, it runs as ever.
+    ///
+    /// Say so only where to see it is to know that it will stay: not of what one of several servers tells.
+    #[must_use]
+    pub const fn to_settle() -> Self {
+        Self { probe: Some(probe_erased::<S, T>), settles: true, step: PhantomData }
+    }
 }
 
-declarations!(Probed, Probe, probe_erased);
-declarations!(TransactionalProbed, ProbeTransactionally, probe_in_erased);
+impl<S: Send + Sync + 'static, T: ProbeTransactionally<S>> TransactionalProbed<T, S> {
+    /// Whoever verifies a workflow looks for it. There is nothing for it to settle: a transaction is never in doubt.
+    #[must_use]
+    pub const fn to_verify() -> Self {
+        Self(Some(probe_in_erased::<S, T>), PhantomData)
+    }
+}
 
 fn probe_erased<S: Send + Sync, T: Probe<S>>(
     looked: Looked<'_, S>,

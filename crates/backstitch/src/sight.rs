@@ -45,24 +45,31 @@ impl<T> Sighting<T> {
 }
 
 /// Whether a [`Step`](crate::Step) can be looked for.
-pub struct Probed<T, S>(pub(crate) Option<ProbeFn<S>>, pub(crate) PhantomData<fn() -> T>);
+pub struct Probed<T, S> {
+    pub(crate) probe: Option<ProbeFn<S>>,
+    /// Whether the engine goes by it.
+    pub(crate) settles: bool,
+    pub(crate) step: PhantomData<fn() -> T>,
+}
 
 /// Whether a [`TransactionalStep`](crate::TransactionalStep) can be looked for.
 pub struct TransactionalProbed<T, S>(pub(crate) Option<ProbeInFn<S>>, pub(crate) PhantomData<fn() -> T>);
 
-macro_rules! not_at_all {
-    ($($probed:ident),+) => {$(
-        impl<T, S> $probed<T, S> {
-            /// It can't.
-            #[must_use]
-            pub const fn no() -> Self {
-                Self(None, PhantomData)
-            }
-        }
-    )+};
+impl<T, S> Probed<T, S> {
+    /// It can't.
+    #[must_use]
+    pub const fn no() -> Self {
+        Self { probe: None, settles: false, step: PhantomData }
+    }
 }
 
-not_at_all!(Probed, TransactionalProbed);
+impl<T, S> TransactionalProbed<T, S> {
+    /// It can't.
+    #[must_use]
+    pub const fn no() -> Self {
+        Self(None, PhantomData)
+    }
+}
 
 pub(crate) type ProbeFn<S> = for<'a> fn(Looked<'a, S>) -> BoxFuture<'a, Result<Sighting<Json>, StepError>>;
 pub(crate) type ProbeInFn<S> =

@@ -237,7 +237,7 @@ pub(crate) struct StepCode<S> {
 
 /// Where the effect is.
 pub(crate) enum Effect<S> {
-    Outside { run: RunFn<S>, compensate: Option<CompensateFn<S>>, probe: Option<ProbeFn<S>> },
+    Outside { run: RunFn<S>, compensate: Option<CompensateFn<S>>, probe: Option<ProbeFn<S>>, settles: bool },
     InTransaction { run: RunInFn<S>, compensate: Option<CompensateInFn<S>>, probe: Option<ProbeInFn<S>> },
 }
 
@@ -259,12 +259,13 @@ pub(crate) struct Call<'a, S> {
 impl<S: Send + Sync + 'static> StepCode<S> {
     pub(crate) fn outside<T: Step<S>>() -> Self {
         let Backward(Declared { backward, compensate }, _) = T::BACKWARD;
+        let Probed { probe, settles, .. } = T::PROBED;
         Self {
             name: T::NAME,
             version: T::VERSION,
             backward,
             conduct: T::CONDUCT,
-            effect: Effect::Outside { run: run_erased::<S, T>, compensate, probe: T::PROBED.0 },
+            effect: Effect::Outside { run: run_erased::<S, T>, compensate, probe, settles },
         }
     }
 

@@ -23,7 +23,7 @@ impl Step<Edge> for RegisterDns {
     const NAME: &'static str = "register-dns";
     // A name without a route harms nobody, and can go while a route is stuck.
     const BACKWARD: Backward<Self, Edge> = Backward::independent();
-    const PROBED: Probed<Self, Edge> = Probed::to_verify();
+    const PROBED: Probed<Self, Edge> = Probed::to_settle();
     // PowerDNS can't refuse a late change: it is waited out, see `START`.
     const CONDUCT: Conduct = START;
     type Output = ();

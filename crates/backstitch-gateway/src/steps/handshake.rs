@@ -45,7 +45,7 @@ pub struct Handshake {
 impl Step<Edge> for Handshake {
     const NAME: &'static str = "handshake";
     const BACKWARD: Backward<Self, Edge> = Backward::after_all_later();
-    const PROBED: Probed<Self, Edge> = Probed::to_verify();
+    const PROBED: Probed<Self, Edge> = Probed::to_settle();
     const CONDUCT: Conduct = HANDSHAKE;
     type Output = ();
 
