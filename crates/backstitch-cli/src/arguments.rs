@@ -15,9 +15,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::bench::{APART_MILLISECONDS, BenchCommand, BenchVerb, HowMeasured, Load};
 pub use self::choose::{Decision, OnWorkflows};
-pub use self::decide::{OnStep, OnWorkflow, OnWorkflowOrKind, Resolve};
+pub use self::decide::{On, OnStep, OnWorkflow, OnWorkflowOrKind, Resolve};
 pub use self::edge::EdgeArguments;
-pub use self::look::{Completions, Counted, Doctor, Errors, Explain, List, Man, Show, Workers};
+pub use self::look::{Completions, Counted, Doctor, Errors, Explain, List, Man, Show, Verify, Wait, Workers};
 pub use self::operate::{
     Enqueue, GatewayCommand, GatewayVerb, Migrate, OnOrganization, PgCommand, PgVerb, Prune, Recover, Serve,
     WorkerArguments,
@@ -84,6 +84,12 @@ pub struct Everywhere {
     /// The database, as postgres://user@host:5432/database. A password is better given as PGPASSWORD
     #[arg(long, global = true, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
+    /// Ask this daemon instead of the database: http://127.0.0.1:7410, or https://… beyond this host
+    #[arg(long, global = true, value_name = "URL", env = "BACKSTITCH_SERVER", hide_env_values = true)]
+    pub server: Option<String>,
+    /// A file with the token to show it; else BACKSTITCH_TOKEN
+    #[arg(long, global = true, value_name = "FILE", env = "BACKSTITCH_SERVER_TOKEN_FILE")]
+    pub server_token_file: Option<PathBuf>,
     /// Where the Postgres of this user's own lies, if it is used
     #[arg(long, global = true, value_name = "DIRECTORY", env = "BACKSTITCH_POSTGRES_DIRECTORY")]
     pub postgres_directory: Option<PathBuf>,
@@ -158,6 +164,14 @@ pub enum Command {
         exit_codes!()
     ))]
     Enqueue(Enqueue),
+    /// Wait until a workflow has ended, or needs attention
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch wait 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n",
+        "  timeout 60 backstitch wait 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --json\n\n",
+        exit_codes!()
+    ))]
+    Wait(Wait),
     /// List workflows, the newest first
     ///
     /// Quick on any number of workflows: a key, a status of the living, or a time leads there directly. Only what is rare and
@@ -197,6 +211,20 @@ pub enum Command {
         exit_codes!()
     ))]
     Explain(Explain),
+    /// See whether the outside is as the journal says, or what there is nobody's
+    ///
+    /// Of a workflow each step is looked for: the record, the file, the live route, the gateway, the row of the pool. With
+    /// --orphans, everything of ours outside is looked at, and told what belongs to no workflow that is under way and to no
+    /// gateway in service, and how to mend it. Only looks: nothing is changed, and a worker may be at it meanwhile.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch verify 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n",
+        "  backstitch verify 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --json | jq '.steps[] | select(.verdict == \"differs\")'\n",
+        "  backstitch verify --orphans\n\n",
+        "0: they agree, as far as it can be told; 1: something could not be looked at; 4: something differs, or is nobody's.\n\n",
+        exit_codes!()
+    ))]
+    Verify(Box<Verify>),
     /// Have workflows taken back: one, or all that are chosen
     ///
     /// Their steps are compensated from the last to the first. Refused (5) once a workflow is past its pivot, is compensating

@@ -1,38 +1,34 @@
 //! `backstitch cancel` and `backstitch retry`: what may an operator decide, and what is said to it?
 
-use backstitch::{Answered, Client, Status, WorkflowId};
+use backstitch::{Answered, Status, WorkflowId};
 use serde_json::json;
 
 use crate::arguments::{Decision, OnWorkflows};
-use crate::bulk::{self, Verb};
-use crate::connect;
+use crate::bulk::{self, Many};
 use crate::exit::{Exit, Failed};
 use crate::output::{say, say_json};
+use crate::reach::{Verb, reach};
 use crate::settings::Settings;
 
 /// Has workflows taken back.
 pub async fn cancel(settings: &Settings, arguments: OnWorkflows) -> Result<Exit, Failed> {
-    let client = connect::client(settings).await?;
-    let (by, why) = (arguments.decision.by.clone(), arguments.decision.why.clone());
-    let decide = async |client: &Client, workflow| client.cancel(workflow, &by, &why).await;
+    let reach = reach(settings).await?;
     let Some(workflow) = arguments.workflow else {
-        let verb = Verb { name: "cancel", usual: &[Status::Pending, Status::Running] };
-        return bulk::decide(&client, verb, arguments, decide).await;
+        let many = Many { name: "cancel", verb: Verb::Cancel, usual: &[Status::Pending, Status::Running] };
+        return bulk::decide(&reach, many, arguments).await;
     };
-    let answered = decide(&client, workflow).await?;
+    let answered = reach.decide(workflow, Verb::Cancel, &arguments.decision, None).await?;
     tell(workflow, &arguments.decision, answered, "is to be taken back")
 }
 
 /// Makes waiting workflows due now.
 pub async fn retry(settings: &Settings, arguments: OnWorkflows) -> Result<Exit, Failed> {
-    let client = connect::client(settings).await?;
-    let (by, why) = (arguments.decision.by.clone(), arguments.decision.why.clone());
-    let decide = async |client: &Client, workflow| client.retry(workflow, &by, &why).await;
+    let reach = reach(settings).await?;
     let Some(workflow) = arguments.workflow else {
-        let verb = Verb { name: "retry", usual: &[Status::NeedsAttention] };
-        return bulk::decide(&client, verb, arguments, decide).await;
+        let many = Many { name: "retry", verb: Verb::Retry, usual: &[Status::NeedsAttention] };
+        return bulk::decide(&reach, many, arguments).await;
     };
-    let answered = decide(&client, workflow).await?;
+    let answered = reach.decide(workflow, Verb::Retry, &arguments.decision, None).await?;
     tell(workflow, &arguments.decision, answered, "is tried again now")
 }
 

@@ -8,7 +8,6 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::exit::{Exit, Failed};
-use crate::output::note;
 use crate::settings::Settings;
 
 /// The database in the Postgres of this user's own.
@@ -26,6 +25,10 @@ pub async fn client(settings: &Settings) -> Result<Client, Failed> {
 
 /// The database that was named, else the one of this user's own, which is started if need be.
 pub async fn connect(settings: &Settings) -> Result<Database, Failed> {
+    // Somebody who named a server would be surprised to be answered by whatever database is beside it.
+    if settings.server().is_some() {
+        return Err(not_over_http("what this command does"));
+    }
     let url = match settings.database_url() {
         Some(url) => url.to_owned(),
         None => own(settings).await?,
@@ -101,12 +104,9 @@ fn place(options: &PgConnectOptions) -> String {
     }
 }
 
-/// Warns when nobody serves a kind: what is asked of it waits.
-pub async fn warn_if_unserved(client: &Client, kind: &str) -> Result<(), Failed> {
-    if !client.is_served(kind).await? {
-        note(&crate::output::clean(&format!(
-            "backstitch: warning: no living worker serves the kind {kind:?}; it waits until one does: check the name, or start a worker"
-        )));
-    }
-    Ok(())
+/// What only the database can be asked for.
+pub fn not_over_http(what: &str) -> Failed {
+    Failed::usage(format!(
+        "{what} can't be asked over HTTP: leave --server and BACKSTITCH_SERVER away, and name the database"
+    ))
 }

@@ -143,7 +143,7 @@ fn missing(domain: bool, edge_address: bool, api_key: bool) -> Failed {
     let missing: Vec<_> = ways.iter().filter(|(there, _)| !there).map(|(_, way)| *way).collect();
     Failed::usage(format!(
         "gateways can't be served, as it is not known: {}; say it by flag, environment or backstitch.toml, \
-         or use --without-gateway",
+         or use --without-gateway (serve, recover, doctor)",
         missing.join("; ")
     ))
 }

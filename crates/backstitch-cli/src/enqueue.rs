@@ -3,56 +3,61 @@
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 
-use backstitch::{Client, Ending, Handle, Json, Unfinished, WorkflowId, limits};
-use serde_json::Value;
+use backstitch::{Ending, Json, Unfinished, WorkflowId, limits};
 
 use crate::arguments::Enqueue;
-use crate::connect;
-use crate::connect::warn_if_unserved;
 use crate::exit::{Exit, Failed};
-use crate::output::{clean, say, say_json};
+use crate::output::{clean, note, say, say_json};
 use crate::progress::waiting;
+use crate::reach::{Asked, Reach, reach};
 use crate::settings::Settings;
 
 /// Asks, and waits if told to.
 pub async fn run(settings: &Settings, arguments: Enqueue) -> Result<Exit, Failed> {
     // Before the database: what can't be taken is refused wherever Postgres is.
     let input = input(&arguments)?;
-    let client = connect::client(settings).await?;
-    let mut ask = client
-        .enqueue_untyped(arguments.kind.clone(), &input)
-        .queue(arguments.queue)
-        .priority(arguments.priority);
-    if let Some(key) = arguments.key {
-        ask = ask.key(key);
+    let reach = reach(settings).await?;
+    let asked = Asked {
+        kind: arguments.kind.clone(),
+        input,
+        key: arguments.key,
+        queue: arguments.queue,
+        priority: arguments.priority,
+        run_at: arguments.run_at,
+        deadline_at: arguments.deadline,
+    };
+    let workflow = reach.enqueue(&asked).await?;
+    if !reach.is_served(workflow, &arguments.kind).await? {
+        warn_of_unserved(&arguments.kind);
     }
-    if let Some(at) = arguments.deadline {
-        ask = ask.deadline_at(at);
-    }
-    if let Some(at) = arguments.run_at {
-        ask = ask.run_at(at);
-    }
-    let handle = ask.send().await?;
-    warn_if_unserved(&client, &arguments.kind).await?;
     if !arguments.json {
-        say(&handle.workflow.to_string())?;
+        say(&workflow.to_string())?;
     }
-    let exit = if arguments.wait { wait(&client, &handle, arguments.json).await? } else { Exit::Done };
+    let exit = match arguments.wait {
+        true => wait(&reach, workflow, arguments.json).await?,
+        false => Exit::Done,
+    };
     if arguments.json {
-        say_json(
-            &client.workflow(handle.workflow).await?.ok_or(backstitch::Error::NotFound(handle.workflow))?,
-        )?;
+        say_json(&reach.workflow(workflow).await?)?;
     }
     Ok(exit)
 }
 
-async fn wait(client: &Client, handle: &Handle<Value>, quiet: bool) -> Result<Exit, Failed> {
-    let message = format!("waiting for workflow {}; it goes on without us too …", handle.workflow);
-    let ending = waiting(&message, client.wait(handle)).await?;
+/// Waits until it has ended or needs attention, and tells it.
+pub async fn wait(reach: &Reach, workflow: WorkflowId, quiet: bool) -> Result<Exit, Failed> {
+    let message = format!("waiting for workflow {workflow}; it goes on without us too …");
+    let ending = waiting(&message, reach.wait(workflow)).await?;
     if !quiet {
-        say(&told(handle.workflow, &ending))?;
+        say(&told(workflow, &ending))?;
     }
     Ok(exit_of(&ending))
+}
+
+/// What is asked of a kind that nobody serves waits.
+fn warn_of_unserved(kind: &str) {
+    note(&clean(&format!(
+        "backstitch: warning: no living worker serves the kind {kind:?}; it waits until one does: check the name, or start a worker"
+    )));
 }
 
 /// The number that an ending ends with.
@@ -109,7 +114,7 @@ fn file(path: &Path) -> Result<String, Failed> {
 
 fn standard_input() -> Result<String, Failed> {
     if std::io::stdin().is_terminal() {
-        crate::output::note("reading the input from the terminal; end it with Ctrl-D …");
+        note("reading the input from the terminal; end it with Ctrl-D …");
     }
     bounded(std::io::stdin()).map_err(|error| Failed::usage(format!("reading the standard input: {error}")))
 }

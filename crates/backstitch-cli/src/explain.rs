@@ -9,10 +9,10 @@ mod tests;
 use serde::Serialize;
 
 use crate::arguments::Explain;
-use crate::connect;
 use crate::exit::{Exit, Failed};
 use crate::output::{Tint, clean, say, say_json, tinted};
-use crate::seen::{Seen, look};
+use crate::reach::reach;
+use crate::seen::Seen;
 use crate::settings::Settings;
 
 /// Four questions about one workflow, answered in sentences.
@@ -43,8 +43,7 @@ struct Advice {
 
 /// Explains one workflow.
 pub async fn run(settings: &Settings, arguments: Explain) -> Result<Exit, Failed> {
-    let client = connect::client(settings).await?;
-    let explanation = explain(&look(&client, arguments.workflow).await?);
+    let explanation = explain(&reach(settings).await?.look(arguments.workflow).await?);
     match arguments.json {
         true => say_json(&explanation)?,
         false => say(&told(&explanation))?,

@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Color};
 use crate::arguments::{Counted, Workers};
 use crate::connect;
 use crate::exit::{Exit, Failed};
-use crate::output::{cell, lines, note, say, say_json, status_cell, table};
+use crate::output::{cell, lines, note, say, say_json, shortened, status_cell, table};
 use crate::settings::Settings;
 use crate::time::{length, moment};
 
@@ -32,7 +32,7 @@ pub async fn kinds(settings: &Settings, arguments: Counted) -> Result<Exit, Fail
     if arguments.json {
         say_json(&kinds)?;
     } else if kinds.is_empty() {
-        note("no kinds: nothing is live, and no worker serves any");
+        note("no kinds: nothing is live, no worker serves any, and none is paused");
     } else {
         say(&kinds_told(&kinds, client.now().await?))?;
     }
@@ -85,8 +85,17 @@ fn workers_told(workers: &[WorkerView]) -> String {
 }
 
 fn kinds_told(kinds: &[KindView], now: DateTime<Utc>) -> String {
-    let headers =
-        ["KIND", "SERVED BY", "PENDING", "RUNNING", "COMPENSATING", "NEEDS ATTENTION", "HELD", "OLDEST DUE"];
+    let headers = [
+        "KIND",
+        "SERVED BY",
+        "PENDING",
+        "RUNNING",
+        "COMPENSATING",
+        "NEEDS ATTENTION",
+        "HELD",
+        "OLDEST DUE",
+        "PAUSED",
+    ];
     let mut table = table(&headers);
     for kind in kinds {
         let served_by = match kind.served_by {
@@ -104,6 +113,12 @@ fn kinds_told(kinds: &[KindView], now: DateTime<Utc>) -> String {
             if kind.needs_attention > 0 { attention.fg(Color::Red) } else { attention },
             cell(kind.held),
             cell(waits.as_deref().unwrap_or("-")),
+            match &kind.paused {
+                Some(paused) => {
+                    cell(shortened(&format!("by {}: {}", paused.by, paused.why))).fg(Color::Yellow)
+                }
+                None => cell("-"),
+            },
         ]);
     }
     lines(table)

@@ -1,40 +1,40 @@
 //! `backstitch list`: which workflows are there?
 
-use backstitch::{Client, Filter, WorkflowView};
+use backstitch::{Filter, WorkflowView};
 use chrono::{DateTime, Utc};
 
 use crate::arguments::List;
-use crate::connect;
 use crate::exit::{Exit, Failed};
 use crate::output::{cell, lines, note, say, say_json, shortened, status_cell, table};
+use crate::reach::{Listing, Reach, reach};
 use crate::redraw::{Picture, redraw};
 use crate::settings::Settings;
 use crate::time::{distance, moment, span};
 
 /// Lists, the newest first: once, or until told to stop.
 pub async fn run(settings: &Settings, arguments: List) -> Result<Exit, Failed> {
-    let client = connect::client(settings).await?;
+    let reach = reach(settings).await?;
     let filter = arguments.chosen.filter(arguments.limit);
     if arguments.watched.watch {
-        redraw(arguments.watched.every, async || picture(&client, &filter).await).await?;
+        redraw(arguments.watched.every, async || picture(&reach, &filter).await).await?;
         return Ok(Exit::Done);
     }
-    let workflows = client.workflows(filter).await?;
+    let Listing { workflows, now } = reach.workflows(filter).await?;
     if arguments.json {
         say_json(&workflows)?;
     } else if workflows.is_empty() {
         note("no workflows");
     } else {
-        say(&told(&workflows, client.now().await?))?;
+        say(&told(&workflows, now))?;
     }
     Ok(Exit::Done)
 }
 
-async fn picture(client: &Client, filter: &Filter) -> Result<Picture, Failed> {
-    let workflows = client.workflows(filter.clone()).await?;
+async fn picture(reach: &Reach, filter: &Filter) -> Result<Picture, Failed> {
+    let Listing { workflows, now } = reach.workflows(filter.clone()).await?;
     let text = match workflows.is_empty() {
         true => "no workflows".to_owned(),
-        false => told(&workflows, client.now().await?),
+        false => told(&workflows, now),
     };
     Ok(Picture { text, is_last: false })
 }

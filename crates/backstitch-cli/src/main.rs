@@ -26,6 +26,7 @@ mod output;
 mod pg;
 mod progress;
 mod prune;
+mod reach;
 mod recover;
 mod redraw;
 mod seen;
@@ -36,6 +37,8 @@ mod signals;
 mod time;
 mod token;
 mod torture;
+mod verify;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -65,6 +68,7 @@ async fn run(arguments: Arguments) -> Result<Exit, Failed> {
         Command::Recover(arguments) => recover::run(&settings, arguments).await,
         Command::Migrate(arguments) => migrate::run(&settings, &arguments).await,
         Command::Enqueue(arguments) => enqueue::run(&settings, arguments).await,
+        Command::Wait(arguments) => wait::run(&settings, arguments).await,
         Command::List(arguments) => list::run(&settings, arguments).await,
         Command::Errors(arguments) => errors::run(&settings, arguments).await,
         Command::Show(arguments) => show::run(&settings, arguments).await,
@@ -72,6 +76,7 @@ async fn run(arguments: Arguments) -> Result<Exit, Failed> {
         Command::Workers(arguments) => fleet::workers(&settings, arguments).await,
         Command::Kinds(arguments) => fleet::kinds(&settings, arguments).await,
         Command::Stats(arguments) => fleet::stats(&settings, arguments).await,
+        Command::Verify(arguments) => verify::run(&settings, *arguments).await,
         Command::Doctor(arguments) => doctor::run(&settings, *arguments).await,
         Command::Cancel(arguments) => cancel::cancel(&settings, arguments).await,
         Command::Retry(arguments) => cancel::retry(&settings, arguments).await,

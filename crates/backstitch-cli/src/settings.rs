@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backstitch_gateway::EdgeConfig;
 use backstitch_postgres::Cluster;
-use backstitch_server::{Access, Place, Tls};
+use backstitch_server::{Access, BearerToken, Place, Tls};
 use reqwest::Url;
 
 use crate::arguments::{EdgeArguments, Everywhere, Serve, WorkerArguments};
@@ -23,6 +23,9 @@ const ANSWER_WITHIN_SECONDS: u64 = 120;
 /// The least time for which the daemon keeps what has ended: whoever waits for a workflow must still find it, through an
 /// outage too.
 const KEEP_FINISHED_MIN: Duration = Duration::from_secs(3_600);
+
+/// Never a flag: on a command line every user of the host could read it.
+const TOKEN: &str = "BACKSTITCH_TOKEN";
 
 /// How many workflows a worker drives at once unless said; the engine's own number.
 const CONCURRENCY: u32 = 512;
@@ -65,6 +68,33 @@ impl Settings {
     pub fn database_url(&self) -> Option<&str> {
         let said = self.everywhere.database_url.as_deref().filter(|url| !url.is_empty());
         said.or(self.config.database_url.as_ref().map(|url| url.0.as_str()))
+    }
+
+    /// The daemon to ask instead of the database. None: none was named.
+    pub fn server(&self) -> Option<&str> {
+        self.everywhere.server.as_deref().filter(|url| !url.is_empty())
+    }
+
+    /// What is shown to that daemon. None: nothing.
+    pub fn server_token(&self) -> Result<Option<BearerToken>, Failed> {
+        let (whence, text) = match &self.everywhere.server_token_file {
+            Some(path) => {
+                let whence = format!("--server-token-file {}", path.display());
+                let text = std::fs::read_to_string(path);
+                (whence.clone(), text.map_err(|error| Failed::usage(format!("{whence}: {error}")))?)
+            }
+            None => match std::env::var_os(TOKEN).filter(|token| !token.is_empty()) {
+                Some(token) => (TOKEN.to_owned(), token.to_string_lossy().into_owned()),
+                None => return Ok(None),
+            },
+        };
+        // Not repeated: it may be a secret of somebody else.
+        let wrong = || {
+            Failed::usage(format!(
+                "{whence}: give what `backstitch token create` printed: bst_ and 64 digits"
+            ))
+        };
+        BearerToken::shown(text.trim()).ok_or_else(wrong).map(Some)
     }
 
     /// The Postgres of this user's own.

@@ -6,14 +6,13 @@ mod ladder;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use backstitch::{Client, Status, WorkflowId};
+use backstitch::{Status, WorkflowId};
 
 use crate::arguments::Show;
-use crate::connect;
 use crate::exit::{Exit, Failed};
 use crate::output::{say, say_json};
+use crate::reach::{Reach, reach};
 use crate::redraw::{Picture, redraw};
-use crate::seen::look;
 use crate::settings::Settings;
 
 /// How often one that is followed is looked at: often enough that a second of a countdown is not skipped.
@@ -21,11 +20,11 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Shows one workflow: once, or until it has ended.
 pub async fn run(settings: &Settings, arguments: Show) -> Result<Exit, Failed> {
-    let client = connect::client(settings).await?;
+    let reach = reach(settings).await?;
     if arguments.follow {
-        return follow(&client, arguments.workflow).await;
+        return follow(&reach, arguments.workflow).await;
     }
-    let seen = look(&client, arguments.workflow).await?;
+    let seen = reach.look(arguments.workflow).await?;
     match arguments.json {
         true => say_json(&seen)?,
         false => say(&ladder::told(&seen))?,
@@ -34,11 +33,11 @@ pub async fn run(settings: &Settings, arguments: Show) -> Result<Exit, Failed> {
 }
 
 /// On a terminal the ladder, redrawn; behind a pipe, a line for each thing that happens.
-async fn follow(client: &Client, id: WorkflowId) -> Result<Exit, Failed> {
+async fn follow(reach: &Reach, id: WorkflowId) -> Result<Exit, Failed> {
     let is_terminal = io::stdout().is_terminal();
     let (mut told, mut status) = (0, Status::Pending);
     let mut draw = async || {
-        let seen = look(client, id).await?;
+        let seen = reach.look(id).await?;
         status = seen.workflow.status;
         let is_last = seen.workflow.finished_at.is_some();
         if is_terminal {

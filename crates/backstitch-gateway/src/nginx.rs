@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::found::Found;
 use crate::identifiers::{Hostname, OrganizationId, Owner};
 use crate::networks::AllowedNetworks;
 use binary::{Binary, TestResult};
@@ -153,6 +154,31 @@ impl Nginx {
                 Ok(if standing == Standing::Ours { Removal::Removed } else { Removal::Absent })
             }
         }
+    }
+
+    /// What stands on the disk of this vhost. The running nginx may serve another route.
+    pub fn written(&self, vhost: &Vhost) -> Result<Found, NginxError> {
+        let organization = vhost.hostname.organization();
+        if !self.is_on_disk(organization, vhost.owner)? {
+            return Ok(Found::Nothing);
+        }
+        Ok(match self.sites.says(organization, &vhost.render(self.config.listen))? {
+            true => Found::AsMade,
+            false => Found::Changed(format!(
+                "{} was edited, or written for another upstream or address to listen on",
+                self.sites.path(organization).display()
+            )),
+        })
+    }
+
+    /// Whether the vhost of an organisation is there and this owner's.
+    pub fn is_on_disk(&self, organization: OrganizationId, owner: Owner) -> Result<bool, NginxError> {
+        Ok(self.sites.standing(organization, owner)? == Standing::Ours)
+    }
+
+    /// Every vhost of ours on the disk: its file, whose it is, and who wrote it.
+    pub fn vhosts(&self) -> Result<Vec<(PathBuf, OrganizationId, Owner)>, NginxError> {
+        self.sites.owned()
     }
 
     /// Makes the running nginx serve what is on the disk now; shared with everyone who asks at the same time.

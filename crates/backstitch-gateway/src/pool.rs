@@ -5,6 +5,7 @@
 //! allocation per workflow, an end only by the workflow that the allocation names.
 
 mod error;
+mod looks;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use uuid::Uuid;
 use crate::identifiers::{GatewayId, Hostname, OrganizationId, Owner};
 use crate::networks::Upstream;
 pub use error::PoolError;
+pub use looks::{Holder, holder, made_by, taken_over_by, unended_and_last};
 
 /// A gateway serves an organisation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
+use crate::found::Found;
 use crate::identifiers::{Domain, Hostname, Owner};
 use crate::secret::Secret;
 use api::Api;
@@ -131,6 +132,27 @@ impl PowerDns {
             }
         }
         Err(PowerDnsError::ComesBack { hostname: hostname.clone() })
+    }
+
+    /// What stands of this owner's registration.
+    pub async fn registered(
+        &self,
+        hostname: &Hostname,
+        address: IpAddr,
+        owner: Owner,
+    ) -> Result<Found, PowerDnsError> {
+        self.check_zone(hostname)?;
+        let records = self.api.records(hostname).await?;
+        Ok(match records::standing(&records, owner) {
+            Standing::Ours if records::points_to(&records, address) => Found::AsMade,
+            Standing::Ours => Found::Changed(format!("{hostname} does not point to {address} alone")),
+            Standing::Absent | Standing::SomeoneElses { .. } => Found::Nothing,
+        })
+    }
+
+    /// Every name of the zone that carries an ownership record of ours and nothing of anybody else.
+    pub async fn signed(&self) -> Result<Vec<(Hostname, Owner)>, PowerDnsError> {
+        Ok(records::signed(self.api.zone().await?))
     }
 
     /// The records that stand under this name, now.

@@ -2,6 +2,9 @@
 //!
 //! A synchronous caller waits: a start gives up after seconds. What must succeed in the end, a stop or a compensation,
 //! is told to a person when its patience is over, and tried on.
+//!
+//! Each step can be looked for. What a start made is called gone only where no stop has taken it away since: to whoever
+//! verifies a start that has long been stopped, nothing is wrong.
 
 pub mod allocation;
 pub mod dns;
@@ -10,10 +13,13 @@ pub mod vhost;
 
 use std::time::Duration;
 
-use backstitch::{Attempt, Conduct, LateEffects, Patience, RetryPolicy};
+use backstitch::{Attempt, Conduct, LateEffects, Patience, RetryPolicy, Sighting, StepError, WorkflowId};
 
 use crate::agent::Caller;
+use crate::edge::Edge;
 use crate::identifiers::Owner;
+use crate::pool::{self, PoolError};
+use crate::verdict::step_error;
 
 /// Bounds an attempt, and so how long a late effect of it is waited for.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -43,11 +49,28 @@ pub(crate) const START: Conduct =
 pub(crate) const STOP: Conduct = Conduct { retry: STOP_RETRY, ..START };
 
 /// The name under which a workflow owns things outside.
-pub(crate) fn owner(attempt: &Attempt) -> Owner {
-    attempt.workflow().0.into()
+pub(crate) fn owner(workflow: WorkflowId) -> Owner {
+    workflow.0.into()
 }
 
 /// How a gateway is told which attempt calls.
 pub(crate) fn caller(attempt: &Attempt) -> Caller {
     Caller { key: attempt.key().to_string(), epoch: attempt.epoch().0.into() }
+}
+
+/// Nothing of what a start made is there. Because it was taken back, or because it was stopped since?
+pub(crate) async fn gone_or_stopped<T>(edge: &Edge, start: WorkflowId) -> Result<Sighting<T>, StepError> {
+    let made = async {
+        let mut connection = edge.pool.acquire().await?;
+        pool::made_by(&mut connection, &[owner(start)]).await
+    };
+    let made = made.await.map_err(|error: PoolError| step_error(error))?;
+    Ok(match made.first().and_then(|allocation| allocation.stopping) {
+        Some(stop) => stopped_since(stop),
+        None => Sighting::Gone,
+    })
+}
+
+pub(crate) fn stopped_since<T>(stop: Owner) -> Sighting<T> {
+    Sighting::Unknown(format!("workflow {stop} has stopped the gateway since"))
 }

@@ -1,6 +1,6 @@
-//! Who serves `gateway.start` and `gateway.stop`?
+//! Who serves `gateway.start` and `gateway.stop`, and who looks at what they left?
 
-use backstitch::{Database, Worker};
+use backstitch::{Client, Database, Probes, Worker};
 
 use crate::edge::Edge;
 use crate::workflows::{StartGateway, StopGateway};
@@ -8,4 +8,9 @@ use crate::workflows::{StartGateway, StopGateway};
 /// A worker that serves both kinds, not yet started.
 pub fn worker(database: Database, edge: Edge) -> Worker<Edge> {
     Worker::new(database, edge).serve::<StartGateway>().serve::<StopGateway>()
+}
+
+/// What looks whether the steps of both kinds left what their journals say.
+pub fn probes(client: Client, edge: Edge) -> Probes<Edge> {
+    Probes::new(client, edge).of::<StartGateway>().of::<StopGateway>()
 }

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use backstitch::{
-    Attempt, Backward, Compensate, CompensateTransactionally, Conduct, Flow, LateEffects, Outcome, Patience,
-    Recovery, RetryPolicy, Step, StepError, StepFailed, Steps, TransactionalBackward, TransactionalStep,
-    Workflow, WorkflowError,
+    Attempt, Backward, Compensate, CompensateTransactionally, Conduct, Flow, IdempotencyKey, LateEffects,
+    Outcome, Patience, Probe, Probed, Recovery, RetryPolicy, Sighting, Step, StepError, StepFailed, Steps,
+    TransactionalBackward, TransactionalStep, Workflow, WorkflowError,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -29,6 +29,10 @@ pub enum Manner {
     Nothing,
     /// No way back from here.
     Pivot,
+    /// Compensates once every later step is settled, and is looked for where it is in doubt.
+    Probed,
+    /// No way back from here; looked for where it is in doubt.
+    ProbedPivot,
     /// Compensates once every later step is settled, and may take a minute.
     Long,
     /// Compensates once every later step is settled, and waits for an operator when its patience is over.
@@ -37,6 +41,20 @@ pub enum Manner {
     Transactional,
     /// In a transaction of the journal's database; no way back from here.
     TransactionalPivot,
+}
+
+/// What the probe of a step does that has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Eye {
+    /// Looks into the ledger.
+    #[default]
+    Looks,
+    /// Can't look.
+    Fails,
+    /// Panics.
+    Panics,
+    /// Never ends.
+    Hangs,
 }
 
 /// What one step does.
@@ -49,6 +67,8 @@ pub struct Act {
     pub run: Vec<Vec<Do>>,
     /// What each attempt to compensate does.
     pub compensate: Vec<Vec<Do>>,
+    /// What its probe does.
+    pub eye: Eye,
     /// The function goes on after its failure.
     pub caught: bool,
     /// Before it is asked for, the function kills its process if this file is there, and removes it first.
@@ -86,6 +106,12 @@ impl Act {
     #[must_use]
     pub fn manner(self, manner: Manner) -> Self {
         Self { manner, ..self }
+    }
+
+    /// This step, whose probe does this.
+    #[must_use]
+    pub fn eye(self, eye: Eye) -> Self {
+        Self { eye, ..self }
     }
 
     /// This step, whose failure the function catches.
@@ -164,16 +190,25 @@ const NOTHING: u8 = 2;
 const PIVOT: u8 = 3;
 const LONG: u8 = 4;
 const HALTING: u8 = 5;
+const PROBED: u8 = 6;
+const PROBED_PIVOT: u8 = 7;
 
 macro_rules! scripted {
     ($manner:ident, $name:literal, $backward:expr) => {
         scripted!($manner, $name, $backward, CONDUCT);
     };
     ($manner:ident, $name:literal, $backward:expr, $conduct:expr) => {
+        scripted!($manner, $name, $backward, $conduct, Probed::no());
+    };
+    ($manner:ident, $name:literal, $backward:expr, $conduct:expr, compensates) => {
+        scripted!($manner, $name, $backward, $conduct, Probed::no(), compensates);
+    };
+    ($manner:ident, $name:literal, $backward:expr, $conduct:expr, $probed:expr) => {
         impl Step<Ground> for Scripted<$manner> {
             const NAME: &'static str = $name;
             const BACKWARD: Backward<Self, Ground> = $backward;
             const CONDUCT: Conduct = $conduct;
+            const PROBED: Probed<Self, Ground> = $probed;
             type Output = u32;
 
             async fn run(&self, ground: &Ground, attempt: &Attempt) -> Result<u32, StepError> {
@@ -182,8 +217,8 @@ macro_rules! scripted {
             }
         }
     };
-    ($manner:ident, $name:literal, $backward:expr, $conduct:expr, compensates) => {
-        scripted!($manner, $name, $backward, $conduct);
+    ($manner:ident, $name:literal, $backward:expr, $conduct:expr, $probed:expr, compensates) => {
+        scripted!($manner, $name, $backward, $conduct, $probed);
         impl Compensate<Ground> for Scripted<$manner> {
             async fn compensate(
                 &self,
@@ -202,7 +237,34 @@ scripted!(INDEPENDENT, "independent", Backward::independent(), CONDUCT, compensa
 scripted!(NOTHING, "nothing", Backward::nothing_because("the test wants it so"));
 scripted!(PIVOT, "pivot", Backward::pivot());
 scripted!(LONG, "long", Backward::after_all_later(), LONG_CONDUCT, compensates);
+scripted!(PROBED, "probed", Backward::after_all_later(), CONDUCT, Probed::to_settle(), compensates);
+scripted!(PROBED_PIVOT, "probed-pivot", Backward::pivot(), CONDUCT, Probed::to_settle());
 scripted!(HALTING, "halting", Backward::after_all_later(), HALTING_CONDUCT, compensates);
+
+impl<const MANNER: u8> Probe<Ground> for Scripted<MANNER>
+where
+    Self: Step<Ground, Output = u32>,
+{
+    /// Looks into the ledger, unless it is to come to nothing.
+    async fn probe(
+        &self,
+        ground: &Ground,
+        key: IdempotencyKey,
+        _: Outcome<u32>,
+    ) -> Result<Sighting<u32>, StepError> {
+        match self.act.eye {
+            Eye::Looks => {}
+            Eye::Fails => return Err(StepError::retry("dark", "it is night")),
+            Eye::Panics => panic!("a ghost"),
+            Eye::Hangs => std::future::pending().await,
+        }
+        let entries = ground.ledger.entries(key.workflow).await;
+        let ours = entries
+            .into_iter()
+            .find(|entry| entry.position == key.position.0 && entry.direction == key.direction.as_str());
+        Ok(ours.map_or(Sighting::Gone, |entry| Sighting::Stands(entry.attempt)))
+    }
+}
 
 /// A step in the journal's database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -261,6 +323,8 @@ macro_rules! workflow {
                     .step::<Scripted<PIVOT>>()
                     .step::<Scripted<LONG>>()
                     .step::<Scripted<HALTING>>()
+                    .step::<Scripted<PROBED>>()
+                    .step::<Scripted<PROBED_PIVOT>>()
                     .transactional::<Transacted<false>>()
                     .transactional::<Transacted<true>>();
             }
@@ -297,6 +361,8 @@ async fn ask(flow: &Flow<Ground>, act: Act) -> Result<u32, StepFailed> {
         Manner::Pivot => flow.step(Scripted::<PIVOT> { act }).await,
         Manner::Long => flow.step(Scripted::<LONG> { act }).await,
         Manner::Halting => flow.step(Scripted::<HALTING> { act }).await,
+        Manner::Probed => flow.step(Scripted::<PROBED> { act }).await,
+        Manner::ProbedPivot => flow.step(Scripted::<PROBED_PIVOT> { act }).await,
         Manner::Transactional => flow.transactional(Transacted::<false> { act }).await,
         Manner::TransactionalPivot => flow.transactional(Transacted::<true> { act }).await,
     }

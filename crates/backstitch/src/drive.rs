@@ -100,7 +100,11 @@ impl<S: Send + Sync + 'static> Drive<S> {
         let backward = self.course.history.slot(position).map_or(code.backward, |slot| slot.backward);
         let intent = Intent { attempt: id, step, version: code.version, backward, input };
         match &code.effect {
-            Effect::Outside { run, compensate } => {
+            Effect::Outside { run, compensate, probe, settles } => {
+                // Before the intent makes this attempt one of which nobody knows.
+                let doubted =
+                    self.course.history.slot(position).is_some_and(|slot| slot.run.unknown_since.is_some());
+                let probe = probe.filter(|_| *settles && doubted);
                 self.course.row.intent = Some(intent);
                 if !self.write_intent().await? {
                     return ControlFlow::Continue(());
@@ -110,7 +114,10 @@ impl<S: Send + Sync + 'static> Drive<S> {
                 let call = Call { services: &shop.services, input: &slot.input, attempt: &attempt };
                 let output = slot.output();
                 let ended = effect::perform(&self.life, call, code.conduct.timeout, |call| match direction {
-                    Direction::Run => run(call),
+                    Direction::Run => match probe {
+                        Some(probe) => effect::look_or_run(probe, *run, call),
+                        None => run(call),
+                    },
                     Direction::Compensate => compensate.expect("the decision found the code")(call, output),
                 })
                 .await;
@@ -210,7 +217,8 @@ impl<S: Send + Sync + 'static> Drive<S> {
                 // Until its transaction has ended, also if nobody waits for it any more.
                 let _turn = turn;
                 let code = kind.steps.get(&step);
-                let Some(StepCode { effect: Effect::InTransaction { run, compensate }, .. }) = code else {
+                let Some(StepCode { effect: Effect::InTransaction { run, compensate, .. }, .. }) = code
+                else {
                     unreachable!("the decision found a transactional step");
                 };
                 transaction::perform(

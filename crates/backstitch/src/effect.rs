@@ -5,11 +5,12 @@ use std::time::Duration;
 use backstitch_core::decide::Ended;
 use backstitch_core::failure::StepError;
 use backstitch_core::json::Json;
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout};
 
 use crate::future::{BoxFuture, catch_panic};
 use crate::life::Life;
-use crate::step::Call;
+use crate::sight::{Looked, ProbeFn, Sighting};
+use crate::step::{Call, RunFn};
 use crate::watchdog::What;
 
 /// Makes the attempt: until it ends, panics or times out, the lease is lost, or the shutdown's grace is over.
@@ -33,6 +34,32 @@ pub(crate) async fn perform<'a, S>(
         () = life.lease.lost() => Ended::CutShort,
         () = life.abort.cancelled() => Ended::CutShort,
     }
+}
+
+/// Looks for the effect that an earlier attempt may have made, and makes it only where it does not stand. A look that comes to
+/// nothing costs half of the attempt's time at most.
+pub(crate) fn look_or_run<'a, S: Sync>(
+    probe: ProbeFn<S>,
+    run: RunFn<S>,
+    call: Call<'a, S>,
+) -> BoxFuture<'a, Result<Json, StepError>> {
+    Box::pin(async move {
+        let key = call.attempt.key();
+        let looked = Looked { services: call.services, key, input: call.input, output: None };
+        let look = catch_panic(async { probe(looked).await });
+        let said = match timeout(call.attempt.time_left() / 2, look).await {
+            Ok(Ok(Ok(Sighting::Stands(output)))) => {
+                tracing::info!(%key, "the effect of an attempt in doubt stands: it is not made again");
+                return Ok(output);
+            }
+            Ok(Ok(Ok(seen))) => seen.as_str().to_owned(),
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(panic)) => format!("its probe panicked: {panic}"),
+            Err(_) => "its probe took too long".to_owned(),
+        };
+        tracing::debug!(%key, said, "the effect of an attempt in doubt is not seen to stand: it is made again");
+        run(call).await
+    })
 }
 
 /// What a step's own end amounts to.

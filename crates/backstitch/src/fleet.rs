@@ -1,8 +1,10 @@
 //! Who works, at what, and how much there is: workers, kinds, and counts by status.
 
 use backstitch_core::id::IncarnationId;
+use backstitch_core::record::Operator;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use sqlx::types::Json as AsJsonb;
 
 use crate::client::Client;
 use crate::error::Error;
@@ -58,6 +60,8 @@ pub struct KindView {
     pub held: i64,
     /// Since when the longest waiting one could have been taken up. None: nothing that is due waits.
     pub oldest_due_at: Option<DateTime<Utc>>,
+    /// Who has paused it, and why. None: nobody.
+    pub paused: Option<Operator>,
 }
 
 /// How many workflows have a status.
@@ -78,6 +82,23 @@ impl Client {
     /// # Errors
     /// When the database does not answer.
     pub async fn workers(&self, dead_max: u32) -> Result<Vec<WorkerView>, Error> {
+        self.read_workers(None, dead_max).await
+    }
+
+    /// One worker. None: there is none of this number.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn worker(&self, incarnation: IncarnationId) -> Result<Option<WorkerView>, Error> {
+        Ok(self.read_workers(Some(incarnation), 0).await?.pop())
+    }
+
+    /// One of them, or all that live and some that died.
+    async fn read_workers(
+        &self,
+        one: Option<IncarnationId>,
+        dead_max: u32,
+    ) -> Result<Vec<WorkerView>, Error> {
         self.database
             .run("reading the workers", move |connection| {
                 Box::pin(async move {
@@ -85,14 +106,20 @@ impl Client {
                         WorkerView,
                         r#"
                         with listed as (
-                            select i.incarnation_id from backstitch.incarnation i where i.died_at is null
+                            select i.incarnation_id from backstitch.incarnation i where i.incarnation_id = $1
+                            union all
+                            select i.incarnation_id
+                            from backstitch.incarnation i
+                            where $1::integer is null
+                                and i.died_at is null
                             union all
                             (
                                 select i.incarnation_id
                                 from backstitch.incarnation i
-                                where i.died_at is not null
+                                where $1::integer is null
+                                    and i.died_at is not null
                                 order by i.incarnation_id desc
-                                limit $1
+                                limit $2
                             )
                         )
                         select incarnation as "incarnation!", host as "host!", pid as "pid!", version as "version!",
@@ -104,6 +131,7 @@ impl Client {
                         where incarnation in (select l.incarnation_id from listed l)
                         order by alive desc, incarnation desc
                         "#,
+                        one.map(|incarnation| incarnation.0),
                         i64::from(dead_max)
                     )
                     .fetch_all(connection)
@@ -113,55 +141,53 @@ impl Client {
             .await
     }
 
-    /// One worker. None: there is none of this number.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn worker(&self, incarnation: IncarnationId) -> Result<Option<WorkerView>, Error> {
-        self.database
-            .run("reading a worker", move |connection| {
-                Box::pin(
-                    sqlx::query_as!(
-                        WorkerView,
-                        r#"
-                        select incarnation as "incarnation!", host as "host!", pid as "pid!", version as "version!",
-                            kinds as "kinds!", alive as "alive!", began_at as "began_at!",
-                            (extract(epoch from beat_age) * 1000)::bigint as beat_age_milliseconds,
-                            (extract(epoch from lease_left) * 1000)::bigint as lease_left_milliseconds,
-                            held as "held!", died_at, death
-                        from backstitch.workers
-                        where incarnation = $1
-                        "#,
-                        incarnation.0
-                    )
-                    .fetch_optional(connection),
-                )
-            })
-            .await
-    }
-
-    /// Every kind that is served, or waits to be.
+    /// Every kind that is served, waits to be, or is paused.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn kinds(&self) -> Result<Vec<KindView>, Error> {
-        self.database
-            .run("reading the kinds", |connection| {
-                Box::pin(
-                    sqlx::query_as!(
-                        KindView,
-                        r#"
-                        select kind as "kind!", served_by as "served_by!", pending as "pending!", running as "running!",
-                            compensating as "compensating!", needs_attention as "needs_attention!", held as "held!",
-                            oldest_due_at
-                        from backstitch.kinds
-                        order by kind
-                        "#
-                    )
-                    .fetch_all(connection),
+        self.read_kinds(None).await
+    }
+
+    /// Who has paused a kind, and why. None: nobody.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn pause_of_kind(&self, kind: &str) -> Result<Option<Operator>, Error> {
+        Ok(self.read_kinds(Some(kind.to_owned())).await?.pop().and_then(|kind| kind.paused))
+    }
+
+    /// One of them, or all.
+    async fn read_kinds(&self, one: Option<String>) -> Result<Vec<KindView>, Error> {
+        let rows = self.database.run("reading the kinds", move |connection| {
+            Box::pin(async move {
+                sqlx::query!(
+                    r#"
+                    select kind as "kind!", served_by as "served_by!", pending as "pending!", running as "running!",
+                        compensating as "compensating!", needs_attention as "needs_attention!", held as "held!",
+                        oldest_due_at, paused as "paused: AsJsonb<Operator>"
+                    from backstitch.kinds
+                    where $1::text is null or kind = $1
+                    order by kind
+                    "#,
+                    one
                 )
+                .fetch_all(connection)
+                .await
             })
-            .await
+        });
+        let views = rows.await?.into_iter().map(|row| KindView {
+            kind: row.kind,
+            served_by: row.served_by,
+            pending: row.pending,
+            running: row.running,
+            compensating: row.compensating,
+            needs_attention: row.needs_attention,
+            held: row.held,
+            oldest_due_at: row.oldest_due_at,
+            paused: row.paused.map(|paused| paused.0),
+        });
+        Ok(views.collect())
     }
 
     /// How many workflows have each status, in the order of a life.

@@ -6,7 +6,7 @@
 //!
 //! - [`Step`], [`Compensate`], [`TransactionalStep`] and [`Workflow`] are what a user writes.
 //! - [`Worker`] runs them, and recovers what dead workers left.
-//! - [`Client`] asks for workflows, waits for them, and shows them.
+//! - [`Client`] asks for workflows, waits for them, and shows them; [`Probes`] look whether the outside agrees.
 
 mod appender;
 mod attempt;
@@ -27,6 +27,7 @@ mod future;
 mod heartbeat;
 mod incarnation;
 mod journal;
+mod known;
 mod lease;
 mod life;
 mod listen;
@@ -38,16 +39,19 @@ mod migrate;
 mod operate;
 mod outage;
 mod park;
+mod probe;
 mod recovery;
 mod replay;
 mod retention;
 mod session;
 mod settle;
+mod sight;
 mod step;
 mod strays;
 mod timing;
 mod tokens;
 mod transaction;
+mod verify;
 mod view;
 mod waits;
 mod watchdog;
@@ -72,16 +76,20 @@ pub use crate::error::Error;
 pub use crate::failures::{FailureGroup, Failures};
 pub use crate::fleet::{KindView, StatusCount, WorkerView};
 pub use crate::flow::Flow;
+pub use crate::known::Known;
 pub use crate::lives::Pulse;
 pub use crate::migrate::{check_migrated, migrate};
 pub use crate::operate::{Answered, Operate};
+pub use crate::probe::{Probe, ProbeTransactionally};
 pub use crate::retention::Removed;
 pub use crate::settle::Unsettled;
+pub use crate::sight::{Probed, Sighting, TransactionalProbed};
 pub use crate::step::{
     Backward, Compensate, CompensateTransactionally, Outcome, Step, TransactionalBackward, TransactionalStep,
 };
 pub use crate::timing::Timing;
 pub use crate::tokens::{Role, Token, TokenHash};
+pub use crate::verify::{Expected, Probes, Verdict, Verified, VerifiedStep};
 pub use crate::view::{AlertView, AttemptView, Filter, Status, StepView, WorkflowView};
 pub use crate::worker::{Running, Worker};
 pub use crate::workflow::{OnMismatch, Steps, Workflow};

@@ -13,6 +13,7 @@ use sqlx::PgConnection;
 
 use crate::attempt::Attempt;
 use crate::future::BoxFuture;
+use crate::sight::{ProbeFn, ProbeInFn, Probed, TransactionalProbed};
 
 /// One effect on the outside. Its fields are its input: journaled before the effect, and all that it knows.
 ///
@@ -81,6 +82,8 @@ pub trait Step<S>: Serialize + DeserializeOwned + Send + Sync + 'static {
     const VERSION: u32 = 1;
     /// How it is taken back: it compensates, it has nothing to compensate, or it is the pivot.
     const BACKWARD: Backward<Self, S>;
+    /// Whether it can be looked for, see [`Probe`](crate::Probe).
+    const PROBED: Probed<Self, S> = Probed::no();
     /// How patiently it is tried.
     const CONDUCT: Conduct = Conduct::DEFAULT;
     /// What it hands to the workflow, through the journal. At most 64 KiB of JSON.
@@ -122,6 +125,8 @@ pub trait TransactionalStep<S>: Serialize + DeserializeOwned + Send + Sync + 'st
     const VERSION: u32 = 1;
     /// How it is taken back.
     const BACKWARD: TransactionalBackward<Self, S>;
+    /// Whether it can be looked for, see [`ProbeTransactionally`](crate::ProbeTransactionally).
+    const PROBED: TransactionalProbed<Self, S> = TransactionalProbed::no();
     /// How patiently it is tried. Its timeout is also set as the transaction's `statement_timeout`.
     const CONDUCT: Conduct = Conduct::DEFAULT;
     /// What it hands to the workflow, through the journal. At most 64 KiB of JSON.
@@ -232,8 +237,8 @@ pub(crate) struct StepCode<S> {
 
 /// Where the effect is.
 pub(crate) enum Effect<S> {
-    Outside { run: RunFn<S>, compensate: Option<CompensateFn<S>> },
-    InTransaction { run: RunInFn<S>, compensate: Option<CompensateInFn<S>> },
+    Outside { run: RunFn<S>, compensate: Option<CompensateFn<S>>, probe: Option<ProbeFn<S>>, settles: bool },
+    InTransaction { run: RunInFn<S>, compensate: Option<CompensateInFn<S>>, probe: Option<ProbeInFn<S>> },
 }
 
 pub(crate) type RunFn<S> = for<'a> fn(Call<'a, S>) -> BoxFuture<'a, Result<Json, StepError>>;
@@ -254,12 +259,13 @@ pub(crate) struct Call<'a, S> {
 impl<S: Send + Sync + 'static> StepCode<S> {
     pub(crate) fn outside<T: Step<S>>() -> Self {
         let Backward(Declared { backward, compensate }, _) = T::BACKWARD;
+        let Probed { probe, settles, .. } = T::PROBED;
         Self {
             name: T::NAME,
             version: T::VERSION,
             backward,
             conduct: T::CONDUCT,
-            effect: Effect::Outside { run: run_erased::<S, T>, compensate },
+            effect: Effect::Outside { run: run_erased::<S, T>, compensate, probe, settles },
         }
     }
 
@@ -270,7 +276,7 @@ impl<S: Send + Sync + 'static> StepCode<S> {
             version: T::VERSION,
             backward,
             conduct: T::CONDUCT,
-            effect: Effect::InTransaction { run: run_in_erased::<S, T>, compensate },
+            effect: Effect::InTransaction { run: run_in_erased::<S, T>, compensate, probe: T::PROBED.0 },
         }
     }
 }
@@ -321,14 +327,14 @@ fn compensate_in_erased<'a, S: Send + Sync, T: CompensateTransactionally<S>>(
     })
 }
 
-fn decode<T: DeserializeOwned>(json: &Json, what: &str) -> Result<T, StepError> {
+pub(crate) fn decode<T: DeserializeOwned>(json: &Json, what: &str) -> Result<T, StepError> {
     json.decode().map_err(|error| {
         // No attempt of this code can read it; one of another version may.
         StepError::fail("undecodable", format!("the journaled {what} of the step {error}"))
     })
 }
 
-fn encode<T: Serialize>(output: &T) -> Result<Json, StepError> {
+pub(crate) fn encode<T: Serialize>(output: &T) -> Result<Json, StepError> {
     Json::encode(output, OUTCOME_BYTES_MAX).map_err(|error| {
         StepError::Fail(Failure::new("invalid_output", format!("the output of the step {error}")))
     })

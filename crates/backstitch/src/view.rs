@@ -81,6 +81,7 @@ impl std::str::FromStr for Status {
 #[non_exhaustive]
 pub struct WorkflowView {
     /// Its id.
+    #[serde(alias = "workflow_id")] // so it is called over HTTP
     pub workflow: WorkflowId,
     /// Its kind.
     pub kind: String,

@@ -72,6 +72,27 @@ pub struct OnWorkflowOrKind {
     pub decision: Decision,
 }
 
+/// What is paused or resumed.
+#[derive(Debug)]
+pub enum On {
+    /// This workflow.
+    Workflow(WorkflowId),
+    /// All of this kind.
+    Kind(String),
+}
+
+impl OnWorkflowOrKind {
+    /// Which of both, beside who says so.
+    pub fn split(self) -> (On, Option<Uuid>, Decision) {
+        let on = match (self.workflow, self.kind) {
+            (Some(workflow), _) => On::Workflow(workflow),
+            (None, Some(kind)) => On::Kind(kind),
+            (None, None) => unreachable!("one of both is required"),
+        };
+        (on, self.token, self.decision)
+    }
+}
+
 fn parse_position(text: &str) -> Result<Position, String> {
     text.parse().map(Position).map_err(|_| "give the position of a step, counted from 0".to_owned())
 }

@@ -48,6 +48,17 @@ pub struct Errors {
     pub json: bool,
 }
 
+/// `wait`
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// Which workflow
+    #[arg(value_name = "ID", value_parser = parse_workflow)]
+    pub workflow: WorkflowId,
+    /// Print the workflow as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `show`
 #[derive(Debug, Args)]
 pub struct Show {
@@ -71,6 +82,23 @@ pub struct Explain {
     /// Print an object with the same sentences
     #[arg(long)]
     pub json: bool,
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Which workflow
+    #[arg(value_name = "ID", value_parser = parse_workflow, required_unless_present = "orphans")]
+    pub workflow: Option<WorkflowId>,
+    /// Look for what is nobody's instead
+    #[arg(long, conflicts_with = "workflow")]
+    pub orphans: bool,
+    /// Print an object: of a workflow its steps, else what was looked at and the orphans
+    #[arg(long)]
+    pub json: bool,
+    /// Where to look
+    #[command(flatten)]
+    pub edge: EdgeArguments,
 }
 
 /// `workers`

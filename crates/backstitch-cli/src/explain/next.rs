@@ -1,6 +1,7 @@
 //! What will become of a workflow by itself, and what can a person do about it?
 
-use backstitch::{Status, StepView};
+use backstitch::{Status, StepView, Workflow};
+use backstitch_gateway::{StartGateway, StopGateway};
 
 use super::Advice;
 use super::happened::is_under_way;
@@ -17,6 +18,12 @@ pub fn told(seen: &Seen) -> Vec<String> {
         return vec![format!(
             "Nothing, until it is resumed, retried or cancelled: it was paused by {}: {}.",
             paused.by, paused.why
+        )];
+    }
+    if let Some(paused) = seen.kind_paused.as_ref().filter(|_| view.holder.is_none()) {
+        return vec![format!(
+            "Nothing, until the kind {} is resumed: it was paused by {}: {}.",
+            view.kind, paused.by, paused.why
         )];
     }
     if view.unserved && view.holder.is_none() {
@@ -106,28 +113,35 @@ pub fn advice(seen: &Seen) -> Vec<Advice> {
     let id = view.workflow;
     let advise = |command: String, effect: &str| Advice { command, effect: effect.to_owned() };
     let show = advise(format!("backstitch show {id}"), "each try, with its times, errors and keys");
+    let verify = (is_looked_for(&view.kind) && !seen.steps.is_empty()).then(|| {
+        advise(format!("backstitch verify {id}"), "looks whether the outside is as the journal says")
+    });
     if view.finished_at.is_some() {
+        let seen = std::iter::once(show).chain(verify);
         return match view.status {
-            Status::Completed => vec![show],
-            _ => vec![
-                show,
-                advise(
+            Status::Completed => seen.collect(),
+            _ => seen
+                .chain([advise(
                     format!("backstitch enqueue {} INPUT --key KEY", view.kind),
                     "asks for it anew; a key that was used names this one, so give another",
-                ),
-            ],
+                )])
+                .collect(),
         };
     }
     let mut can = Vec::new();
     if view.paused.is_some() {
         can.push(advise(format!("backstitch resume {id} --why 'WHY'"), "has it go on where it was"));
     }
+    if seen.kind_paused.is_some() {
+        let effect = "has all of this kind taken up again, this one among them";
+        can.push(advise(format!("backstitch resume --kind {} --why 'WHY'", view.kind), effect));
+    }
     if view.unserved {
         can.push(advise("backstitch serve".to_owned(), "a worker; it must be one that serves this kind"));
         can.push(advise("backstitch workers".to_owned(), "which workers there are, and what they serve"));
     }
     let waits = view.holder.is_none() && view.due_at.is_some_and(|due| due > seen.now);
-    if waits && !view.unserved {
+    if waits && !view.unserved && seen.kind_paused.is_none() {
         let effect = match view.status {
             Status::NeedsAttention => "tries again now; first mend what its last error says",
             Status::Pending => "begins now instead of later",
@@ -155,8 +169,14 @@ pub fn advice(seen: &Seen) -> Vec<Advice> {
             "ends it as it is, with all that still stands",
         ));
     }
+    can.extend(verify);
     can.push(advise(format!("backstitch show {id} --follow"), "each try, until it has ended"));
     can
+}
+
+/// Whether this program has the code that looks for the steps of a kind.
+fn is_looked_for(kind: &str) -> bool {
+    [StartGateway::KIND, StopGateway::KIND].contains(&kind)
 }
 
 /// It has not turned back. One that needs attention may go either way.

@@ -154,6 +154,8 @@ What happens next
 What you can do
   backstitch cancel ID --why 'WHY'
       has it taken back, from its last step to its first
+  backstitch verify ID
+      looks whether the outside is as the journal says
   backstitch show ID --follow
       each try, until it has ended",
     );
@@ -221,6 +223,8 @@ What you can do
       tries again now, without waiting
   backstitch cancel ID --why 'WHY'
       has it taken back, from its last step to its first
+  backstitch verify ID
+      looks whether the outside is as the journal says
   backstitch show ID --follow
       each try, until it has ended",
     );
@@ -309,6 +313,8 @@ What you can do
       goes on taking back the rest; what this step did may still stand
   backstitch abandon ID --why 'WHY'
       ends it as it is, with all that still stands
+  backstitch verify ID
+      looks whether the outside is as the journal says
   backstitch show ID --follow
       each try, until it has ended",
     );
@@ -369,6 +375,8 @@ What happens next
 What you can do
   backstitch show ID
       each try, with its times, errors and keys
+  backstitch verify ID
+      looks whether the outside is as the journal says
   backstitch enqueue gateway.start INPUT --key KEY
       asks for it anew; a key that was used names this one, so give another",
     );
@@ -382,7 +390,7 @@ fn one_that_is_completed() {
     let explanation = explain(&seen(workflow("completed", &differently), &steps, &attempts, Value::Null));
     assert_eq!(explanation.stands, ["What was asked for: it is completed, and nothing is taken back."]);
     assert_eq!(explanation.next, ["Nothing: it has ended."]);
-    assert_eq!(explanation.can.len(), 1);
+    assert_eq!(explanation.can.len(), 2, "to show it, and to verify it");
 }
 
 #[test]

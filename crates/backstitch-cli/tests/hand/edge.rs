@@ -14,6 +14,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::daemon::Daemon;
+use crate::toys::{self, Toy};
 use crate::world::World;
 
 const ORGANIZATION: &str = "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10";
@@ -153,6 +154,73 @@ async fn a_gateway_is_started_once_and_stopped() {
 }
 
 #[tokio::test]
+async fn whoever_verifies_is_told_what_differs_and_what_is_nobodys() {
+    let edge = Edge::start().await;
+    let (upstream, _asked) = gateway(true).await;
+    edge.world.run(&["gateway", "add", "berlin-1", &upstream]).await.expect(0);
+    let clean = edge.world.run(&["verify", "--orphans"]).await.expect(0).out;
+    assert!(clean.starts_with("nothing is nobody's: looked at 0 DNS records, 0 vhosts"), "{clean}");
+    let daemon = Daemon::start(edge.serve()).await;
+    edge.world.run(&["gateway", "start", ORGANIZATION]).await.expect(0);
+    assert_eq!(daemon.stop().await.0, 0);
+    let listed = edge.world.run(&["list", "--json"]).await.expect(0).json();
+    let id = listed[0]["workflow"].as_str().unwrap().to_owned();
+
+    let agrees = edge.world.run(&["verify", &id]).await.expect(0).out;
+    for step in ["allocate-gateway", "register-dns", "write-vhost", "reload-nginx", "handshake"] {
+        let said = agrees.lines().any(|line| line.contains(step) && line.contains("completed: stands"));
+        assert!(said, "{step}: {agrees}");
+    }
+    let explained = edge.world.run(&["explain", &id]).await.expect(0).out;
+    assert!(explained.contains(&format!("backstitch verify {id}")), "{explained}");
+    edge.world.run(&["verify", "--orphans"]).await.expect(0);
+
+    // As if somebody had tidied up by hand, and the stop had met nothing.
+    std::fs::remove_file(edge.sandbox.nginx_config().sites.join(format!("org-{ORGANIZATION}.conf"))).unwrap();
+    let differs = edge.world.run(&["verify", &id, "--json"]).await.expect(4).json();
+    assert_eq!((&differs["workflow"], &differs["status"]), (&json!(id), &json!("completed")));
+    let vhost = json!({
+        "position": 2, "step": "write-vhost", "status": "completed",
+        "expected": "stands", "sighting": "gone", "says": null, "verdict": "differs",
+    });
+    assert_eq!(differs["steps"][2], vhost);
+    let words: Vec<_> = differs["steps"].as_array().unwrap().iter().map(|step| &step["verdict"]).collect();
+    assert_eq!(words, ["agrees", "agrees", "differs", "agrees", "agrees"]);
+
+    let release = "select gateway.proc_organizations_gateways_stop(1, $1::uuid)";
+    sqlx::query(release).bind(&id).execute(&edge.world.database.pool().await).await.unwrap();
+    let orphans = edge.world.run(&["verify", "--orphans", "--json"]).await.expect(4).json();
+    assert_eq!(orphans["looked_at"]["dns_records"], 1);
+    let found: Vec<_> =
+        orphans["orphans"].as_array().unwrap().iter().map(|orphan| &orphan["thing"]).collect();
+    assert_eq!(found, ["dns_record", "route"]);
+    let told = edge.world.run(&["verify", "--orphans"]).await.expect(4).out;
+    for said in ["2 things are nobody's", "→ unless another backstitch", "its gateway was given back"] {
+        assert!(told.contains(said), "{said}: {told}");
+    }
+
+    std::fs::write(edge.world.path("key"), "another").unwrap();
+    edge.world.run(&["verify", &id]).await.expect(4);
+    edge.world.run(&["verify", "--orphans"]).await.complains(1, &["refused the api key", "half a look"]);
+}
+
+#[tokio::test]
+async fn what_nobody_can_look_for_is_said_to_be_so() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let worker = toys::worker(&world).await;
+    let handle = client.enqueue(Toy { fails: false, sticks: false }).send().await.unwrap();
+    client.wait(&handle).await.unwrap();
+    worker.shut_down().await;
+    let id = handle.workflow.to_string();
+    let verified = world.run(&["verify", &id, "--json"]).await.expect(0).json();
+    assert_eq!(verified["steps"][0]["verdict"], "not_probed");
+    let nowhere = "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10";
+    world.run(&["verify", nowhere]).await.complains(5, &["there is no workflow", nowhere]);
+    world.run(&["verify", "--orphans"]).await.complains(2, &["--domain", "PowerDNS"]);
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_at_once_and_recovery_takes_back_what_was_under_way() {
     let edge = Edge::start().await;
     let (upstream, mut asked) = gateway(false).await;
@@ -198,8 +266,10 @@ async fn gateway(starts: bool) -> (String, UnboundedReceiver<()>) {
         (serving.organization_id, serving.hostname) = (None, None);
         Json(serving.clone())
     };
+    let state = async |State(serving): State<Serving>| Json(serving.lock().unwrap().clone());
     let router = Router::new()
         .route("/collab/ping", get(async || "pong"))
+        .route("/collab/state", get(state))
         .route("/collab/start", post(start))
         .route("/collab/reset", post(reset))
         .with_state(Arc::new(Mutex::new(nobody)));

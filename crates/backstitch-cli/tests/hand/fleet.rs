@@ -31,14 +31,20 @@ async fn workers_kinds_and_stats_tell_what_there_is() {
     let told = plain(&world.run(&["workers"]).await.expect(0).out);
     assert!(told.contains(" alive SPAN ago SPAN left 0 toy"), "{told}");
 
+    for kind in ["toy", "nothing.yet"] {
+        world.run(&["pause", "--kind", kind, "--by", "ada", "--why", "it wears out"]).await.expect(0);
+    }
     let kinds = plain(&world.run(&["kinds"]).await.expect(0).out);
     let expected = "\
-KIND SERVED BY PENDING RUNNING COMPENSATING NEEDS ATTENTION HELD OLDEST DUE
-report.build nobody 1 0 0 0 0 for SPAN
-toy 1 0 0 0 1 0 -";
+KIND SERVED BY PENDING RUNNING COMPENSATING NEEDS ATTENTION HELD OLDEST DUE PAUSED
+nothing.yet nobody 0 0 0 0 0 - by ada: it wears out
+report.build nobody 1 0 0 0 0 for SPAN -
+toy 1 0 0 0 1 0 - by ada: it wears out";
     assert_eq!(kinds, expected);
     let kinds = world.run(&["kinds", "--json"]).await.expect(0).json();
-    assert_eq!((&kinds[1]["served_by"], &kinds[1]["oldest_due_at"]), (&json!(1), &json!(null)));
+    assert_eq!((&kinds[2]["served_by"], &kinds[2]["oldest_due_at"]), (&json!(1), &json!(null)));
+    assert_eq!(kinds[2]["paused"], json!({ "by": "ada", "why": "it wears out" }));
+    assert_eq!(kinds[1]["paused"], json!(null));
 
     let stats = plain(&world.run(&["stats"]).await.expect(0).out);
     let expected = "\

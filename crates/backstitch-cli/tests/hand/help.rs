@@ -2,16 +2,18 @@
 
 use crate::world::{bare, end};
 
-const COMMANDS: [&[&str]; 45] = [
+const COMMANDS: [&[&str]; 47] = [
     &[],
     &["serve"],
     &["recover"],
     &["migrate"],
     &["enqueue"],
+    &["wait"],
     &["list"],
     &["errors"],
     &["show"],
     &["explain"],
+    &["verify"],
     &["cancel"],
     &["retry"],
     &["skip-step"],
@@ -84,6 +86,8 @@ async fn a_command_line_that_makes_no_sense_ends_with_2() {
         &["list", "--watch", "--json"],
         &["show", "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10", "--follow", "--json"],
         &["explain"],
+        &["verify"],
+        &["verify", "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10", "--orphans"],
         &["cancel", "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10", "--kind", "demo", "--why", "both"],
         &["completions", "command.com"],
         &["show", "not-an-id"],

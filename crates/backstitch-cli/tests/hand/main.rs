@@ -22,6 +22,7 @@ mod http;
 mod looking;
 mod own_postgres;
 mod plain;
+mod reach;
 mod retention;
 mod rights;
 mod torture;

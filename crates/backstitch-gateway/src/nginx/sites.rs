@@ -33,6 +33,13 @@ pub(super) enum Standing {
     SomeoneElses { holder: String },
 }
 
+/// What lies at a path.
+enum Content {
+    Absent,
+    NoFile,
+    Text(String),
+}
+
 impl Sites {
     pub(super) fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned() }
@@ -47,28 +54,51 @@ impl Sites {
         organization: OrganizationId,
         owner: Owner,
     ) -> Result<Standing, NginxError> {
-        let path = self.path(organization);
-        let disk = |e| NginxError::disk(&path, e);
-        match fs::symlink_metadata(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Standing::Absent),
+        Ok(match Self::content(&self.path(organization))? {
+            Content::Absent => Standing::Absent,
+            Content::NoFile => {
+                Standing::SomeoneElses { holder: "someone who put there what is no file".to_owned() }
+            }
+            Content::Text(text) => match vhost::owner_of(&text) {
+                Some(found) if found == owner => Standing::Ours,
+                Some(other) => Standing::SomeoneElses { holder: format!("workflow {other}") },
+                None => Standing::SomeoneElses { holder: "someone who does not use backstitch".to_owned() },
+            },
+        })
+    }
+
+    /// Whether the file of an organisation says exactly this.
+    pub(super) fn says(&self, organization: OrganizationId, text: &str) -> Result<bool, NginxError> {
+        Ok(matches!(Self::content(&self.path(organization))?, Content::Text(found) if found == text))
+    }
+
+    /// Every file of ours, by the organisation that its name tells and the owner that it names.
+    pub(super) fn owned(&self) -> Result<Vec<(PathBuf, OrganizationId, Owner)>, NginxError> {
+        let disk = |e| NginxError::disk(&self.directory, e);
+        let mut owned = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(disk)? {
+            let path = entry.map_err(disk)?.path();
+            let Some(organization) = organization_of(&path) else { continue };
+            if let Content::Text(text) = Self::content(&path)? {
+                owned.extend(vhost::owner_of(&text).map(|owner| (path, organization, owner)));
+            }
+        }
+        owned.sort();
+        Ok(owned)
+    }
+
+    fn content(path: &Path) -> Result<Content, NginxError> {
+        let disk = |e| NginxError::disk(path, e);
+        match fs::symlink_metadata(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Content::Absent),
             Err(e) => return Err(disk(e)),
             // Followed, a link would let its maker choose the file that is read or removed.
-            Ok(found) if !found.is_file() => {
-                return Ok(Standing::SomeoneElses {
-                    holder: "someone who put there what is no file".to_owned(),
-                });
-            }
+            Ok(found) if !found.is_file() => return Ok(Content::NoFile),
             Ok(_) => {}
         }
         let mut bytes = Vec::new();
-        File::open(&path)
-            .and_then(|file| file.take(READ_LENGTH_MAX).read_to_end(&mut bytes))
-            .map_err(disk)?;
-        Ok(match vhost::owner_of(&String::from_utf8_lossy(&bytes)) {
-            Some(found) if found == owner => Standing::Ours,
-            Some(other) => Standing::SomeoneElses { holder: format!("workflow {other}") },
-            None => Standing::SomeoneElses { holder: "someone who does not use backstitch".to_owned() },
-        })
+        File::open(path).and_then(|file| file.take(READ_LENGTH_MAX).read_to_end(&mut bytes)).map_err(disk)?;
+        Ok(Content::Text(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     pub(super) async fn write(
@@ -133,6 +163,10 @@ impl Sites {
         done.await
             .unwrap_or_else(|e| Err(NginxError::disk(&self.directory, io::Error::other(e)).after_change()))
     }
+}
+
+fn organization_of(path: &Path) -> Option<OrganizationId> {
+    path.file_name()?.to_str()?.strip_prefix("org-")?.strip_suffix(".conf")?.parse().ok()
 }
 
 fn temporary_prefix(organization: OrganizationId) -> String {

@@ -61,12 +61,22 @@ impl Api {
         let name = format!("{hostname}.");
         let mut url = self.zone_url.clone();
         url.query_pairs_mut().append_pair("rrset_name", &name);
+        let sets = self.sets(url).await?;
+        Ok(sets.into_iter().filter(|set| set.name.eq_ignore_ascii_case(&name)).collect())
+    }
+
+    /// Every record set of the zone.
+    pub(super) async fn zone(&self) -> Result<Vec<RrSet>, PowerDnsError> {
+        self.sets(self.zone_url.clone()).await
+    }
+
+    async fn sets(&self, url: Url) -> Result<Vec<RrSet>, PowerDnsError> {
         let answer = self.send(self.request(Method::GET, url), false).await?;
         let zone: Zone = answer.json().await.map_err(|e| PowerDnsError::Unexpected {
             detail: e.without_url().to_string(),
             change_sent: false,
         })?;
-        Ok(zone.rrsets.into_iter().filter(|set| set.name.eq_ignore_ascii_case(&name)).collect())
+        Ok(zone.rrsets)
     }
 
     /// One change, all of it or nothing.

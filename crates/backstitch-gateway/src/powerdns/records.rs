@@ -1,5 +1,6 @@
 //! Whose is a name, and what change makes it ours or gone? Decided here, without I/O.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -89,13 +90,30 @@ pub(super) fn standing(sets: &[RrSet], owner: Owner) -> Standing {
     }
 }
 
+/// Every name that is some owner's of ours, by the records of a whole zone.
+pub(super) fn signed(sets: Vec<RrSet>) -> Vec<(Hostname, Owner)> {
+    let mut by_name: BTreeMap<String, Vec<RrSet>> = BTreeMap::new();
+    for set in sets {
+        by_name.entry(set.name.to_ascii_lowercase()).or_default().push(set);
+    }
+    let signed = |(name, sets): (String, Vec<RrSet>)| {
+        let hostname = name.trim_end_matches('.').parse().ok()?;
+        let texts = sets.iter().filter(|set| set.kind == "TXT").flat_map(|set| &set.records);
+        let owner = texts.into_iter().find_map(signature)?;
+        (standing(&sets, owner) == Standing::Ours).then_some((hostname, owner))
+    };
+    by_name.into_iter().filter_map(signed).collect()
+}
+
+/// The workflow that a record names, if it is an ownership record.
+fn signature(text: &Content) -> Option<Owner> {
+    let fields = text.content.trim_matches('"').strip_prefix(HERITAGE)?;
+    fields.split(',').find_map(|field| field.strip_prefix("workflow="))?.parse().ok()
+}
+
 /// The workflow an ownership record names, else the record itself.
 fn holder(texts: &[Content]) -> String {
-    let signed = texts.iter().find_map(|text| {
-        let fields = text.content.trim_matches('"').strip_prefix(HERITAGE)?;
-        fields.split(',').find_map(|field| field.strip_prefix("workflow="))?.parse::<Owner>().ok()
-    });
-    match signed {
+    match texts.iter().find_map(signature) {
         Some(owner) => format!("workflow {owner}"),
         None => {
             let first = texts.first().map(|text| text.content.as_str()).unwrap_or_default();

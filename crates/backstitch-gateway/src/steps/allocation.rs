@@ -4,15 +4,16 @@
 //! allocation names.
 
 use backstitch::{
-    Attempt, CompensateTransactionally, Conduct, StepError, TransactionalBackward, TransactionalStep,
+    Attempt, CompensateTransactionally, Conduct, IdempotencyKey, Outcome, ProbeTransactionally, Sighting,
+    StepError, TransactionalBackward, TransactionalProbed, TransactionalStep,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
-use super::{START, STOP, owner};
+use super::{START, STOP, owner, stopped_since};
 use crate::edge::Edge;
 use crate::identifiers::{GatewayId, OrganizationId};
-use crate::pool::{self, Allocation};
+use crate::pool::{self, Allocation, AllocationStatus};
 use crate::request;
 use crate::verdict::step_error;
 
@@ -28,6 +29,7 @@ impl TransactionalStep<Edge> for AllocateGateway {
     const NAME: &'static str = "allocate-gateway";
     // After all later ones: a gateway whose route still stands must not serve the next organisation.
     const BACKWARD: TransactionalBackward<Self, Edge> = TransactionalBackward::after_all_later();
+    const PROBED: TransactionalProbed<Self, Edge> = TransactionalProbed::to_verify();
     const CONDUCT: Conduct = START;
     type Output = Allocation;
 
@@ -38,7 +40,7 @@ impl TransactionalStep<Edge> for AllocateGateway {
         attempt: &Attempt,
     ) -> Result<Allocation, StepError> {
         let hostname = edge.hostname(self.organization);
-        pool::allocate(transaction, &hostname, owner(attempt)).await.map_err(step_error)
+        pool::allocate(transaction, &hostname, owner(attempt.workflow())).await.map_err(step_error)
     }
 }
 
@@ -50,7 +52,27 @@ impl CompensateTransactionally<Edge> for AllocateGateway {
         attempt: &Attempt,
         allocation: Allocation,
     ) -> Result<(), StepError> {
-        pool::release(transaction, allocation.gateway, owner(attempt)).await.map(drop).map_err(step_error)
+        pool::release(transaction, allocation.gateway, owner(attempt.workflow()))
+            .await
+            .map(drop)
+            .map_err(step_error)
+    }
+}
+
+impl ProbeTransactionally<Edge> for AllocateGateway {
+    async fn probe(
+        &self,
+        transaction: &mut PgConnection,
+        _: &Edge,
+        key: IdempotencyKey,
+        _: Outcome<Allocation>,
+    ) -> Result<Sighting<Allocation>, StepError> {
+        let made = pool::made_by(transaction, &[owner(key.workflow)]).await.map_err(step_error)?;
+        Ok(match made.into_iter().next() {
+            Some(Allocation { stopping: Some(stop), .. }) => stopped_since(stop),
+            Some(allocation) if allocation.status != AllocationStatus::Ended => Sighting::Stands(allocation),
+            _ => Sighting::Gone,
+        })
     }
 }
 
@@ -65,6 +87,7 @@ pub struct BeginStop {
 impl TransactionalStep<Edge> for BeginStop {
     const NAME: &'static str = "begin-stop";
     const BACKWARD: TransactionalBackward<Self, Edge> = TransactionalBackward::pivot();
+    const PROBED: TransactionalProbed<Self, Edge> = TransactionalProbed::to_verify();
     const CONDUCT: Conduct = START;
     type Output = Allocation;
 
@@ -74,7 +97,8 @@ impl TransactionalStep<Edge> for BeginStop {
         _: &Edge,
         attempt: &Attempt,
     ) -> Result<Allocation, StepError> {
-        let allocation = pool::begin_stop(&mut *transaction, self.organization, owner(attempt)).await;
+        let allocation =
+            pool::begin_stop(&mut *transaction, self.organization, owner(attempt.workflow())).await;
         let allocation = allocation.map_err(step_error)?;
         // `gateway.request_stop` sees to this; a stop that was asked for past it must not overtake a start either.
         if request::is_live(transaction, allocation.owner).await.map_err(step_error)? {
@@ -82,6 +106,20 @@ impl TransactionalStep<Edge> for BeginStop {
             return Err(StepError::rejected(request::START_UNDER_WAY, message));
         }
         Ok(allocation)
+    }
+}
+
+impl ProbeTransactionally<Edge> for BeginStop {
+    async fn probe(
+        &self,
+        transaction: &mut PgConnection,
+        _: &Edge,
+        key: IdempotencyKey,
+        _: Outcome<Allocation>,
+    ) -> Result<Sighting<Allocation>, StepError> {
+        // What it took over is its own for good, also once that has ended.
+        let taken = pool::taken_over_by(transaction, owner(key.workflow)).await.map_err(step_error)?;
+        Ok(taken.map_or(Sighting::Gone, Sighting::Stands))
     }
 }
 
@@ -97,6 +135,7 @@ impl TransactionalStep<Edge> for EndAllocation {
     const NAME: &'static str = "end-allocation";
     const BACKWARD: TransactionalBackward<Self, Edge> =
         TransactionalBackward::nothing_because("it follows the pivot");
+    const PROBED: TransactionalProbed<Self, Edge> = TransactionalProbed::to_verify();
     const CONDUCT: Conduct = STOP;
     type Output = ();
 
@@ -106,6 +145,26 @@ impl TransactionalStep<Edge> for EndAllocation {
         _: &Edge,
         attempt: &Attempt,
     ) -> Result<(), StepError> {
-        pool::release(transaction, self.gateway, owner(attempt)).await.map(drop).map_err(step_error)
+        pool::release(transaction, self.gateway, owner(attempt.workflow()))
+            .await
+            .map(drop)
+            .map_err(step_error)
+    }
+}
+
+impl ProbeTransactionally<Edge> for EndAllocation {
+    async fn probe(
+        &self,
+        transaction: &mut PgConnection,
+        _: &Edge,
+        key: IdempotencyKey,
+        _: Outcome<()>,
+    ) -> Result<Sighting<()>, StepError> {
+        let taken = pool::taken_over_by(transaction, owner(key.workflow)).await.map_err(step_error)?;
+        Ok(match taken.map(|allocation| allocation.status) {
+            Some(AllocationStatus::Ended) => Sighting::Stands(()),
+            Some(AllocationStatus::Active | AllocationStatus::Stopping) => Sighting::Gone,
+            None => Sighting::Unknown("no allocation names this workflow".to_owned()),
+        })
     }
 }

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use backstitch::{
-    Attempt, Backward, Compensate, Conduct, LateEffects, Outcome, RetryPolicy, Step, StepError,
+    Attempt, Backward, Compensate, Conduct, IdempotencyKey, LateEffects, Outcome, Probe, Probed, RetryPolicy,
+    Sighting, Step, StepError,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{START, START_RETRY, STOP, caller};
+use super::{START, START_RETRY, STOP, caller, gone_or_stopped, owner};
 use crate::agent::{AgentError, CALL_TIMEOUT, ResetRequest, StartRequest};
 use crate::edge::Edge;
-use crate::identifiers::{GatewayId, Hostname, OrganizationId};
+use crate::identifiers::{GatewayId, Hostname, OrganizationId, Owner};
 use crate::networks::Upstream;
-use crate::pool;
+use crate::pool::{self, Holder, PoolError};
 use crate::verdict::{Classified, step_error};
 
 /// Waiting for the gateway and the call together. Each attempt is patient in itself, so there are two.
@@ -44,6 +45,7 @@ pub struct Handshake {
 impl Step<Edge> for Handshake {
     const NAME: &'static str = "handshake";
     const BACKWARD: Backward<Self, Edge> = Backward::after_all_later();
+    const PROBED: Probed<Self, Edge> = Probed::to_settle();
     const CONDUCT: Conduct = HANDSHAKE;
     type Output = ();
 
@@ -69,6 +71,30 @@ impl Compensate<Edge> for Handshake {
     }
 }
 
+impl Probe<Edge> for Handshake {
+    async fn probe(
+        &self,
+        edge: &Edge,
+        key: IdempotencyKey,
+        _: Outcome<()>,
+    ) -> Result<Sighting<()>, StepError> {
+        let organization = self.hostname.organization();
+        let known = known(edge, self.gateway, self.upstream, organization).await?;
+        Ok(match known {
+            Known::No => return gone_or_stopped(edge, key.workflow).await,
+            Known::For(Some(other), _) if other != owner(key.workflow) => {
+                return gone_or_stopped(edge, key.workflow).await;
+            }
+            Known::Quarantined => quarantined(self.gateway),
+            // Also where nobody has the gateway: then it knows what it should have forgotten.
+            Known::For(_, hostname) if hostname.as_ref() == Some(&self.hostname) => Sighting::Stands(()),
+            Known::For(..) => {
+                Sighting::Partly("the gateway serves the organisation under another name".to_owned())
+            }
+        })
+    }
+}
+
 /// Makes the gateway forget its organisation, or never be handed out again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,6 +110,7 @@ pub struct ResetGateway {
 impl Step<Edge> for ResetGateway {
     const NAME: &'static str = "reset-gateway";
     const BACKWARD: Backward<Self, Edge> = Backward::nothing_because("it follows the pivot");
+    const PROBED: Probed<Self, Edge> = Probed::to_verify();
     const CONDUCT: Conduct =
         Conduct { timeout: HANDSHAKE.timeout, late_effects: HANDSHAKE.late_effects, ..STOP };
     type Output = ();
@@ -91,6 +118,69 @@ impl Step<Edge> for ResetGateway {
     async fn run(&self, edge: &Edge, attempt: &Attempt) -> Result<(), StepError> {
         reset_or_quarantine(edge, attempt, self.gateway, self.upstream, self.organization).await
     }
+}
+
+impl Probe<Edge> for ResetGateway {
+    async fn probe(
+        &self,
+        edge: &Edge,
+        key: IdempotencyKey,
+        _: Outcome<()>,
+    ) -> Result<Sighting<()>, StepError> {
+        let known = known(edge, self.gateway, self.upstream, self.organization).await?;
+        let taken = async {
+            let mut connection = edge.pool.acquire().await?;
+            pool::taken_over_by(&mut connection, owner(key.workflow)).await
+        };
+        let start =
+            taken.await.map_err(|error: PoolError| step_error(error))?.map(|allocation| allocation.owner);
+        Ok(match known {
+            Known::No | Known::Quarantined => Sighting::Stands(()),
+            Known::For(Some(other), _) if Some(other) != start => Sighting::Unknown(format!(
+                "workflow {other} has started the gateway for the organisation again"
+            )),
+            Known::For(..) => Sighting::Gone,
+        })
+    }
+}
+
+/// Whether a gateway knows an organisation.
+enum Known {
+    /// It serves nobody, or another.
+    No,
+    /// Nobody needs to know: it is not handed out again until somebody has seen to it.
+    Quarantined,
+    /// It serves it: on behalf of which start by the pool, if any has it, and under which name.
+    For(Option<Owner>, Option<Hostname>),
+}
+
+async fn known(
+    edge: &Edge,
+    gateway: GatewayId,
+    upstream: Upstream,
+    organization: OrganizationId,
+) -> Result<Known, StepError> {
+    let holder = async {
+        let mut connection = edge.pool.acquire().await?;
+        pool::holder(&mut connection, gateway).await
+    };
+    let holder = holder.await.map_err(|error: PoolError| step_error(error))?;
+    if holder.is_some_and(|Holder { is_quarantined, .. }| is_quarantined) {
+        return Ok(Known::Quarantined);
+    }
+    let state = edge.agent(upstream).map_err(step_error)?.state().await.map_err(step_error)?;
+    Ok(match state.organization_id {
+        Some(served) if served == organization => {
+            Known::For(holder.and_then(|holder| holder.owner), state.hostname)
+        }
+        _ => Known::No,
+    })
+}
+
+fn quarantined<T>(gateway: GatewayId) -> Sighting<T> {
+    Sighting::Unknown(format!(
+        "gateway {gateway} is quarantined, and may know the organisation until somebody has seen to it"
+    ))
 }
 
 async fn reset_or_quarantine(

@@ -1,9 +1,12 @@
 //! How does a workflow bring a route into the running nginx, and see it gone again?
 
-use backstitch::{Attempt, Backward, Compensate, Conduct, LateEffects, Outcome, Step, StepError};
+use backstitch::{
+    Attempt, Backward, Compensate, Conduct, IdempotencyKey, LateEffects, Outcome, Probe, Probed, Sighting,
+    Step, StepError, WorkflowId,
+};
 use serde::{Deserialize, Serialize};
 
-use super::{START, STOP, owner};
+use super::{START, STOP, gone_or_stopped, owner};
 use crate::edge::Edge;
 use crate::identifiers::{Hostname, Owner};
 use crate::networks::Upstream;
@@ -23,19 +26,39 @@ pub struct WriteVhost {
 impl Step<Edge> for WriteVhost {
     const NAME: &'static str = "write-vhost";
     const BACKWARD: Backward<Self, Edge> = Backward::after_all_later();
+    const PROBED: Probed<Self, Edge> = Probed::to_verify();
     // Files of this host: once the process is gone, nothing comes late.
     const CONDUCT: Conduct = Conduct { late_effects: LateEffects::Local, ..START };
     type Output = ();
 
     async fn run(&self, edge: &Edge, attempt: &Attempt) -> Result<(), StepError> {
-        let vhost = Vhost { hostname: self.hostname.clone(), upstream: self.upstream, owner: owner(attempt) };
-        edge.nginx.write_vhost(&vhost).await.map_err(step_error)
+        edge.nginx.write_vhost(&self.vhost(attempt.workflow())).await.map_err(step_error)
+    }
+}
+
+impl WriteVhost {
+    fn vhost(&self, workflow: WorkflowId) -> Vhost {
+        Vhost { hostname: self.hostname.clone(), upstream: self.upstream, owner: owner(workflow) }
     }
 }
 
 impl Compensate<Edge> for WriteVhost {
     async fn compensate(&self, edge: &Edge, attempt: &Attempt, _: Outcome<()>) -> Result<(), StepError> {
-        remove_route(edge, attempt, &self.hostname, owner(attempt)).await.map_err(step_error)
+        remove_route(edge, attempt, &self.hostname, owner(attempt.workflow())).await.map_err(step_error)
+    }
+}
+
+impl Probe<Edge> for WriteVhost {
+    async fn probe(
+        &self,
+        edge: &Edge,
+        key: IdempotencyKey,
+        _: Outcome<()>,
+    ) -> Result<Sighting<()>, StepError> {
+        match edge.nginx.written(&self.vhost(key.workflow)).map_err(step_error)?.made() {
+            Sighting::Gone => gone_or_stopped(edge, key.workflow).await,
+            seen => Ok(seen),
+        }
     }
 }
 
@@ -51,11 +74,26 @@ impl Step<Edge> for ReloadNginx {
     const NAME: &'static str = "reload-nginx";
     const BACKWARD: Backward<Self, Edge> =
         Backward::nothing_because("the compensation of write-vhost reloads");
+    const PROBED: Probed<Self, Edge> = Probed::to_verify();
     const CONDUCT: Conduct = START;
     type Output = ();
 
     async fn run(&self, edge: &Edge, attempt: &Attempt) -> Result<(), StepError> {
-        edge.nginx.reload_until_live(&self.hostname, owner(attempt)).await.map_err(step_error)
+        edge.nginx.reload_until_live(&self.hostname, owner(attempt.workflow())).await.map_err(step_error)
+    }
+}
+
+impl Probe<Edge> for ReloadNginx {
+    async fn probe(
+        &self,
+        edge: &Edge,
+        key: IdempotencyKey,
+        _: Outcome<()>,
+    ) -> Result<Sighting<()>, StepError> {
+        match edge.nginx.route(&self.hostname).await.map_err(step_error)? {
+            Some(live) if live == owner(key.workflow) => Ok(Sighting::Stands(())),
+            _ => gone_or_stopped(edge, key.workflow).await,
+        }
     }
 }
 
@@ -72,11 +110,30 @@ pub struct RemoveVhost {
 impl Step<Edge> for RemoveVhost {
     const NAME: &'static str = "remove-vhost";
     const BACKWARD: Backward<Self, Edge> = Backward::nothing_because("it follows the pivot");
+    const PROBED: Probed<Self, Edge> = Probed::to_verify();
     const CONDUCT: Conduct = STOP;
     type Output = ();
 
     async fn run(&self, edge: &Edge, attempt: &Attempt) -> Result<(), StepError> {
         remove_route(edge, attempt, &self.hostname, self.owner).await.map_err(step_error)
+    }
+}
+
+impl Probe<Edge> for RemoveVhost {
+    async fn probe(&self, edge: &Edge, _: IdempotencyKey, _: Outcome<()>) -> Result<Sighting<()>, StepError> {
+        let is_live = edge.nginx.route(&self.hostname).await.map_err(step_error)? == Some(self.owner);
+        let is_on_disk =
+            edge.nginx.is_on_disk(self.hostname.organization(), self.owner).map_err(step_error)?;
+        Ok(match (is_on_disk, is_live) {
+            (false, false) => Sighting::Stands(()),
+            (true, true) => Sighting::Gone,
+            (true, false) => {
+                Sighting::Partly("the file is there, and comes to life with the next reload".to_owned())
+            }
+            (false, true) => {
+                Sighting::Partly("the file is gone, and the running nginx serves the route".to_owned())
+            }
+        })
     }
 }
 

@@ -43,12 +43,23 @@ impl Edge {
 
     /// Writes a record set as somebody would who knows nothing of us.
     pub async fn somebody_writes(&self, hostname: &Hostname, kind: &str, content: &str) {
-        let config = self.sandbox.powerdns_config();
-        let url = format!("{}api/v1/servers/localhost/zones/{}.", config.url, self.sandbox.domain);
-        let change = serde_json::json!({ "rrsets": [{
+        let set = serde_json::json!({
             "name": format!("{hostname}."), "type": kind, "ttl": 60, "changetype": "REPLACE",
             "records": [{ "content": content, "disabled": false }],
-        }]});
+        });
+        self.change_zone(set).await;
+    }
+
+    /// Removes a record set as somebody would who knows nothing of us.
+    pub async fn somebody_deletes(&self, hostname: &Hostname, kind: &str) {
+        let set = serde_json::json!({ "name": format!("{hostname}."), "type": kind, "changetype": "DELETE" });
+        self.change_zone(set).await;
+    }
+
+    async fn change_zone(&self, set: serde_json::Value) {
+        let config = self.sandbox.powerdns_config();
+        let url = format!("{}api/v1/servers/localhost/zones/{}.", config.url, self.sandbox.domain);
+        let change = serde_json::json!({ "rrsets": [set] });
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let answer =
             http.patch(url).header("X-API-Key", self.powerdns_key()).json(&change).send().await.unwrap();

@@ -3,7 +3,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use backstitch::{Client, Filter, Status, WorkflowId, WorkflowView};
+use backstitch::{Client, Filter, IncarnationId, Status, WorkflowId, WorkflowView};
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -31,6 +32,16 @@ pub struct Listed {
     /// Only with this key
     #[param(value_type = Option<String>)]
     key: Option<Text>,
+    /// Only of this queue
+    #[param(value_type = Option<String>)]
+    queue: Option<Text>,
+    /// Only those that failed with this code
+    #[param(value_type = Option<String>)]
+    error_code: Option<Text>,
+    /// Only those asked for at this time or later
+    since: Option<DateTime<Utc>>,
+    /// Only those asked for before this time
+    until: Option<DateTime<Utc>>,
     /// Only those asked for before this one: the `before` of the last page
     #[param(value_type = Option<Uuid>)]
     before: Option<WorkflowId>,
@@ -38,6 +49,9 @@ pub struct Listed {
     #[serde(default = "whole_page")]
     #[param(minimum = 1, maximum = 100)]
     limit: u32,
+    /// With input and output
+    #[serde(default)]
+    whole: bool,
 }
 
 fn whole_page() -> u32 {
@@ -57,17 +71,19 @@ pub async fn list(
     State(client): State<Client>,
     Asked(listed): Asked<Listed>,
 ) -> Result<Json<PageShape>, Problem> {
-    let Listed { kind, status, key, before, limit } = listed;
+    let Listed { kind, status, key, queue, error_code, since, until, before, limit, whole } = listed;
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(Refusal::invalid(format!("limit: give 1 to {PAGE_MAX}")).into());
     }
-    let page = Filter { limit, ..Filter::default() };
-    let (kind, key) = (kind.map(Text::into_string), key.map(Text::into_string));
-    let filter = Filter { kind, status, key, before, ..page };
+    let text = |text: Option<Text>| text.map(Text::into_string);
+    let (kind, key, queue, error_code) = (text(kind), text(key), text(queue), text(error_code));
+    let filter = Filter { kind, status, key, before, queue, error_code, since, until, limit };
     let views = visible(&client, &caller, filter).await?;
     let is_full = views.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
     let before = views.last().filter(|_| is_full).map(|view| view.workflow);
-    Ok(Json(PageShape { workflows: views.into_iter().map(WorkflowShape::line).collect(), before }))
+    let shape = if whole { WorkflowShape::whole } else { WorkflowShape::line };
+    let now = client.now().await?;
+    Ok(Json(PageShape { workflows: views.into_iter().map(shape).collect(), before, now }))
 }
 
 /// What of a list exists for the caller.
@@ -119,10 +135,14 @@ pub async fn journal(
     State(client): State<Client>,
     Of(workflow): Of,
 ) -> Result<Json<JournalShape>, Problem> {
-    seen(&client, &caller, workflow).await?;
-    let steps = client.steps(workflow).await?;
-    let attempts = client.attempts(workflow).await?;
-    Ok(Json(JournalShape::of(workflow, steps, attempts)))
+    let view = seen(&client, &caller, workflow).await?;
+    let done = (client.steps(workflow).await?, client.attempts(workflow).await?);
+    let worker = match view.holder {
+        Some(holder) => client.worker(IncarnationId(holder)).await?,
+        None => None,
+    };
+    let kind_paused = client.pause_of_kind(&view.kind).await?;
+    Ok(Json(JournalShape::of(workflow, done, worker, kind_paused, client.now().await?)))
 }
 
 /// The workflow, if it exists for this caller.

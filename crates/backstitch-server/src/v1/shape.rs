@@ -1,8 +1,8 @@
 //! How do workflows, their steps and attempts look over HTTP?
 
 use backstitch::{
-    AttemptView, Cause, Failure, Json, RollbackReport, Status, StepView, WorkflowError, WorkflowId,
-    WorkflowView,
+    AttemptView, Cause, Failure, Json, Operator, RollbackReport, Status, StepView, WorkerView, WorkflowError,
+    WorkflowId, WorkflowView,
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -32,17 +32,23 @@ pub struct WorkflowShape {
     /// Where it is in its life
     #[schema(schema_with = status_schema)]
     status: &'static str,
-    /// What was asked. Not in a list
+    /// What was asked. In a list only if asked for
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
     input: Option<Json>,
-    /// What it ended with. Not in a list
+    /// What it ended with. In a list only if asked for
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
     output: Option<Json>,
     /// Why it is, or was, taken back
     #[schema(value_type = Option<Object>)]
     cause: Option<Cause>,
+    /// Who asked that it be taken back, and why, where that is yet to be heeded: `by` and `why`
+    #[schema(value_type = Option<Object>)]
+    cancel: Option<Operator>,
+    /// Who holds it back, and why: `by` and `why`
+    #[schema(value_type = Option<Object>)]
+    paused: Option<Operator>,
     /// The original error
     #[schema(value_type = Option<Object>)]
     error: Option<WorkflowError>,
@@ -60,6 +66,8 @@ pub struct WorkflowShape {
     deadline_at: Option<DateTime<Utc>>,
     /// When it is next taken up, unless a worker is at it
     due_at: Option<DateTime<Utc>>,
+    /// The number of the worker that is at it
+    holder: Option<i32>,
     /// No living worker serves its kind
     unserved: bool,
 }
@@ -83,6 +91,8 @@ impl WorkflowShape {
             input: None,
             output: None,
             cause: view.cause,
+            cancel: view.cancel,
+            paused: view.paused,
             error: view.error,
             report: view.report,
             attention: view.attention,
@@ -90,6 +100,7 @@ impl WorkflowShape {
             finished_at: view.finished_at,
             deadline_at: view.deadline_at,
             due_at: view.due_at,
+            holder: view.holder,
             unserved: view.unserved,
         }
     }
@@ -99,11 +110,13 @@ impl WorkflowShape {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Page)]
 pub struct PageShape {
-    /// Without input and output
+    /// Without input and output, unless asked for
     pub workflows: Vec<WorkflowShape>,
     /// Give it as `before` for the next page. Null: this is the last one
     #[schema(value_type = Option<Uuid>)]
     pub before: Option<WorkflowId>,
+    /// When that was so, by the database's clock
+    pub now: DateTime<Utc>,
 }
 
 /// What a workflow did.
@@ -117,12 +130,27 @@ pub struct JournalShape {
     steps: Vec<StepShape>,
     /// Every try of every step, in the order in which they began
     attempts: Vec<AttemptShape>,
+    /// Who is at it: `incarnation`, `host`, `pid`, `lease_left_milliseconds` and more
+    #[schema(value_type = Option<Object>)]
+    worker: Option<WorkerView>,
+    /// Who has paused its kind, and why: `by` and `why`
+    #[schema(value_type = Option<Object>)]
+    kind_paused: Option<Operator>,
+    /// When that was so, by the database's clock
+    now: DateTime<Utc>,
 }
 
 impl JournalShape {
-    pub fn of(workflow_id: WorkflowId, steps: Vec<StepView>, attempts: Vec<AttemptView>) -> Self {
+    pub fn of(
+        workflow_id: WorkflowId,
+        (steps, attempts): (Vec<StepView>, Vec<AttemptView>),
+        worker: Option<WorkerView>,
+        kind_paused: Option<Operator>,
+        now: DateTime<Utc>,
+    ) -> Self {
         let steps = steps.into_iter().map(StepShape::from).collect();
-        Self { workflow_id, steps, attempts: attempts.into_iter().map(AttemptShape::from).collect() }
+        let attempts = attempts.into_iter().map(AttemptShape::from).collect();
+        Self { workflow_id, steps, attempts, worker, kind_paused, now }
     }
 }
 
@@ -165,6 +193,8 @@ struct AttemptShape {
     attempt: u32,
     /// Its idempotency key
     key: String,
+    /// The number of the worker that made it
+    incarnation: Option<i32>,
     /// When its intent was written
     began_at: DateTime<Utc>,
     /// When its outcome was written. Null: it is under way, or in doubt
@@ -179,8 +209,18 @@ struct AttemptShape {
 impl From<AttemptView> for AttemptShape {
     fn from(view: AttemptView) -> Self {
         let AttemptView {
-            position, step, direction, attempt, key, began_at, ended_at, outcome, failure, ..
+            position,
+            step,
+            direction,
+            attempt,
+            key,
+            incarnation,
+            began_at,
+            ended_at,
+            outcome,
+            failure,
+            ..
         } = view;
-        Self { position, step, direction, attempt, key, began_at, ended_at, outcome, failure }
+        Self { position, step, direction, attempt, key, incarnation, began_at, ended_at, outcome, failure }
     }
 }

@@ -8,10 +8,12 @@ mod look;
 mod misuse;
 mod operators;
 mod report;
+mod settled;
 mod severed;
 mod stuck;
 mod sweep;
 mod transactional;
+mod verify;
 mod waiting;
 
 /// The worker's binary, to be run as a process of its own.

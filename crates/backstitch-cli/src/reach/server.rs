@@ -1,0 +1,342 @@
+//! How is a daemon asked over HTTP, and by whose right?
+
+use std::time::Duration;
+
+use backstitch::{
+    Answered, AttemptView, Ending, Filter, Json, Operator, Status, StepView, WorkerView, WorkflowId,
+    WorkflowView,
+};
+use backstitch_server::BearerToken;
+use chrono::{DateTime, SecondsFormat, Utc};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use hyper::{Method, Request, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use reqwest::Url;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::problem::Problem;
+use super::{Asked, Listing, Verb};
+use crate::arguments::Decision;
+use crate::exit::{Exit, Failed};
+use crate::seen::Seen;
+
+/// A daemon that is well answers within milliseconds; it gives its own database some seconds.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// The longest wait that the daemon grants at once.
+const WAIT: Duration = Duration::from_secs(60);
+/// Before it is asked again after it was not there.
+const WAIT_PAUSE: Duration = Duration::from_secs(1);
+/// A daemon that is asked too often says when to ask again: in a second, for as long as we are all that asks.
+const TRIES_MAX: u32 = 10;
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+/// Workflows a page: with their inputs and outputs each may have 320 KiB.
+const PAGE: u32 = 50;
+/// Such a page, and room for reports.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A daemon.
+pub struct Server {
+    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    url: Url,
+    /// None: a daemon that answers everybody on its host.
+    token: Option<BearerToken>,
+}
+
+/// What it said.
+enum Said {
+    Yes(StatusCode, Bytes),
+    No(Box<Problem>),
+}
+
+impl Server {
+    /// The daemon there. A token goes in the clear only where it does not leave the host.
+    pub fn new(url: &str, token: Option<BearerToken>) -> Result<Self, Failed> {
+        let refuse = |why: &str| Err(Failed::usage(format!("--server {url:?}: {why}")));
+        let Ok(parsed) = url.parse::<Url>() else {
+            return refuse("give a URL such as http://127.0.0.1:7410 or https://backstitch.example.com:7410");
+        };
+        if !parsed.username().is_empty() || parsed.password().is_some() || parsed.query().is_some() {
+            // Not repeated: it may hold a password.
+            return Err(Failed::usage("--server: give the URL alone, and the token in BACKSTITCH_TOKEN"));
+        }
+        match (parsed.scheme(), parsed.host_str()) {
+            ("https", Some(_)) => {}
+            ("http", Some(host)) if is_here(host) => {}
+            ("http", Some(_)) => return refuse("beyond loopback only https is spoken"),
+            _ => return refuse("give one that begins with https://, or http:// for this host"),
+        }
+        let connector = HttpsConnectorBuilder::new().with_native_roots().map_err(|error| {
+            Failed::because(&error, "install the certificates of the known authorities (ca-certificates)")
+        })?;
+        let connector = connector.https_or_http().enable_http1().build();
+        Ok(Self { http: Client::builder(TokioExecutor::new()).build(connector), url: parsed, token })
+    }
+
+    pub async fn enqueue(&self, asked: &Asked) -> Result<WorkflowId, Failed> {
+        #[derive(Deserialize)]
+        struct Enqueued {
+            workflow_id: WorkflowId,
+        }
+        let body = serde_json::to_vec(asked).map_err(|error| Failed::because(&error, ""))?;
+        let said = self.ask(Method::POST, self.at(&["workflows"]), Some(body)).await?;
+        Ok(said.read::<Enqueued>()?.workflow_id)
+    }
+
+    pub async fn workflow(&self, id: WorkflowId) -> Result<WorkflowView, Failed> {
+        self.get(self.at(&["workflows", &id.to_string()])).await.map(with_null)
+    }
+
+    pub async fn look(&self, id: WorkflowId) -> Result<Seen, Failed> {
+        #[derive(Deserialize)]
+        struct Journal {
+            steps: Vec<StepView>,
+            attempts: Vec<AttemptView>,
+            worker: Option<WorkerView>,
+            kind_paused: Option<Operator>,
+            now: DateTime<Utc>,
+        }
+        let workflow = self.workflow(id).await?;
+        let journal = self.get(self.at(&["workflows", &id.to_string(), "journal"])).await?;
+        let Journal { mut steps, attempts, worker, kind_paused, now } = journal;
+        for step in steps.iter_mut().filter(|step| step.output.is_none()) {
+            let succeeded = |attempt: &AttemptView| {
+                attempt.position == step.position
+                    && attempt.direction == "run"
+                    && attempt.outcome.as_deref() == Some("succeeded")
+            };
+            step.output = (step.status == "completed" || attempts.iter().any(succeeded)).then(null);
+        }
+        Ok(Seen { workflow, steps, attempts, worker, kind_paused, now })
+    }
+
+    pub async fn workflows(&self, filter: Filter) -> Result<Listing, Failed> {
+        #[derive(Deserialize)]
+        struct Page {
+            workflows: Vec<WorkflowView>,
+            before: Option<WorkflowId>,
+            now: DateTime<Utc>,
+        }
+        let (mut workflows, mut left, mut before) = (Vec::new(), filter.limit, filter.before);
+        loop {
+            let filter = Filter { before, limit: left.min(PAGE), ..filter.clone() };
+            let page: Page = self.get(filtered(self.at(&["workflows"]), &filter)).await?;
+            left = left.saturating_sub(u32::try_from(page.workflows.len()).unwrap_or(u32::MAX));
+            workflows.extend(page.workflows.into_iter().map(with_null));
+            if left == 0 || page.before.is_none() {
+                return Ok(Listing { workflows, now: page.now });
+            }
+            before = page.before;
+        }
+    }
+
+    /// However long it takes, and through restarts of the daemon.
+    pub async fn wait(&self, workflow: WorkflowId) -> Result<Ending<Value>, Failed> {
+        #[derive(Deserialize)]
+        struct Completed {
+            output: Value,
+        }
+        // Whoever waits for what is not there, or may not, is told at once.
+        self.workflow(workflow).await?;
+        let mut url = self.at(&["workflows", &workflow.to_string(), "wait"]);
+        url.query_pairs_mut().append_pair("timeout", &format!("{}s", WAIT.as_secs()));
+        loop {
+            match self.once(Method::GET, &url, None, WAIT + ANSWER_TIME).await {
+                Ok((Said::Yes(StatusCode::ACCEPTED, _), _)) => {}
+                Ok((said @ Said::Yes(..), _)) => {
+                    return Ok(Ending::Completed(said.read::<Completed>()?.output));
+                }
+                Ok((Said::No(problem), _)) => match problem.ending() {
+                    Ok(ending) => return Ok(ending),
+                    Err(problem) if problem.is_transient() => tokio::time::sleep(WAIT_PAUSE).await,
+                    Err(problem) => return Err((*problem).into()),
+                },
+                Err(failed) => {
+                    tracing::debug!(%failed, "waiting on");
+                    tokio::time::sleep(WAIT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    pub async fn decide(
+        &self,
+        workflow: WorkflowId,
+        verb: Verb,
+        decision: &Decision,
+        token: Option<Uuid>,
+    ) -> Result<Answered, Failed> {
+        let id = workflow.to_string();
+        let mut body = json!({ "by": decision.by, "why": decision.why, "token": token });
+        let on = |verb: &str| self.at(&["workflows", &id, verb]);
+        let on_step =
+            |position: u32, verb: &str| self.at(&["workflows", &id, "steps", &position.to_string(), verb]);
+        let url = match &verb {
+            Verb::Cancel => on("cancel"),
+            Verb::Retry => on("retry"),
+            Verb::Abandon => on("abandon"),
+            Verb::Pause => on("pause"),
+            Verb::Resume => on("resume"),
+            Verb::SkipStep(position) => on_step(position.0, "skip"),
+            Verb::Resolve(position, happened) => {
+                body["happened"] = happened.is_some().into();
+                if let Some(output) = happened {
+                    body["output"] = output.decode().map_err(|error| Failed::because(&error, ""))?;
+                }
+                on_step(position.0, "resolve")
+            }
+        };
+        match self.ask(Method::POST, url, Some(body.to_string().into_bytes())).await? {
+            Said::Yes(..) => Ok(Answered::Accepted),
+            Said::No(problem) => problem.answered().map_err(|problem| Failed::from(*problem)),
+        }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, url: Url) -> Result<T, Failed> {
+        self.ask(Method::GET, url, None).await?.read()
+    }
+
+    /// Asks, and again where we were too quick.
+    async fn ask(&self, method: Method, url: Url, body: Option<Vec<u8>>) -> Result<Said, Failed> {
+        let mut tries = 1;
+        loop {
+            let (said, headers) = self.once(method.clone(), &url, body.clone(), ANSWER_TIME).await?;
+            match said {
+                Said::No(problem) if problem.is_too_soon() && tries < TRIES_MAX => {
+                    tokio::time::sleep(retry_after(&headers)).await;
+                }
+                said => return Ok(said),
+            }
+            tries += 1;
+        }
+    }
+
+    async fn once(
+        &self,
+        method: Method,
+        url: &Url,
+        body: Option<Vec<u8>>,
+        patience: Duration,
+    ) -> Result<(Said, HeaderMap), Failed> {
+        let request = self.request(method, url, body)?;
+        let asked = async {
+            let answer = self.http.request(request).await.map_err(|error| self.unreachable(&error))?;
+            let (head, body) = answer.into_parts();
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| self.unreachable(&*error))?.to_bytes();
+            let said = match head.status {
+                status if status.is_success() => Said::Yes(status, body),
+                status => Said::No(serde_json::from_slice(&body).unwrap_or_else(|_| {
+                    Box::new(Problem::of_somebody_else(status.as_u16(), &String::from_utf8_lossy(&body)))
+                })),
+            };
+            Ok((said, head.headers))
+        };
+        timeout(patience, asked).await.unwrap_or_else(|_| {
+            let message = format!(
+                "the server {} does not answer within {} s; look whether it is well",
+                self.url,
+                patience.as_secs()
+            );
+            Err(Failed::new(Exit::Error, message))
+        })
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        url: &Url,
+        body: Option<Vec<u8>>,
+    ) -> Result<Request<Full<Bytes>>, Failed> {
+        let mut request =
+            Request::builder().method(method).uri(url.as_str()).header(ACCEPT, "application/json");
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.reveal()));
+        }
+        let body = Full::from(body.unwrap_or_default());
+        request.body(body).map_err(|error| Failed::because(&error, "correct --server or BACKSTITCH_SERVER"))
+    }
+
+    fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> Failed {
+        let cause = Failed::because(
+            error,
+            "check that `backstitch serve` runs there, and --server or BACKSTITCH_SERVER",
+        );
+        Failed::new(Exit::Error, format!("the server {} can't be reached: {cause}", self.url))
+    }
+
+    fn at(&self, path: &[&str]) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("v1").extend(path);
+        }
+        url
+    }
+}
+
+impl Said {
+    fn read<T: DeserializeOwned>(self) -> Result<T, Failed> {
+        match self {
+            Self::Yes(_, body) => serde_json::from_slice(&body).map_err(|error| {
+                Failed::because(&error, "the server's answer can't be read: use the version of the server")
+            }),
+            Self::No(problem) => Err((*problem).into()),
+        }
+    }
+}
+
+/// A member that is null may be none, or an output that is null: what has completed has one.
+fn with_null(mut view: WorkflowView) -> WorkflowView {
+    if view.status == Status::Completed {
+        view.output.get_or_insert_with(null);
+    }
+    view
+}
+
+fn null() -> Json {
+    Json::from_journal("null")
+}
+
+fn is_here(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn retry_after(headers: &HeaderMap) -> Duration {
+    let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(1)).min(RETRY_AFTER_MAX)
+}
+
+fn filtered(mut url: Url, filter: &Filter) -> Url {
+    let Filter { kind, status, key, before, queue, error_code, since, until, limit } = filter;
+    let moment = |at: &DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Micros, true);
+    let said = [
+        ("kind", kind.clone()),
+        ("status", status.map(|status| status.to_string())),
+        ("key", key.clone()),
+        ("before", before.map(|before| before.to_string())),
+        ("queue", queue.clone()),
+        ("error_code", error_code.clone()),
+        ("since", since.as_ref().map(moment)),
+        ("until", until.as_ref().map(moment)),
+        ("limit", Some(limit.to_string())),
+        ("whole", Some("true".to_owned())),
+    ];
+    for (name, value) in said {
+        if let Some(value) = value {
+            url.query_pairs_mut().append_pair(name, &value);
+        }
+    }
+    url
+}
