@@ -3,8 +3,7 @@
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 
-use backstitch::{Client, Ending, Handle, Json, Unfinished, WorkflowId, limits};
-use serde_json::Value;
+use backstitch::{Client, Ending, Handle, Json, Unfinished, WorkflowId, limits, redacted};
 
 use crate::arguments::Enqueue;
 use crate::connect;
@@ -37,16 +36,16 @@ pub async fn run(settings: &Settings, arguments: Enqueue) -> Result<Exit, Failed
     if !arguments.json {
         say(&handle.workflow.to_string())?;
     }
+    let handle = Handle::<Json>::new(handle.workflow);
     let exit = if arguments.wait { wait(&client, &handle, arguments.json).await? } else { Exit::Done };
     if arguments.json {
-        say_json(
-            &client.workflow(handle.workflow).await?.ok_or(backstitch::Error::NotFound(handle.workflow))?,
-        )?;
+        let view = client.workflow(handle.workflow).await?;
+        say_json(&view.ok_or(backstitch::Error::NotFound(handle.workflow))?.redacted())?;
     }
     Ok(exit)
 }
 
-async fn wait(client: &Client, handle: &Handle<Value>, quiet: bool) -> Result<Exit, Failed> {
+async fn wait(client: &Client, handle: &Handle<Json>, quiet: bool) -> Result<Exit, Failed> {
     let message = format!("waiting for workflow {}; it goes on without us too …", handle.workflow);
     let ending = waiting(&message, client.wait(handle)).await?;
     if !quiet {
@@ -65,7 +64,7 @@ pub fn exit_of<T>(ending: &Ending<T>) -> Exit {
 }
 
 /// An ending in words.
-pub fn told<T: serde::Serialize>(workflow: WorkflowId, ending: &Ending<T>) -> String {
+pub fn told(workflow: WorkflowId, ending: &Ending<Json>) -> String {
     let unfinished = |word: &str, unfinished: &Unfinished| {
         format!(
             "{word}: {}\n{}\nsee `backstitch show {workflow}`",
@@ -74,9 +73,7 @@ pub fn told<T: serde::Serialize>(workflow: WorkflowId, ending: &Ending<T>) -> St
         )
     };
     match ending {
-        Ending::Completed(output) => {
-            format!("completed: {}", serde_json::to_string(output).unwrap_or_default())
-        }
+        Ending::Completed(output) => format!("completed: {}", clean(redacted(output).as_str())),
         Ending::Compensated(why) => unfinished("compensated", why),
         Ending::NeedsAttention(why) => unfinished("needs attention", why),
         Ending::Abandoned(why) => unfinished("abandoned", why),

@@ -21,7 +21,7 @@ pub async fn run(settings: &Settings, arguments: List) -> Result<Exit, Failed> {
     }
     let workflows = client.workflows(filter).await?;
     if arguments.json {
-        say_json(&workflows)?;
+        say_json(&workflows.into_iter().map(WorkflowView::redacted).collect::<Vec<_>>())?;
     } else if workflows.is_empty() {
         note("no workflows");
     } else {

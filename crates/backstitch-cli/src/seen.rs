@@ -20,8 +20,9 @@ pub struct Seen {
 
 /// Looks. One that is not there is refused.
 pub async fn look(client: &Client, id: WorkflowId) -> Result<Seen, Failed> {
-    let workflow = client.workflow(id).await?.ok_or(Error::NotFound(id))?;
-    let (steps, attempts) = (client.steps(id).await?, client.attempts(id).await?);
+    let workflow = client.workflow(id).await?.ok_or(Error::NotFound(id))?.redacted();
+    let steps = client.steps(id).await?.into_iter().map(StepView::redacted).collect();
+    let attempts = client.attempts(id).await?;
     let worker = match workflow.holder {
         Some(holder) => client.worker(IncarnationId(holder)).await?,
         None => None,

@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 
-use backstitch::{Client, Database, WorkflowId};
+use backstitch::{Client, Database, Plaintext, WorkflowId};
 use backstitch_gateway::networks::AllowedNetworks;
 use backstitch_gateway::nginx::NginxConfig;
 use backstitch_gateway::powerdns::{PowerDnsConfig, REQUEST_TIMEOUT};
 use backstitch_gateway::request::{self, Requested};
-use backstitch_gateway::secret::Secret;
 use backstitch_gateway::{ANSWER_PATIENCE, Edge, EdgeConfig};
 use edge::platform::{Platform, TIMING, failed, organization, soon, started};
 use serde_json::{Value, json};
@@ -34,7 +33,7 @@ async fn worker_process() {
     let config = EdgeConfig {
         powerdns: PowerDnsConfig {
             url: text("powerdns").parse().unwrap(),
-            api_key: Secret::new(text("key")),
+            api_key: Plaintext::new(text("key")),
             zone: text("zone").parse().unwrap(),
             request_timeout: REQUEST_TIMEOUT,
         },

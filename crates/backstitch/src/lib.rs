@@ -41,6 +41,7 @@ mod park;
 mod recovery;
 mod replay;
 mod retention;
+mod secret;
 mod session;
 mod settle;
 mod step;
@@ -76,6 +77,9 @@ pub use crate::lives::Pulse;
 pub use crate::migrate::{check_migrated, migrate};
 pub use crate::operate::{Answered, Operate};
 pub use crate::retention::Removed;
+pub use crate::secret::{
+    Keyring, Plaintext, SECRET_BYTES_MAX, SECRET_BYTES_MIN, Secret, SecretError, Secrets, redacted,
+};
 pub use crate::settle::Unsettled;
 pub use crate::step::{
     Backward, Compensate, CompensateTransactionally, Outcome, Step, TransactionalBackward, TransactionalStep,

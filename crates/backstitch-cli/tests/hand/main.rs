@@ -6,6 +6,7 @@ mod api;
 mod bad_input;
 mod bench;
 mod beyond;
+mod canary;
 mod configuration;
 mod daemon;
 mod deciding;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use backstitch::Plaintext;
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
@@ -14,7 +15,6 @@ use super::error::SandboxError;
 use super::process::Server;
 use crate::identifiers::Domain;
 use crate::powerdns::{PowerDnsConfig, REQUEST_TIMEOUT};
-use crate::secret::Secret;
 
 /// Debian's place first, then where other systems and older packages put it.
 const SCHEMAS: [&str; 3] = [
@@ -33,7 +33,7 @@ pub(super) struct PowerDnsServer {
     pub(super) server: Server,
     pub(super) dns: SocketAddr,
     api: SocketAddr,
-    key: Secret,
+    key: Plaintext,
     zone: Domain,
 }
 
@@ -60,7 +60,7 @@ impl PowerDnsServer {
         let mut command = Command::new("pdns_server");
         command.arg(format!("--config-dir={}", directory.display()));
         let server = Server::spawn(sandbox, "powerdns", directory.join("log"), &mut command, PACKAGES)?;
-        let mut started = Self { server, dns, api, key: Secret::new(key), zone: zone.clone() };
+        let mut started = Self { server, dns, api, key: Plaintext::new(key), zone: zone.clone() };
         started.server.wait_until(async || TcpStream::connect(api).await.is_ok()).await?;
         started.make_zone().await?;
         Ok(started)
