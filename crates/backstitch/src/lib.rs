@@ -90,6 +90,11 @@ pub use crate::view::{AlertView, AttemptView, Filter, Status, StepView, Workflow
 pub use crate::worker::{Running, Worker};
 pub use crate::workflow::{OnMismatch, Steps, Workflow};
 
+/// What the page on secrets shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/secrets.md")]
+struct SecretsPage;
+
 /// What the README shows compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
