@@ -12,6 +12,7 @@ mod daemon;
 mod deciding;
 mod described;
 mod doctor;
+mod documented;
 mod edge;
 mod endings;
 mod fleet;
