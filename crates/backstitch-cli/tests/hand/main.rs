@@ -26,5 +26,6 @@ mod own_postgres;
 mod plain;
 mod retention;
 mod rights;
+mod shown;
 mod toys;
 mod world;
