@@ -235,6 +235,9 @@ pub enum SecretError {
         /// Its id.
         key: String,
     },
+    /// There is nothing to seal with.
+    #[error("the worker was given no keyring to seal a secret with: give it one, and try again")]
+    KeyringMissing,
     /// The worker has no such source.
     #[error(
         "the secret is found at {reference}, and the worker was given no source that has it: give it one, and try again"
@@ -273,7 +276,7 @@ impl SecretError {
     /// The word for it in errors of steps.
     fn code(&self) -> &'static str {
         match self {
-            Self::KeyMissing { .. } => "secret_key_missing",
+            Self::KeyMissing { .. } | Self::KeyringMissing => "secret_key_missing",
             Self::SourceMissing { .. } => "secret_source_missing",
             Self::Unresolved { .. } => "secret_unresolved",
             Self::Unopened { .. } => "secret_unopened",
@@ -289,6 +292,7 @@ impl From<SecretError> for StepError {
     fn from(error: SecretError) -> Self {
         match error {
             SecretError::KeyMissing { .. }
+            | SecretError::KeyringMissing
             | SecretError::SourceMissing { .. }
             | SecretError::Unresolved { .. } => Self::retry(error.code(), error),
             _ => Self::fail(error.code(), error),

@@ -119,7 +119,7 @@ impl Secrets {
     pub(crate) fn seal(&self, kind: &str, text: &str) -> Result<Secret, SecretError> {
         match &self.keyring {
             Some(keyring) => keyring.seal(kind, text),
-            None => Err(SecretError::KeyMissing { key: "(any)".to_owned() }),
+            None => Err(SecretError::KeyringMissing),
         }
     }
 
