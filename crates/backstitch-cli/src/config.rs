@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use backstitch_gateway::secret::Secret;
+use backstitch::Plaintext;
 use serde::Deserialize;
 
 use crate::exit::{Exit, Failed};
@@ -56,7 +56,7 @@ pub struct GatewayConfig {
 #[serde(deny_unknown_fields)]
 pub struct PowerDnsConfig {
     pub url: Option<String>,
-    pub api_key: Option<Secret>,
+    pub api_key: Option<Plaintext>,
     pub api_key_file: Option<PathBuf>,
 }
 

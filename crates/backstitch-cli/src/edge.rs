@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use backstitch::{Json, JsonError, Workflow};
+use backstitch::{Json, JsonError, Plaintext, Workflow};
 use backstitch_gateway::identifiers::{Domain, Hostname, OrganizationId};
 use backstitch_gateway::networks::AllowedNetworks;
 use backstitch_gateway::nginx::{Nginx, NginxConfig};
 use backstitch_gateway::powerdns::{PowerDns, PowerDnsConfig, REQUEST_TIMEOUT};
-use backstitch_gateway::secret::Secret;
 use backstitch_gateway::verdict::Classified;
 use backstitch_gateway::{ANSWER_PATIENCE, EdgeConfig, StartGateway, StopGateway};
 
@@ -95,14 +94,14 @@ fn judge<T, E: std::error::Error + Classified>(whom: &str, asked: Result<T, E>) 
 }
 
 /// Flag over environment over file; on each level the key itself, or a file that holds it.
-fn api_key(flag: Option<PathBuf>, file: &PowerDnsFile) -> Result<Option<Secret>, Failed> {
+fn api_key(flag: Option<PathBuf>, file: &PowerDnsFile) -> Result<Option<Plaintext>, Failed> {
     let said = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     if let Some(path) = flag {
         return key_in(&path).map(Some);
     }
     if let Some(key) = said("BACKSTITCH_POWERDNS_API_KEY") {
         let key = key.into_string().map_err(|_| wrong("BACKSTITCH_POWERDNS_API_KEY", "it is not text"))?;
-        return Ok(Some(Secret::new(key)));
+        return Ok(Some(Plaintext::new(key)));
     }
     if let Some(path) = said("BACKSTITCH_POWERDNS_API_KEY_FILE") {
         return key_in(Path::new(&path)).map(Some);
@@ -115,7 +114,7 @@ fn api_key(flag: Option<PathBuf>, file: &PowerDnsFile) -> Result<Option<Secret>,
     }
 }
 
-fn key_in(path: &Path) -> Result<Secret, Failed> {
+fn key_in(path: &Path) -> Result<Plaintext, Failed> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| wrong("powerdns api key file", &format!("{}: {error}", path.display())))?;
     match text.trim() {
@@ -123,7 +122,7 @@ fn key_in(path: &Path) -> Result<Secret, Failed> {
             "powerdns api key file",
             &format!("{} is empty: write the key into it", path.display()),
         )),
-        key => Ok(Secret::new(key)),
+        key => Ok(Plaintext::new(key)),
     }
 }
 
@@ -172,7 +171,8 @@ mod tests {
     use super::*;
 
     fn file() -> GatewayConfig {
-        let powerdns = PowerDnsFile { api_key: Some(Secret::new("open sesame")), ..PowerDnsFile::default() };
+        let powerdns =
+            PowerDnsFile { api_key: Some(Plaintext::new("open sesame")), ..PowerDnsFile::default() };
         GatewayConfig {
             domain: Some("file.example.com".to_owned()),
             edge_address: Some(IpAddr::from([192, 0, 2, 1])),

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 
-use backstitch::{Ending, Json, Unfinished, WorkflowId, limits};
+use backstitch::{Ending, Json, Unfinished, WorkflowId, limits, redacted};
 
 use crate::arguments::Enqueue;
 use crate::exit::{Exit, Failed};
@@ -70,7 +70,7 @@ pub fn exit_of<T>(ending: &Ending<T>) -> Exit {
 }
 
 /// An ending in words.
-pub fn told<T: serde::Serialize>(workflow: WorkflowId, ending: &Ending<T>) -> String {
+pub fn told(workflow: WorkflowId, ending: &Ending<Json>) -> String {
     let unfinished = |word: &str, unfinished: &Unfinished| {
         format!(
             "{word}: {}\n{}\nsee `backstitch show {workflow}`",
@@ -79,9 +79,7 @@ pub fn told<T: serde::Serialize>(workflow: WorkflowId, ending: &Ending<T>) -> St
         )
     };
     match ending {
-        Ending::Completed(output) => {
-            format!("completed: {}", serde_json::to_string(output).unwrap_or_default())
-        }
+        Ending::Completed(output) => format!("completed: {}", clean(redacted(output).as_str())),
         Ending::Compensated(why) => unfinished("compensated", why),
         Ending::NeedsAttention(why) => unfinished("needs attention", why),
         Ending::Abandoned(why) => unfinished("abandoned", why),

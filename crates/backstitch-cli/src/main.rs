@@ -50,7 +50,7 @@ use crate::settings::Settings;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| misread(&error));
     log::begin(&arguments);
     match run(arguments).await {
         Ok(exit) => exit.into(),
@@ -59,6 +59,17 @@ async fn main() -> ExitCode {
             failed.exit.into()
         }
     }
+}
+
+/// Says what is wrong with the command line, or shows its help, and ends.
+fn misread(error: &clap::Error) -> ! {
+    let is_control = |argument: std::ffi::OsString| argument.to_string_lossy().contains(char::is_control);
+    if error.use_stderr() && std::env::args_os().any(is_control) {
+        // It quotes what was given, which may come from elsewhere: it may not move the cursor.
+        output::note(output::clean(&error.to_string()).trim_end());
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
 }
 
 async fn run(arguments: Arguments) -> Result<Exit, Failed> {

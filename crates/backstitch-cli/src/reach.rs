@@ -1,17 +1,17 @@
 //! Whom does a command ask: the database, or a daemon over HTTP?
 //!
-//! Decided here alone. What a command shows, and the number that it ends with, are the same either way.
+//! Decided here alone. What a command shows, and the number that it ends with, are the same either way; what is sealed is
+//! shown by neither.
 
 mod problem;
 mod server;
 
 use backstitch::{
-    Answered, Client, Ending, Error, Filter, Handle, IncarnationId, Json, Operate, Position, WorkflowId,
-    WorkflowView,
+    Answered, Client, Ending, Error, Filter, Handle, IncarnationId, Json, Operate, Position, StepView,
+    WorkflowId, WorkflowView,
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
 use uuid::Uuid;
 
 use crate::arguments::Decision;
@@ -100,7 +100,7 @@ impl Reach {
     }
 
     /// Waits until it has ended, or needs attention.
-    pub async fn wait(&self, workflow: WorkflowId) -> Result<Ending<Value>, Failed> {
+    pub async fn wait(&self, workflow: WorkflowId) -> Result<Ending<Json>, Failed> {
         match self {
             Self::Database(client) => Ok(client.wait(&Handle::new(workflow)).await?),
             Self::Server(server) => server.wait(workflow).await,
@@ -110,7 +110,7 @@ impl Reach {
     /// One workflow. One that is not there is refused.
     pub async fn workflow(&self, id: WorkflowId) -> Result<WorkflowView, Failed> {
         match self {
-            Self::Database(client) => Ok(client.workflow(id).await?.ok_or(Error::NotFound(id))?),
+            Self::Database(client) => Ok(client.workflow(id).await?.ok_or(Error::NotFound(id))?.redacted()),
             Self::Server(server) => server.workflow(id).await,
         }
     }
@@ -119,7 +119,8 @@ impl Reach {
     pub async fn workflows(&self, filter: Filter) -> Result<Listing, Failed> {
         match self {
             Self::Database(client) => {
-                Ok(Listing { workflows: client.workflows(filter).await?, now: client.now().await? })
+                let workflows = client.workflows(filter).await?.into_iter().map(WorkflowView::redacted);
+                Ok(Listing { workflows: workflows.collect(), now: client.now().await? })
             }
             Self::Server(server) => server.workflows(filter).await,
         }
@@ -131,8 +132,9 @@ impl Reach {
             Self::Database(client) => client,
             Self::Server(server) => return server.look(id).await,
         };
-        let workflow = client.workflow(id).await?.ok_or(Error::NotFound(id))?;
-        let (steps, attempts) = (client.steps(id).await?, client.attempts(id).await?);
+        let workflow = client.workflow(id).await?.ok_or(Error::NotFound(id))?.redacted();
+        let steps = client.steps(id).await?.into_iter().map(StepView::redacted).collect();
+        let attempts = client.attempts(id).await?;
         let worker = match workflow.holder {
             Some(holder) => client.worker(IncarnationId(holder)).await?,
             None => None,

@@ -18,7 +18,6 @@ pub mod pool;
 pub mod powerdns;
 pub mod request;
 pub mod sandbox;
-pub mod secret;
 pub mod steps;
 pub mod verdict;
 mod worker;

@@ -11,11 +11,11 @@ mod records;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use backstitch::Plaintext;
 use tokio::sync::Mutex;
 
 use crate::found::Found;
 use crate::identifiers::{Domain, Hostname, Owner};
-use crate::secret::Secret;
 use api::Api;
 pub use error::PowerDnsError;
 pub use records::Record;
@@ -36,7 +36,7 @@ pub struct PowerDnsConfig {
     /// The root of the HTTP API, `http://127.0.0.1:8081`. Plain HTTP: the API belongs on loopback or a private network.
     pub url: reqwest::Url,
     /// Sent as `X-API-Key`, shown nowhere.
-    pub api_key: Secret,
+    pub api_key: Plaintext,
     /// The zone, which is also the domain below which the names of organisations stand.
     pub zone: Domain,
     /// Bound of one request; [`REQUEST_TIMEOUT`] unless told otherwise.

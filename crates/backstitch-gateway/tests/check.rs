@@ -3,9 +3,9 @@
 
 mod edge;
 
+use backstitch::Plaintext;
 use backstitch_gateway::nginx::{NginxConfig, NginxError};
 use backstitch_gateway::powerdns::{PowerDnsConfig, PowerDnsError};
-use backstitch_gateway::secret::Secret;
 use backstitch_gateway::{Edge, EdgeConfig, EdgeError};
 use edge::platform::Platform;
 
@@ -19,7 +19,7 @@ async fn an_edge_that_cannot_be_worked_with_says_what_is_wrong() {
     let config = platform.config();
     check(&platform, config.clone()).await.unwrap();
 
-    let powerdns = PowerDnsConfig { api_key: Secret::new("not-the-key"), ..config.powerdns.clone() };
+    let powerdns = PowerDnsConfig { api_key: Plaintext::new("not-the-key"), ..config.powerdns.clone() };
     let error = check(&platform, EdgeConfig { powerdns, ..config.clone() }).await.unwrap_err();
     assert!(matches!(error, EdgeError::PowerDns(PowerDnsError::KeyRefused)), "{error:?}");
     assert!(!error.is_transient());

@@ -5,10 +5,10 @@ mod edge;
 
 use std::time::Instant;
 
+use backstitch::Plaintext;
 use backstitch_gateway::EdgeConfig;
 use backstitch_gateway::powerdns::PowerDnsConfig;
 use backstitch_gateway::request::{self, Requested};
-use backstitch_gateway::secret::Secret;
 use edge::platform::{Platform, organization, soon};
 use tokio::task::JoinSet;
 
@@ -26,7 +26,7 @@ async fn pool_is_not_exhausted_by_failures() {
         gateway.restart(&["--refuse-start"]).await.unwrap();
     }
     let config = platform.config();
-    let powerdns = PowerDnsConfig { api_key: Secret::new("not-the-key"), ..config.powerdns.clone() };
+    let powerdns = PowerDnsConfig { api_key: Plaintext::new("not-the-key"), ..config.powerdns.clone() };
     let worker = platform.worker_over(EdgeConfig { powerdns, ..config }).await.start().await.unwrap();
     starts_fail(&platform, AT_THE_NAME, "powerdns_key_refused").await;
     worker.shut_down().await;

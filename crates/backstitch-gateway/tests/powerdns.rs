@@ -6,9 +6,9 @@ mod edge;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use backstitch::Plaintext;
 use backstitch_gateway::identifiers::Hostname;
 use backstitch_gateway::powerdns::{PowerDns, PowerDnsConfig, PowerDnsError, Record, Removal};
-use backstitch_gateway::secret::Secret;
 use backstitch_gateway::verdict::{Classified, Verdict};
 use edge::{owner, sandbox};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -107,7 +107,7 @@ async fn a_refused_key_a_missing_zone_and_a_foreign_name_are_told_apart() {
     let edge = sandbox(0).await;
     let right = edge.sandbox.powerdns_config();
 
-    let key = Secret::new("open-sesame");
+    let key = Plaintext::new("open-sesame");
     let wrong_key = PowerDns::new(PowerDnsConfig { api_key: key, ..right.clone() }).unwrap();
     let error = wrong_key.register(&edge.hostname(), ADDRESS, owner()).await.unwrap_err();
     assert!(matches!(error, PowerDnsError::KeyRefused), "{error:?}");

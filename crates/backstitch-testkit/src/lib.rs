@@ -1,6 +1,7 @@
 //! Effect ledger, fault injection and the helpers that wait for facts.
 //!
 //! - [`ledger`]: where every run and compensation of a test's steps is written down, in a database of its own.
+//! - [`hostile`]: texts that do harm where they are pasted in as they are.
 //! - [`script`]: workflows whose steps do as they are told, faults included.
 //! - [`world`]: a database, a ledger, workers in this process and in others.
 //! - [`harm`]: what can be done to workers through the database.
@@ -15,6 +16,7 @@
 pub mod bench;
 pub mod cut;
 pub mod harm;
+pub mod hostile;
 pub mod judge;
 pub mod ledger;
 pub mod oracle;

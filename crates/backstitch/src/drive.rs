@@ -23,6 +23,7 @@ use crate::effect;
 use crate::journal::{After, Answer, Attention, AttentionChange, Record, Unwinding, Written};
 use crate::life::{Life, Shop};
 use crate::park;
+use crate::secret::Revealed;
 use crate::step::{Call, Effect, StepCode};
 use crate::transaction::{self, Place, Transacted};
 use crate::watchdog::What;
@@ -258,6 +259,8 @@ impl<S: Send + Sync + 'static> Drive<S> {
                 }
             }
             Transacted::RolledBack(ended) => {
+                // Also of what came after the step's own end: what the database says of its commit, a panic around it.
+                let ended = effect::concealed(ended, &place.attempt);
                 let verdict = judge(ended, &self.course.history, id.position, id.direction, &conduct.retry);
                 self.log_outcome(id, &verdict);
                 let stitch = place.stitch(verdict);
@@ -399,6 +402,9 @@ impl<S: Send + Sync + 'static> Drive<S> {
                 Direction::Run => self.cancelled.clone(),
                 Direction::Compensate => CancellationToken::new(),
             },
+            kind: self.course.kind.name,
+            secrets: Arc::clone(&self.course.shop.secrets),
+            revealed: Revealed::default(),
         }
     }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use backstitch_core::decide::Ended;
-use backstitch_core::failure::StepError;
+use backstitch_core::failure::{Failure, StepError};
 use backstitch_core::json::Json;
 use tokio::time::{sleep_until, timeout};
 
+use crate::attempt::Attempt;
 use crate::future::{BoxFuture, catch_panic};
 use crate::life::Life;
 use crate::sight::{Looked, ProbeFn, Sighting};
@@ -29,7 +30,7 @@ pub(crate) async fn perform<'a, S>(
     tokio::select! {
         // The effect first: what has ended, has ended.
         biased;
-        ended = catch_panic(async { effect(call).await }) => ended_as(ended),
+        ended = catch_panic(async { effect(call).await }) => concealed(ended_as(ended), attempt),
         () = sleep_until(attempt.deadline) => Ended::TimedOut(timeout),
         () = life.lease.lost() => Ended::CutShort,
         () = life.abort.cancelled() => Ended::CutShort,
@@ -68,5 +69,19 @@ pub(crate) fn ended_as(ended: Result<Result<Json, StepError>, String>) -> Ended 
         Ok(Ok(output)) => Ended::Succeeded(output),
         Ok(Err(error)) => Ended::Error(error.journaled()),
         Err(panic) => Ended::Panicked(panic),
+    }
+}
+
+/// The same without the secrets that the attempt was told. Its output is not altered: one that shows a secret is refused.
+pub(crate) fn concealed(ended: Ended, attempt: &Attempt) -> Ended {
+    match ended {
+        Ended::Succeeded(output) if attempt.revealed.stands_in(output.as_str()) => {
+            let message = "the output of the step shows a secret in the clear: give the field the type Secret, and hand \
+                           over what `attempt.seal` makes of it";
+            Ended::Error(StepError::Fail(Failure::new("secret_in_output", message)))
+        }
+        Ended::Error(error) => Ended::Error(attempt.revealed.scrub_error(error)),
+        Ended::Panicked(message) => Ended::Panicked(attempt.revealed.scrub(message)),
+        other => other,
     }
 }

@@ -43,6 +43,7 @@ mod probe;
 mod recovery;
 mod replay;
 mod retention;
+mod secret;
 mod session;
 mod settle;
 mod sight;
@@ -82,6 +83,9 @@ pub use crate::migrate::{check_migrated, migrate};
 pub use crate::operate::{Answered, Operate};
 pub use crate::probe::{Probe, ProbeTransactionally};
 pub use crate::retention::Removed;
+pub use crate::secret::{
+    Keyring, Plaintext, SECRET_BYTES_MAX, SECRET_BYTES_MIN, Secret, SecretError, Secrets, redacted,
+};
 pub use crate::settle::Unsettled;
 pub use crate::sight::{Probed, Sighting, TransactionalProbed};
 pub use crate::step::{
@@ -93,6 +97,11 @@ pub use crate::verify::{Expected, Probes, Verdict, Verified, VerifiedStep};
 pub use crate::view::{AlertView, AttemptView, Filter, Status, StepView, WorkflowView};
 pub use crate::worker::{Running, Worker};
 pub use crate::workflow::{OnMismatch, Steps, Workflow};
+
+/// What the page on secrets shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/secrets.md")]
+struct SecretsPage;
 
 /// What the README shows compiles.
 #[cfg(doctest)]

@@ -13,6 +13,7 @@ use crate::appender::Appender;
 use crate::claim::Hold;
 use crate::database::{Database, Kept};
 use crate::lease::Lease;
+use crate::secret::Secrets;
 use crate::timing::Timing;
 use crate::watchdog::Watchdog;
 use crate::workflow::Kind;
@@ -23,6 +24,7 @@ pub(crate) struct Shop<S> {
     pub(crate) kinds: HashMap<&'static str, Arc<Kind<S>>>,
     pub(crate) database: Database,
     pub(crate) timing: Timing,
+    pub(crate) secrets: Arc<Secrets>,
     /// One permit per transactional step at a time.
     pub(crate) transactions: Arc<Semaphore>,
 }

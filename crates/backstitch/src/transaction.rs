@@ -16,7 +16,7 @@ use tokio::time::timeout_at;
 
 use crate::attempt::Attempt;
 use crate::database::{Database, Lent};
-use crate::effect::ended_as;
+use crate::effect::{concealed, ended_as};
 use crate::future::{BoxFuture, catch_panic};
 use crate::journal::{self, After, Answer, Record, Written};
 use crate::life::Life;
@@ -126,7 +126,7 @@ async fn transact<S>(
     }
     let call = Call { services, input: &place.input, attempt: &place.attempt };
     let made = catch_panic(async { effect(call, &mut transaction, place.output.as_ref()).await }).await;
-    let output = match ended_as(made) {
+    let output = match concealed(ended_as(made), &place.attempt) {
         Ended::Succeeded(output) => output,
         other => return Tried::Ended(Transacted::RolledBack(other)),
     };

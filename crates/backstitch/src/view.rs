@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::database::Database;
 use crate::error::Error;
+use crate::secret::redacted;
 
 /// Where a workflow is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -125,6 +126,12 @@ pub struct WorkflowView {
 }
 
 impl WorkflowView {
+    /// As it may be shown: without what is sealed in its input and output.
+    #[must_use]
+    pub fn redacted(self) -> Self {
+        Self { input: redacted(&self.input), output: self.output.as_ref().map(redacted), ..self }
+    }
+
     /// For a workflow that waits for a person without having turned back: what is known.
     pub(crate) fn unexplained(&self) -> WorkflowError {
         let message = self.attention.clone().unwrap_or_else(|| "a person should look".to_owned());
@@ -197,6 +204,15 @@ pub struct StepView {
     pub input: Option<Json>,
     /// What it handed over. None unless it succeeded.
     pub output: Option<Json>,
+}
+
+impl StepView {
+    /// As it may be shown: without what is sealed in its input and output.
+    #[must_use]
+    pub fn redacted(self) -> Self {
+        let (input, output) = (self.input.as_ref().map(redacted), self.output.as_ref().map(redacted));
+        Self { input, output, ..self }
+    }
 }
 
 /// Something that needs a person.

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::life::{Plan, Shop};
 use crate::lives::{self, Pulse};
 use crate::migrate::check_migrated;
+use crate::secret::{Secrets, keep_out_of_panics};
 use crate::session;
 use crate::settle::{self, Unsettled};
 use crate::timing::Timing;
@@ -57,6 +58,7 @@ pub struct Worker<S> {
     concurrency: usize,
     state_directory: Option<PathBuf>,
     timing: Timing,
+    secrets: Secrets,
 }
 
 impl<S: Send + Sync + 'static> Worker<S> {
@@ -70,6 +72,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
             concurrency: CONCURRENCY,
             state_directory: None,
             timing: Timing::DEFAULT,
+            secrets: Secrets::new(),
         }
     }
 
@@ -107,13 +110,21 @@ impl<S: Send + Sync + 'static> Worker<S> {
         Self { timing, ..self }
     }
 
+    /// Lets its attempts reveal secrets, by these keys and from these sources. None unless said.
+    ///
+    /// Once started, it also takes what is revealed out of what panics print: by a hook in front of the process's own. A hook
+    /// that the program sets itself must be set before.
+    pub fn secrets(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
+    }
+
     /// Begins to work.
     ///
     /// # Errors
     /// When the database can't be reached, is not migrated to this version, or its sessions are set in a way that the
     /// journal does not survive; when the state directory can't be used.
     pub async fn start(self) -> Result<Running, Error> {
-        let Self { database, services, kinds, queues, concurrency, state_directory, timing } = self;
+        let Self { database, services, kinds, queues, concurrency, state_directory, timing, secrets } = self;
         let too_long = queues.iter().find(|queue| !(1..=NAME_BYTES_MAX).contains(&queue.len()));
         if let Some(queue) = too_long {
             return Err(Error::Refused(format!("a queue has 1 to {NAME_BYTES_MAX} bytes: {queue:?}")));
@@ -125,7 +136,12 @@ impl<S: Send + Sync + 'static> Worker<S> {
         let mut names: Vec<_> = kinds.keys().map(|name| (*name).to_owned()).collect();
         names.sort_unstable();
         let transactions = Arc::new(Semaphore::new(database.transactions_max()));
-        let shop = Arc::new(Shop { services, kinds, database: database.clone(), timing, transactions });
+        if !secrets.is_empty() {
+            keep_out_of_panics();
+        }
+        let secrets = Arc::new(secrets);
+        let shop =
+            Arc::new(Shop { services, kinds, database: database.clone(), timing, secrets, transactions });
         let (stop, pulse) = (CancellationToken::new(), Pulse::new());
         let birth = lives::begin(&shop, &plan).await?;
         let living = tokio::spawn(lives::live(shop, plan, birth, pulse.clone(), stop.clone()));

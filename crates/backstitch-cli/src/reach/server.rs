@@ -19,7 +19,7 @@ use hyper_util::rt::TokioExecutor;
 use reqwest::Url;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -139,10 +139,10 @@ impl Server {
     }
 
     /// However long it takes, and through restarts of the daemon.
-    pub async fn wait(&self, workflow: WorkflowId) -> Result<Ending<Value>, Failed> {
+    pub async fn wait(&self, workflow: WorkflowId) -> Result<Ending<Json>, Failed> {
         #[derive(Deserialize)]
         struct Completed {
-            output: Value,
+            output: Json,
         }
         // Whoever waits for what is not there, or may not, is told at once.
         self.workflow(workflow).await?;

@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use backstitch_gateway::agent::{GatewayState, StartRequest};
 use backstitch_gateway::sandbox::{Sandbox, SandboxOptions};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -20,14 +20,18 @@ use crate::world::World;
 const ORGANIZATION: &str = "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10";
 
 /// Real servers, and the configuration that leads to them.
-struct Edge {
-    world: World,
+pub struct Edge {
+    pub world: World,
     sandbox: Sandbox,
 }
 
 impl Edge {
     async fn start() -> Self {
-        let world = World::new().await;
+        Self::over(World::new().await).await
+    }
+
+    /// Before this world.
+    pub async fn over(world: World) -> Self {
         let options = SandboxOptions { gateways: 0, ..SandboxOptions::new(world.path("sandbox")) };
         let sandbox = Sandbox::start(options).await.unwrap();
         let edge = Self { world, sandbox };
@@ -53,7 +57,21 @@ impl Edge {
         std::fs::write(self.world.path("backstitch.toml"), toml::to_string(&configuration).unwrap()).unwrap();
     }
 
-    fn serve(&self) -> Command {
+    /// What stands outside: the files of the vhosts' directory, and the zone.
+    pub async fn outside(&self) -> (Vec<(std::ffi::OsString, String)>, Value) {
+        let entries = std::fs::read_dir(self.sandbox.nginx_config().sites).unwrap().map(Result::unwrap);
+        let mut files: Vec<_> = entries
+            .map(|entry| (entry.file_name(), std::fs::read_to_string(entry.path()).unwrap()))
+            .collect();
+        files.sort();
+        let key = std::fs::read_to_string(self.world.path("key")).unwrap();
+        let url = self.sandbox.powerdns_config().url;
+        let zone = format!("{url}api/v1/servers/localhost/zones/{}.", self.sandbox.domain);
+        let zone = reqwest::Client::new().get(zone).header("X-API-Key", key).send().await.unwrap();
+        (files, zone.json().await.unwrap())
+    }
+
+    pub fn serve(&self) -> Command {
         self.world.command(&["serve"])
     }
 }
@@ -98,7 +116,7 @@ async fn the_doctor_finds_a_good_edge_good_and_says_how_to_mend_a_bad_one() {
     let edge = Edge::start().await;
     let verdicts = async || -> Vec<(String, String)> {
         let findings = edge.world.run(&["doctor", "--json"]).await.json();
-        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let edge =
             findings.as_array().unwrap().iter().skip_while(|finding| finding["what"] != "gateway settings");
         edge.map(|finding| (text(&finding["what"]), text(&finding["verdict"]))).collect()
@@ -247,7 +265,7 @@ async fn a_second_signal_ends_at_once_and_recovery_takes_back_what_was_under_way
 
 /// A gateway that does as it is told, or never ends a start; and word of each start. What real ones do is tested with
 /// the workflows.
-async fn gateway(starts: bool) -> (String, UnboundedReceiver<()>) {
+pub async fn gateway(starts: bool) -> (String, UnboundedReceiver<()>) {
     type Serving = Arc<Mutex<GatewayState>>;
     let nobody = GatewayState { organization_id: None, hostname: None, starts: 0, resets: 0, refusals: 0 };
     let (word, asked) = unbounded_channel();

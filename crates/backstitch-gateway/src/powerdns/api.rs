@@ -17,7 +17,7 @@ pub(super) struct Api {
     http: reqwest::Client,
     zone_url: Url,
     zone: Domain,
-    key: crate::secret::Secret,
+    key: backstitch::Plaintext,
 }
 
 #[derive(serde::Deserialize)]

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use backstitch::Plaintext;
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
@@ -14,7 +15,6 @@ use super::error::SandboxError;
 use super::process::Server;
 use crate::identifiers::Domain;
 use crate::powerdns::{PowerDnsConfig, REQUEST_TIMEOUT};
-use crate::secret::Secret;
 
 /// Debian's place first, then where other systems and older packages put it.
 const SCHEMAS: [&str; 3] = [
@@ -33,7 +33,7 @@ pub(super) struct PowerDnsServer {
     pub(super) server: Server,
     pub(super) dns: SocketAddr,
     api: SocketAddr,
-    key: Secret,
+    key: Plaintext,
     zone: Domain,
 }
 
@@ -58,7 +58,7 @@ impl PowerDnsServer {
         let key = Uuid::new_v4().simple().to_string();
         fs::write(directory.join("pdns.conf"), configuration(directory, dns, api, &key)).map_err(io)?;
         let server = spawn(sandbox, directory)?;
-        let mut started = Self { server, dns, api, key: Secret::new(key), zone: zone.clone() };
+        let mut started = Self { server, dns, api, key: Plaintext::new(key), zone: zone.clone() };
         started.wait().await?;
         started.make_zone().await?;
         Ok(started)

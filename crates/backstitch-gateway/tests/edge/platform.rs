@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use backstitch::{Client, Database, Running, StepView, Timing, Unfinished, Worker, WorkflowId};
+use backstitch::{Client, Database, Plaintext, Running, StepView, Timing, Unfinished, Worker, WorkflowId};
 use backstitch_gateway::identifiers::{GatewayId, Hostname, OrganizationId};
 use backstitch_gateway::networks::AllowedNetworks;
 use backstitch_gateway::nginx::NginxConfig;
 use backstitch_gateway::pool::{self, Stats};
 use backstitch_gateway::powerdns::{PowerDnsConfig, REQUEST_TIMEOUT};
 use backstitch_gateway::request::{self, Requested};
-use backstitch_gateway::secret::Secret;
 use backstitch_gateway::{ANSWER_PATIENCE, Edge, EdgeConfig};
 use backstitch_postgres::test::{TestDatabase, database};
 use serde_json::{Value, json};
@@ -176,7 +175,7 @@ pub fn described_worker(database: Database, description: &str) -> Worker<Edge> {
     let config = EdgeConfig {
         powerdns: PowerDnsConfig {
             url: text("powerdns").parse().unwrap(),
-            api_key: Secret::new(text("key")),
+            api_key: Plaintext::new(text("key")),
             zone: text("zone").parse().unwrap(),
             request_timeout: REQUEST_TIMEOUT,
         },

@@ -1,9 +1,8 @@
 //! What is whoever waited for a workflow told? How a workflow's end is mapped to HTTP is decided here alone.
 
 use axum::http::StatusCode;
-use backstitch::{Ending, Unfinished, WorkflowId};
+use backstitch::{Ending, Json, Unfinished, WorkflowId, redacted};
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::problem::Problem;
@@ -30,18 +29,21 @@ pub struct Completed {
     /// Always `completed`
     status: &'static str,
     /// What it ended with
-    output: Value,
+    #[schema(value_type = Value)]
+    output: Json,
 }
 
 /// What the end of a workflow of this kind is told as.
 pub fn told(
     kind: &str,
     workflow_id: WorkflowId,
-    ending: Ending<Value>,
+    ending: Ending<Json>,
     declared: &[DeclaredError],
 ) -> Result<Completed, Problem> {
     match ending {
-        Ending::Completed(output) => Ok(Completed { workflow_id, status: "completed", output }),
+        Ending::Completed(output) => {
+            Ok(Completed { workflow_id, status: "completed", output: redacted(&output) })
+        }
         Ending::Compensated(unfinished) => Err(compensated(kind, *unfinished, declared)),
         Ending::NeedsAttention(unfinished) => {
             Err(failed(StatusCode::INTERNAL_SERVER_ERROR, None, "needs_attention", *unfinished))
@@ -80,7 +82,7 @@ mod tests {
     fn told_as(
         kind: &str,
         code: &'static str,
-        ending: fn(Box<Unfinished>) -> Ending<Value>,
+        ending: fn(Box<Unfinished>) -> Ending<Json>,
     ) -> (u16, Option<String>) {
         let declared = [DeclaredError {
             kind: "gateway.start",

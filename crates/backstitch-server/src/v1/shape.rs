@@ -75,6 +75,7 @@ pub struct WorkflowShape {
 impl WorkflowShape {
     /// All of it.
     pub fn whole(view: WorkflowView) -> Self {
+        let view = view.redacted();
         let (input, output) = (Some(view.input.clone()), view.output.clone());
         Self { input, output, ..Self::line(view) }
     }
@@ -175,7 +176,7 @@ struct StepShape {
 
 impl From<StepView> for StepShape {
     fn from(view: StepView) -> Self {
-        let StepView { position, step, status, backward, input, output, .. } = view;
+        let StepView { position, step, status, backward, input, output, .. } = view.redacted();
         Self { position, step, status, backward, input, output }
     }
 }

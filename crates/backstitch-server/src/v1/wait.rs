@@ -7,9 +7,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use backstitch::{Ending, Handle, WorkflowId, WorkflowView};
+use backstitch::{Ending, Handle, Json as Encoded, WorkflowId, WorkflowView};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 
@@ -78,14 +77,14 @@ pub async fn wait(
 ) -> Result<Response, Problem> {
     let patience = patience(asked.timeout.as_deref().unwrap_or(WAIT_USUAL))?;
     let view = seen(&api.client, &caller, workflow_id).await?;
-    if patience.is_zero() || view.ending::<Value>()?.is_some() {
+    if patience.is_zero() || view.ending::<Encoded>()?.is_some() {
         return answer(view, &api);
     }
     let place = api.waits.try_acquire().map_err(|_| {
         let why = format!("{OPEN_WAITS_MAX} callers wait already: ask again later");
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_waits", why).retry_after(ASK_AGAIN_SECONDS)
     })?;
-    let handle = Handle::<Value>::new(workflow_id);
+    let handle = Handle::<Encoded>::new(workflow_id);
     let ended = tokio::select! {
         ended = timeout(patience, api.client.wait(&handle)) => ended,
         () = api.stopped.cancelled() => return Err(stopping(workflow_id)),
@@ -106,7 +105,7 @@ fn answer(view: WorkflowView, api: &Api) -> Result<Response, Problem> {
     Ok((StatusCode::ACCEPTED, Json(under_way)).into_response())
 }
 
-fn told(kind: &str, workflow: WorkflowId, ending: Ending<Value>, api: &Api) -> Result<Response, Problem> {
+fn told(kind: &str, workflow: WorkflowId, ending: Ending<Encoded>, api: &Api) -> Result<Response, Problem> {
     Ok(Json(outcome::told(kind, workflow, ending, &api.errors)?).into_response())
 }
 

@@ -8,6 +8,7 @@ mod look;
 mod misuse;
 mod operators;
 mod report;
+mod secrets;
 mod settled;
 mod severed;
 mod stuck;

@@ -22,6 +22,6 @@ async fn every_example_of_the_page_runs_and_fails_where_it_says_so() {
         }
         run += 1;
     }
-    assert_eq!(run, 6, "the page has six blocks");
+    assert_eq!(run, 7, "the page has seven blocks");
     stage.run("drop owned by shop_application; drop role shop_application").await;
 }

@@ -13,6 +13,7 @@ mod deadlocks;
 mod decisions;
 mod documented;
 mod enqueues;
+mod hostile;
 mod keys;
 mod operators;
 mod plans;
