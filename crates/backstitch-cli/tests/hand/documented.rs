@@ -41,6 +41,7 @@ struct Shown {
 const PRELUDE: &str = r#"
 set -uo pipefail
 exec 2>&1
+rm -f failed
 trap 'echo "$? $BASH_COMMAND" >> failed' ERR
 "#;
 
