@@ -19,13 +19,13 @@ use crate::world::World;
 const ORGANIZATION: &str = "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10";
 
 /// Real servers, and the configuration that leads to them.
-struct Edge {
-    world: World,
-    sandbox: Sandbox,
+pub struct Edge {
+    pub world: World,
+    pub sandbox: Sandbox,
 }
 
 impl Edge {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let world = World::new().await;
         let options = SandboxOptions { gateways: 0, ..SandboxOptions::new(world.path("sandbox")) };
         let sandbox = Sandbox::start(options).await.unwrap();
@@ -52,7 +52,7 @@ impl Edge {
         std::fs::write(self.world.path("backstitch.toml"), toml::to_string(&configuration).unwrap()).unwrap();
     }
 
-    fn serve(&self) -> Command {
+    pub fn serve(&self) -> Command {
         self.world.command(&["serve"])
     }
 }
@@ -179,7 +179,7 @@ async fn a_second_signal_ends_at_once_and_recovery_takes_back_what_was_under_way
 
 /// A gateway that does as it is told, or never ends a start; and word of each start. What real ones do is tested with
 /// the workflows.
-async fn gateway(starts: bool) -> (String, UnboundedReceiver<()>) {
+pub async fn gateway(starts: bool) -> (String, UnboundedReceiver<()>) {
     type Serving = Arc<Mutex<GatewayState>>;
     let nobody = GatewayState { organization_id: None, hostname: None, starts: 0, resets: 0, refusals: 0 };
     let (word, asked) = unbounded_channel();

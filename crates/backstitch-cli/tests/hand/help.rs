@@ -2,7 +2,7 @@
 
 use crate::world::{bare, end};
 
-const COMMANDS: [&[&str]; 45] = [
+const COMMANDS: [&[&str]; 46] = [
     &[],
     &["serve"],
     &["recover"],
@@ -41,6 +41,7 @@ const COMMANDS: [&[&str]; 45] = [
     &["bench", "throughput"],
     &["bench", "latency"],
     &["bench", "enqueue"],
+    &["bench", "http"],
     &["bench", "history"],
     &["bench", "recovery"],
     &["bench", "compensate"],
