@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use backstitch_testkit::bench::compensate::{self, Compensations};
 use backstitch_testkit::bench::history::{self, History};
+use backstitch_testkit::bench::http::{self, Http};
 use backstitch_testkit::bench::latency::{self, Latency};
 use backstitch_testkit::bench::recovery::{self, Recovering};
 use backstitch_testkit::bench::throughput::{self, Throughput};
@@ -46,6 +47,7 @@ enum Part {
     Throughput(Throughput),
     Latency(Latency),
     Enqueue,
+    Http(Http),
     History(History),
     Recovery(Recovering),
     Compensate(Compensations),
@@ -59,6 +61,7 @@ impl From<BenchVerb> for Wanted {
                 ("latency", how, vec![latency(submissions, apart, how)])
             }
             BenchVerb::Enqueue { how } => ("enqueue", how, vec![Part::Enqueue]),
+            BenchVerb::Http { requests, how } => ("http", how, vec![http(requests, how)]),
             BenchVerb::History { finished, waiting, load, how } => {
                 ("history", how, vec![history(finished, waiting, load, how)])
             }
@@ -69,6 +72,7 @@ impl From<BenchVerb> for Wanted {
                     throughput(none, how),
                     latency(None, APART_MILLISECONDS, how),
                     Part::Enqueue,
+                    http(None, how),
                     compensate(none, how),
                     recovery(None, how),
                     history(None, None, none, how),
@@ -89,6 +93,10 @@ fn throughput(load: Load, how: HowMeasured) -> Part {
 fn latency(submissions: Option<u32>, apart: u32, how: HowMeasured) -> Part {
     let submissions = submissions.unwrap_or(if how.quick { 20 } else { 200 });
     Part::Latency(Latency { submissions: size(submissions), apart: Duration::from_millis(apart.into()) })
+}
+
+fn http(requests: Option<u32>, how: HowMeasured) -> Part {
+    Part::Http(Http { requests: size(requests.unwrap_or(if how.quick { 20 } else { 200 })) })
 }
 
 fn history(finished: Option<u64>, waiting: Option<u64>, load: Load, how: HowMeasured) -> Part {
@@ -152,6 +160,7 @@ async fn figures(bench: &Bench, parts: &[Part]) -> Result<Vec<Figure>, Error> {
             Part::Throughput(wanted) => throughput::measure(bench, *wanted).await?,
             Part::Latency(wanted) => latency::measure(bench, *wanted).await?,
             Part::Enqueue => enqueue::measure(bench).await?,
+            Part::Http(wanted) => http::measure(bench, *wanted).await?,
             Part::History(wanted) => history::measure(bench, *wanted).await?,
             Part::Recovery(wanted) => recovery::measure(bench, *wanted).await?,
             Part::Compensate(wanted) => compensate::measure(bench, *wanted).await?,

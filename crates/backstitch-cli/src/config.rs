@@ -20,6 +20,7 @@ pub struct Config {
     pub tls_certificate: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
     pub without_tokens: Option<bool>,
+    pub allowed_origins: Option<Vec<String>>,
     pub alert_webhook: Option<String>,
     pub answer_within: Option<u64>,
     pub keep_finished: Option<String>,

@@ -2,7 +2,7 @@
 
 use backstitch::{Client, Database};
 use backstitch_gateway::identifiers::Domain;
-use backstitch_server::{ApiSettings, Gate, Place, api, health, serve};
+use backstitch_server::{ApiSettings, Gate, Metrics, Place, api, health, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,9 +49,17 @@ pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Fai
         false => gateway,
     };
     let errors = gateway_http::declared_errors();
-    let api = api(ApiSettings { client: asked, gate, errors, stopped: stopped.clone() });
+    let metrics = Metrics::new();
+    let api = api(ApiSettings {
+        client: asked,
+        gate,
+        errors,
+        origins: daemon.allowed_origins,
+        metrics: metrics.clone(),
+        stopped: stopped.clone(),
+    });
     let routes = health(running.pulse()).merge(gateway).merge(api);
-    beside.spawn(serve(listener, daemon.listen.tls().cloned(), routes, closing.clone()));
+    beside.spawn(serve(listener, daemon.listen.tls().cloned(), routes, metrics, closing.clone()));
     if let Some(keep) = daemon.keep_finished {
         beside.spawn(prune::keep_removing(client.clone(), keep, closing.clone()));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backstitch_gateway::EdgeConfig;
 use backstitch_postgres::Cluster;
-use backstitch_server::{Access, BearerToken, Place, Tls};
+use backstitch_server::{Access, BearerToken, NoOrigin, Origin, Place, Tls};
 use reqwest::Url;
 
 use crate::arguments::{EdgeArguments, Everywhere, Serve, WorkerArguments};
@@ -51,6 +51,8 @@ pub struct ServeSettings {
     pub listen: Place,
     /// Whom the routes under `/v1` believe.
     pub access: Access,
+    /// Whose pages may ask there.
+    pub allowed_origins: Vec<Origin>,
     pub alert_webhook: Option<Url>,
     pub answer_within: Duration,
     /// None: for ever.
@@ -137,10 +139,23 @@ impl Settings {
             listen: Place::new(self.listen(arguments.listen.as_deref()), tls, access)
                 .map_err(|error| Failed::usage(format!("--listen: {error}")))?,
             access,
+            allowed_origins: self.allowed_origins(access)?,
             alert_webhook: webhook.filter(|url| !url.is_empty()).map(webhook_url).transpose()?,
             answer_within: Duration::from_secs(answer_within.unwrap_or(ANSWER_WITHIN_SECONDS)),
             keep_finished: keep_finished.filter(|span| !span.is_empty()).map(kept_for).transpose()?,
         })
+    }
+
+    /// Only the file says it: a decision that stays, and no slip of a hand.
+    fn allowed_origins(&self, access: Access) -> Result<Vec<Origin>, Failed> {
+        let said = self.config.allowed_origins.as_deref().unwrap_or_default();
+        if !said.is_empty() && access == Access::EverybodyHere {
+            let why =
+                "allowed_origins: without tokens the pages of other places could do everything: use tokens";
+            return Err(Failed::usage(why));
+        }
+        let refuse = |error: NoOrigin| Failed::usage(format!("allowed_origins: {error}"));
+        said.iter().map(|origin| origin.parse().map_err(refuse)).collect::<Result<_, Failed>>()
     }
 
     fn tls(&self, arguments: &Serve) -> Result<Option<Tls>, Failed> {

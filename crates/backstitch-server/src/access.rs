@@ -175,6 +175,15 @@ impl Caller {
         Err(Refusal::new(StatusCode::FORBIDDEN, "kind_out_of_scope", why))
     }
 
+    /// For what is of all kinds together.
+    pub fn must_see_every_kind(&self) -> Result<(), Refusal> {
+        if self.kinds().is_none() {
+            return Ok(());
+        }
+        let why = "this token is for some kinds, and this is about all of them: use one without --kind";
+        Err(Refusal::new(StatusCode::FORBIDDEN, "kind_out_of_scope", why))
+    }
+
     fn must_have(&self, roles: &[Role]) -> Result<(), Refusal> {
         let Some(token) = self.token.as_ref().filter(|token| !roles.contains(&token.role)) else {
             return Ok(());

@@ -3,7 +3,7 @@
 //! What went wrong is a [`Refusal`] everywhere; only its shape differs. The routes that are older keep theirs.
 
 use axum::Json;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use backstitch::{Error, RollbackReport, WorkflowError, WorkflowId};
 use serde::Serialize;
@@ -68,6 +68,30 @@ impl Problem {
     pub fn failed(refusal: Refusal, ending: &'static str, error: WorkflowError) -> Self {
         Self(Box::new(Told { refusal, failed: Some(Failed { ending, error }) }))
     }
+
+    /// What it says.
+    pub fn into_body(self) -> ProblemBody {
+        self.told().2
+    }
+
+    /// The status, in how many seconds it is worth asking again, and what it says.
+    fn told(self) -> (StatusCode, Option<u32>, ProblemBody) {
+        let Told { refusal, failed } = *self.0;
+        let Refusal { status, error: code, details: detail, workflow_id, report, retry_after_seconds } =
+            refusal;
+        let class = failed.as_ref().map_or(code.as_str(), |failed| failed.ending);
+        let body = ProblemBody {
+            r#type: format!("{TYPE}{class}"),
+            title: title(class),
+            status: status.as_u16(),
+            workflow_id,
+            error: failed.map(|failed| failed.error),
+            report,
+            detail,
+            code,
+        };
+        (status, retry_after_seconds, body)
+    }
 }
 
 impl From<Refusal> for Problem {
@@ -84,20 +108,7 @@ impl From<Error> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Told { refusal, failed } = *self.0;
-        let Refusal { status, error: code, details: detail, workflow_id, report, retry_after_seconds } =
-            refusal;
-        let class = failed.as_ref().map_or(code.as_str(), |failed| failed.ending);
-        let body = ProblemBody {
-            r#type: format!("{TYPE}{class}"),
-            title: title(class),
-            status: status.as_u16(),
-            workflow_id,
-            error: failed.map(|failed| failed.error),
-            report,
-            detail,
-            code,
-        };
+        let (status, retry_after_seconds, body) = self.told();
         let media_type = [(header::CONTENT_TYPE, PROBLEM_JSON)];
         Refusal::answer(status, retry_after_seconds, (media_type, Json(body)))
     }

@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use crate::tls::Tls;
 
@@ -30,11 +31,17 @@ const CONNECTIONS_MAX: usize = 1024;
 /// How long to wait when no connection can be accepted, for example because the process has too many files open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `stop`, with TLS if it is given; then takes no new connection, and returns when those at work have their
-/// answer.
-pub async fn serve(listener: TcpListener, tls: Option<Tls>, router: Router, stop: CancellationToken) {
+/// Serves until `stop`, with TLS if it is given, and counts what it answers; then takes no new connection, and returns when
+/// those at work have their answer.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    router: Router,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
     let tls = tls.map(|tls| tls.acceptor());
-    let router = router.fallback(unknown_path).method_not_allowed_fallback(wrong_method);
+    let router = metrics.around(router.fallback(unknown_path).method_not_allowed_fallback(wrong_method));
     let connections = TaskTracker::new();
     let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Some(accepted) = stop.run_until_cancelled(accept(&listener, &places)).await {

@@ -2,9 +2,12 @@
 
 mod ask;
 mod decide;
+mod events;
+mod fleet;
 mod look;
 mod outcome;
 mod params;
+mod places;
 mod shape;
 mod step;
 mod wait;
@@ -15,15 +18,17 @@ use axum::Router;
 use axum::extract::FromRef;
 use axum::http::StatusCode;
 use backstitch::Client;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::places::Places;
 use crate::access::{Access, Gate};
-use crate::openapi;
+use crate::metrics::Metrics;
+use crate::origins::{self, Origin};
 use crate::problem::Problem;
 use crate::refusal::Refusal;
+use crate::{openapi, scrape};
 
 pub use self::outcome::DeclaredError;
 
@@ -36,6 +41,10 @@ pub struct ApiSettings {
     pub gate: Gate,
     /// What the errors of kinds mean over HTTP, where the kinds say.
     pub errors: Vec<DeclaredError>,
+    /// Whose pages may ask, in somebody's browser.
+    pub origins: Vec<Origin>,
+    /// Counts who waits and who follows, and is told at `/metrics`.
+    pub metrics: Metrics,
     /// The worker has stopped: nothing here ends any more.
     pub stopped: CancellationToken,
 }
@@ -46,7 +55,7 @@ pub(crate) struct Api {
     client: Client,
     gate: Gate,
     errors: Arc<[DeclaredError]>,
-    waits: Arc<Semaphore>,
+    places: Places,
     stopped: CancellationToken,
 }
 
@@ -62,15 +71,17 @@ impl FromRef<Api> for Client {
     }
 }
 
-/// The routes under `/v1`, `GET /openapi.json`, which describes them, and `GET /docs`, where a person can try them.
+/// The routes under `/v1`, `GET /openapi.json`, which describes them, `GET /docs`, where a person can try them, and
+/// `GET /metrics`.
 pub fn api(settings: ApiSettings) -> Router {
-    let ApiSettings { client, gate, errors, stopped } = settings;
+    let ApiSettings { client, gate, errors, origins, metrics, stopped } = settings;
     let access = gate.access();
-    let waits = Arc::new(Semaphore::new(wait::OPEN_WAITS_MAX));
-    let state = Api { client, gate, errors: errors.into(), waits, stopped };
+    let watched = scrape::routes(client.clone(), gate.clone(), metrics.clone());
+    let state = Api { client, gate, errors: errors.into(), places: Places::new(metrics), stopped };
     let (router, described) = described_routes(access).split_for_parts();
     let router = router.fallback(unknown_path).method_not_allowed_fallback(wrong_method);
-    openapi::routes(described).nest("/v1", router.with_state(state))
+    let router = origins::allowed(router.with_state(state), origins);
+    openapi::routes(described).nest("/v1", router).merge(watched)
 }
 
 fn described_routes(access: Access) -> OpenApiRouter<Api> {
@@ -79,7 +90,11 @@ fn described_routes(access: Access) -> OpenApiRouter<Api> {
         .routes(routes!(ask::enqueue_many))
         .routes(routes!(look::workflow))
         .routes(routes!(look::journal))
+        .routes(routes!(events::events))
         .routes(routes!(wait::wait))
+        .routes(routes!(fleet::kinds))
+        .routes(routes!(fleet::workers))
+        .routes(routes!(fleet::stats))
         .routes(routes!(step::skip_step))
         .routes(routes!(step::resolve));
     decide::VERBS.iter().fold(routes, decide::add)

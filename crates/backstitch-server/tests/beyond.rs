@@ -8,7 +8,7 @@ use axum::Router;
 use axum::routing::post;
 use backstitch::{Client, Database, Role};
 use backstitch_postgres::test::TestDatabase;
-use backstitch_server::{Access, ApiSettings, BearerToken, Gate, Place, Tls, api, serve};
+use backstitch_server::{Access, ApiSettings, BearerToken, Gate, Metrics, Place, Tls, api, serve};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -42,13 +42,16 @@ impl Stage {
             client: client.clone(),
             gate: gate.clone(),
             errors: Vec::new(),
+            origins: Vec::new(),
+            metrics: Metrics::new(),
             stopped: stop.clone(),
         });
         let particular = Router::new().route("/gateway/start", post(async || "started"));
         let router = gate.before(particular, &["gateway.start", "gateway.stop"]).merge(api);
         let listener = TcpListener::bind(place.address()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let served = tokio::spawn(serve(listener, place.tls().cloned(), router, stop.clone()));
+        let served =
+            tokio::spawn(serve(listener, place.tls().cloned(), router, Metrics::new(), stop.clone()));
         let mut roots = RootCertStore::empty();
         roots.add(certificate).unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))

@@ -8,6 +8,7 @@
 //! - [`throughput`]: workflows a second, and what each costs in commits, log, rows, bytes and processor time.
 //! - [`latency`]: how long one workflow takes on an idle worker.
 //! - [`enqueue`]: what asking costs, and what a caller weighs that waits.
+//! - [`http`]: what asking and waiting over HTTP cost beside SQL.
 //! - [`history`]: whether what has ended, or waits for later, slows down what is due.
 //! - [`recovery`]: how long after the death of a worker all that it held is settled; what a workflow in flight weighs.
 //! - [`compensate`]: what taking back costs beside going on.
@@ -18,11 +19,13 @@ mod ask;
 mod baseline;
 mod child;
 pub mod compensate;
+mod daemon;
 mod drain;
 pub mod enqueue;
 mod error;
 mod figure;
 pub mod history;
+pub mod http;
 pub mod latency;
 mod meter;
 mod place;
@@ -48,7 +51,7 @@ pub struct Bench {
     pub place: Place,
     /// How thoroughly.
     pub pace: Pace,
-    /// The program that becomes a worker process when it is called with `bench worker`.
+    /// The program that becomes a worker process when it is called with `bench worker`, and a daemon with `serve`.
     pub program: PathBuf,
     /// Hears how it goes.
     pub tell: Box<dyn Fn(&str) + Send + Sync>,

@@ -1,4 +1,4 @@
-//! What anyone may ask of workflows: wait, and see. How they are asked for is in `enqueue`, what an operator decides in
+//! What anyone may ask of workflows: wait, follow, and see. How they are asked for is in `enqueue`, what an operator decides in
 //! `operate`.
 
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::database::Database;
 use crate::enqueue::{Enqueue, EnqueueMany, Handle};
 use crate::error::Error;
+use crate::follows::{Events, Follows};
 use crate::timing::Timing;
 use crate::view::{self, Status, WorkflowView};
 use crate::waits::Waits;
@@ -25,6 +26,7 @@ use crate::workflow::Workflow;
 pub struct Client {
     pub(crate) database: Database,
     waits: Arc<Waits>,
+    follows: Arc<Follows>,
 }
 
 impl Client {
@@ -32,14 +34,16 @@ impl Client {
     #[must_use]
     pub fn new(database: Database) -> Self {
         let waits = Arc::new(Waits::new(database.clone(), Timing::DEFAULT.poll));
-        Self { database, waits }
+        let follows = Arc::new(Follows::new(database.clone(), Timing::DEFAULT.poll));
+        Self { database, waits, follows }
     }
 
     /// Uses these times instead of the default ones. Of them a client goes by its poll alone.
     #[must_use]
     pub fn timing(self, timing: Timing) -> Self {
         let waits = Arc::new(Waits::new(self.database.clone(), timing.poll));
-        Self { waits, ..self }
+        let follows = Arc::new(Follows::new(self.database.clone(), timing.poll));
+        Self { waits, follows, ..self }
     }
 
     /// The database that it asks.
@@ -146,6 +150,33 @@ impl Client {
             }
             waiter.told().await;
         }
+    }
+
+    /// What happens to a workflow, as it is journaled: from its beginning on, through every try and every decision, to its end.
+    ///
+    /// It ends with the workflow and not before. One that needs attention is tried on, and a person may decide about it: what
+    /// comes of that is told, too. Whoever wants to know only that a person is needed [waits](Self::wait).
+    ///
+    /// However many follow through a client and its clones, they share one look a poll for all of them, on a connection of the
+    /// pool. An outage of the database is waited out. An error is the last item: there is no such workflow, or what stands in
+    /// its journal can't be read.
+    ///
+    /// ```no_run
+    /// # use backstitch::*;
+    /// # async fn follow(client: Client, workflow: WorkflowId) -> Result<(), Error> {
+    /// let mut events = client.follow(workflow);
+    /// while let Some(event) = events.next().await {
+    ///     let event = event?;
+    ///     if let Some(ended) = event.ended {
+    ///         println!("{}: {} {}", event.at, ended.step, ended.outcome);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn follow(&self, workflow: WorkflowId) -> Events {
+        Events::of(Arc::clone(&self.follows), workflow)
     }
 
     /// How the workflow ended. None: it has not.

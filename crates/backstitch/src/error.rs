@@ -1,5 +1,6 @@
 //! What can go wrong for a user of the engine, by what they can do about it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backstitch_core::id::WorkflowId;
@@ -92,6 +93,9 @@ pub enum Error {
         /// What does not fit.
         message: String,
     },
+    /// One look was taken for many, and this is what went wrong for each of them.
+    #[error("{0}")]
+    Shared(#[source] Arc<Error>),
     /// The state directory can't be used.
     #[error("state directory {directory}: {source}")]
     StateDirectory {
@@ -112,6 +116,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Deadline { .. } => true,
+            Self::Shared(error) => error.is_transient(),
             Self::Database { source, .. } => is_transient(source),
             _ => false,
         }

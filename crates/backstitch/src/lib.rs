@@ -6,10 +6,11 @@
 //!
 //! - [`Step`], [`Compensate`], [`TransactionalStep`] and [`Workflow`] are what a user writes.
 //! - [`Worker`] runs them, and recovers what dead workers left.
-//! - [`Client`] asks for workflows, waits for them, and shows them; [`Probes`] look whether the outside agrees.
+//! - [`Client`] asks for workflows, waits for them, follows and shows them; [`Probes`] look whether the outside agrees.
 
 mod appender;
 mod attempt;
+mod census;
 mod checkup;
 mod claim;
 mod claims;
@@ -20,9 +21,11 @@ mod drive;
 mod effect;
 mod enqueue;
 mod error;
+mod events;
 mod failures;
 mod fleet;
 mod flow;
+mod follows;
 mod future;
 mod heartbeat;
 mod incarnation;
@@ -69,14 +72,17 @@ pub use backstitch_core::report::{Fate, RollbackReport, StepReport};
 pub use backstitch_core::retry::RetryPolicy;
 
 pub use crate::attempt::Attempt;
+pub use crate::census::{CENSUS_KINDS_MAX, Census, KindCensus};
 pub use crate::checkup::Checkup;
 pub use crate::client::{Client, Ending, Unfinished};
 pub use crate::database::Database;
 pub use crate::enqueue::{Enqueue, EnqueueMany, Handle, Told};
 pub use crate::error::Error;
+pub use crate::events::{Began, Ended, Event, Turned};
 pub use crate::failures::{FailureGroup, Failures};
 pub use crate::fleet::{KindView, StatusCount, WorkerView};
 pub use crate::flow::Flow;
+pub use crate::follows::Events;
 pub use crate::known::Known;
 pub use crate::lives::Pulse;
 pub use crate::migrate::{check_migrated, migrate};

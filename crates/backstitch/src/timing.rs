@@ -43,6 +43,10 @@ impl Default for Timing {
     }
 }
 
+/// A look for thousands takes milliseconds, and thousands a second may happen: all looks of one sort together take this part
+/// of the time, so that a fifth of one processor of the database is the most that waiting costs, or following.
+pub(crate) const LOOKS_SHARE: u32 = 5;
+
 /// Up to a quarter less, so that many do not look at the same moment.
 pub(crate) fn jittered(poll: Duration) -> Duration {
     // A fresh RandomState is seeded by the system: the cheapest number that no two workers share.

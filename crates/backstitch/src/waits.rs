@@ -19,14 +19,10 @@ use uuid::Uuid;
 use crate::database::Database;
 use crate::error::Error;
 use crate::outage::Outage;
-use crate::timing::jittered;
+use crate::timing::{LOOKS_SHARE, jittered};
 
 /// Said when something has settled, while a session expects it.
 const SETTLED: &str = "backstitch_settled";
-
-/// A look for thousands takes milliseconds, and thousands a second may end: all looks together take this part of the
-/// time, so that a fifth of one processor of the database is the most that waiting costs.
-const LOOKS_SHARE: u32 = 5;
 
 /// The pauses after which it looks again, once listening began or something was announced: what ends just before the one,
 /// or along with the other, is not announced, and its commit may be a few milliseconds away.

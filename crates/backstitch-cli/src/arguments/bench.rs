@@ -72,6 +72,16 @@ pub enum BenchVerb {
         #[command(flatten)]
         how: HowMeasured,
     },
+    /// What asking and waiting over HTTP cost, on a daemon of its own, beside the SQL function called directly
+    #[command(after_help = concat!("Example:\n  backstitch bench http --requests 1000\n\n", exit_codes!()))]
+    Http {
+        /// How many requests a percentile is of [default: 200; with --quick 20]
+        #[arg(long, value_parser = value_parser!(u32).range(1..=1_000_000))]
+        requests: Option<u32>,
+        /// How it is measured
+        #[command(flatten)]
+        how: HowMeasured,
+    },
     /// Whether what has ended, or waits for later, slows down what is due
     #[command(after_help = concat!(
         "Example:\n  backstitch bench history --finished 1000000 --waiting 100000\n\n", exit_codes!()

@@ -237,7 +237,7 @@ async fn an_operator_decides_and_is_told_why_not() {
 }
 
 #[tokio::test]
-async fn a_daemon_lets_a_thousand_wait_and_tells_them_when_it_stops() {
+async fn a_daemon_lets_a_thousand_wait_or_follow_and_tells_them_when_it_stops() {
     let world = World::new().await;
     let mut command = serve(&world);
     command.arg("--without-tokens");
@@ -245,7 +245,14 @@ async fn a_daemon_lets_a_thousand_wait_and_tells_them_when_it_stops() {
     let anybody = Caller::nobody(&daemon);
     let id = anybody.post("/v1/workflows", &toy(false, false)).await.expect(201).workflow();
     let path = format!("/v1/workflows/{id}/wait?timeout=");
-    let waiting: Vec<_> = (0..1_000)
+    let mut streams = Vec::new();
+    for _ in 0..200 {
+        let stream =
+            anybody.request(Method::GET, &format!("/v1/workflows/{id}/events")).send().await.unwrap();
+        assert_eq!(stream.status(), 200);
+        streams.push(stream);
+    }
+    let waiting: Vec<_> = (0..800)
         .map(|_| {
             let (anybody, path) = (anybody.clone(), format!("{path}60s"));
             // One may meet the probe below in the last place.
@@ -271,5 +278,8 @@ async fn a_daemon_lets_a_thousand_wait_and_tells_them_when_it_stops() {
     assert_eq!(daemon.stop().await.0, 0);
     for waiting in waiting {
         assert_eq!(waiting.await.unwrap().refuses(503, "stopping").workflow(), id);
+    }
+    for stream in streams {
+        assert_eq!(stream.text().await.unwrap(), "", "nothing happened, and it ends in order");
     }
 }

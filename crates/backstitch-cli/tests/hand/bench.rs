@@ -55,6 +55,39 @@ async fn a_quick_look_tells_every_figure_of_throughput_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_quick_look_tells_what_http_costs_and_leaves_nothing() {
+    let world = World::empty().await;
+    let looked = world.run(&["bench", "http", "--quick", "--json"]).await.expect(0);
+    let report = looked.json();
+    let value = |key: &str| {
+        let figure = &report["figures"][key];
+        assert!(figure["unit"].is_string() && figure["means"].is_string(), "{key}: {report:#}");
+        figure["value"].as_f64().unwrap_or_else(|| panic!("{key}: {report:#}"))
+    };
+    for key in [
+        "http.per_s_1",
+        "http.sql_per_s_1",
+        "http.ratio_1",
+        "http.per_s_64",
+        "http.sql_per_s_64",
+        "http.ratio_64",
+        "http.request_ms.p50",
+        "http.request_ms.p99",
+        "http.sql_ms.p50",
+        "http.sql_ms.p99",
+        "http.answer_ms.p50",
+        "http.answer_ms.p99",
+        "http.kib_per_waiting",
+    ] {
+        assert!(value(key) > 0.0, "{key}: {report:#}");
+    }
+    let added = value("http.request_ms.p50") - value("http.sql_ms.p50");
+    assert!((value("http.added_ms.p50") - added).abs() < 1e-9, "{report:#}");
+    assert!((value("http.ratio_1") - value("http.per_s_1") / value("http.sql_per_s_1")).abs() < 1e-9);
+    assert_eq!(databases_of_the_benchmark(&world).await, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_place_that_can_t_be_measured_on_is_said_in_one_line() {
     let world = World::empty().await;
     let mut elsewhere = world.command(&["bench", "latency", "--quick"]);

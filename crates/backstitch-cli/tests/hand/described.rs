@@ -42,8 +42,12 @@ async fn the_description_names_every_route_and_nothing_that_is_not_there() {
     }
     routes.sort();
     let expected = [
+        "GET /kinds",
+        "GET /stats",
+        "GET /workers",
         "GET /workflows",
         "GET /workflows/{id}",
+        "GET /workflows/{id}/events",
         "GET /workflows/{id}/journal",
         "GET /workflows/{id}/wait",
         "POST /workflows",

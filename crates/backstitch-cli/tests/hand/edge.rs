@@ -22,11 +22,11 @@ const ORGANIZATION: &str = "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10";
 /// Real servers, and the configuration that leads to them.
 pub struct Edge {
     pub world: World,
-    sandbox: Sandbox,
+    pub sandbox: Sandbox,
 }
 
 impl Edge {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::over(World::new().await).await
     }
 

@@ -2,7 +2,7 @@
 
 use crate::world::{bare, end};
 
-const COMMANDS: [&[&str]; 47] = [
+const COMMANDS: [&[&str]; 49] = [
     &[],
     &["serve"],
     &["recover"],
@@ -43,10 +43,12 @@ const COMMANDS: [&[&str]; 47] = [
     &["bench", "throughput"],
     &["bench", "latency"],
     &["bench", "enqueue"],
+    &["bench", "http"],
     &["bench", "history"],
     &["bench", "recovery"],
     &["bench", "compensate"],
     &["bench", "all"],
+    &["torture"],
     &["pg", "status"],
     &["pg", "start"],
     &["pg", "stop"],

@@ -61,10 +61,13 @@ impl Caller {
     }
 }
 
-/// What the daemon says to it.
+/// What the daemon says to it. Of a stream, that it is one: it may never end.
 pub async fn read(request: RequestBuilder) -> Answer {
     let answer = request.send().await.unwrap();
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    if headers.get("content-type").is_some_and(|said| said == "text/event-stream") {
+        return Answer { status, headers, body: Value::Null };
+    }
     let text = answer.text().await.unwrap();
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
     Answer { status, headers, body }

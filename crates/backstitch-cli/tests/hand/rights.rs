@@ -10,6 +10,9 @@ use crate::world::World;
 /// A route, and what readers, producers and operators are answered.
 type Row = (Method, &'static str, Value, [u16; 3]);
 
+/// What is about all kinds together, so for no token of some of them.
+const OF_EVERY_KIND: [&str; 2] = ["/v1/workers", "/metrics"];
+
 /// `ID` is a workflow of the kind `toy` that nobody serves.
 fn routes() -> Vec<Row> {
     let decision = json!({ "by": "ada", "why": "a test" });
@@ -23,7 +26,12 @@ fn routes() -> Vec<Row> {
         (Method::GET, "/v1/workflows", nothing.clone(), [200, 403, 200]),
         (Method::GET, "/v1/workflows/ID", nothing.clone(), [200, 200, 200]),
         (Method::GET, "/v1/workflows/ID/journal", nothing.clone(), [200, 403, 200]),
-        (Method::GET, "/v1/workflows/ID/wait?timeout=0s", nothing, [202, 202, 202]),
+        (Method::GET, "/v1/workflows/ID/events", nothing.clone(), [200, 403, 200]),
+        (Method::GET, "/v1/workflows/ID/wait?timeout=0s", nothing.clone(), [202, 202, 202]),
+        (Method::GET, "/v1/kinds", nothing.clone(), [200, 403, 200]),
+        (Method::GET, "/v1/workers", nothing.clone(), [200, 403, 200]),
+        (Method::GET, "/v1/stats", nothing.clone(), [200, 403, 200]),
+        (Method::GET, "/metrics", nothing, [200, 403, 200]),
         (Method::POST, "/v1/workflows/ID/pause", decision.clone(), [403, 403, 200]),
         (Method::POST, "/v1/workflows/ID/resume", decision.clone(), [403, 403, 200]),
         (Method::POST, "/v1/workflows/ID/abandon", decision.clone(), [403, 403, 409]),
@@ -82,6 +90,8 @@ async fn every_route_asks_for_the_right_role() {
                 let answer = ask(&caller, row, &workflow).await;
                 if expected == 403 {
                     answer.refuses(403, "role_insufficient");
+                } else if OF_EVERY_KIND.contains(&row.1) && !kinds.is_empty() {
+                    answer.refuses(403, "kind_out_of_scope");
                 } else {
                     assert_eq!(answer.status, expected, "{role} for {kinds:?}: {row:?}: {answer:#?}");
                 }
@@ -109,10 +119,18 @@ async fn workflows_of_another_scope_do_not_exist() {
                     text(&none, "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10"),
                     "it can't be told from one that there never was"
                 );
-            } else if row.0 == Method::POST {
+            } else if row.0 == Method::POST || OF_EVERY_KIND.contains(&row.1) {
                 answer.refuses(403, "kind_out_of_scope");
             } else {
-                assert_eq!(answer.expect(200).body["workflows"], json!([]));
+                let body = answer.expect(200).body;
+                match row.1 {
+                    "/v1/stats" => {
+                        let statuses = body["statuses"].as_array().unwrap();
+                        assert_eq!(statuses.len(), 4, "only what has not ended is counted by kind: {body}");
+                        assert!(statuses.iter().all(|status| status["workflows"] == 0), "{body}");
+                    }
+                    list => assert_eq!(body[list.trim_start_matches("/v1/")], json!([]), "{list}"),
+                }
             }
         }
         if role != "produce" {

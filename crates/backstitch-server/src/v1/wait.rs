@@ -16,23 +16,17 @@ use super::Api;
 use super::look::seen;
 use super::outcome::{self, Completed};
 use super::params::{Asked, Of, span};
+use super::places::ASK_AGAIN_SECONDS;
 use crate::access::{Allowed, Await};
 use crate::openapi::{Refused, RefusedWorkflow};
 use crate::problem::Problem;
 use crate::refusal::Refusal;
-
-/// How many callers wait at once: nearly as many as there are connections, so that some are left to ask for something else.
-/// All of them share one connection to Postgres and one look.
-pub const OPEN_WAITS_MAX: usize = 1_000;
 
 /// The longest wait: what lies between the caller and us often hangs up after a minute of silence.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// How long unless said.
 const WAIT_USUAL: &str = "30s";
-
-/// In how many seconds it is worth asking again when too many wait, or the daemon stops.
-const ASK_AGAIN_SECONDS: u32 = 1;
 
 /// For how long.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -80,10 +74,7 @@ pub async fn wait(
     if patience.is_zero() || view.ending::<Encoded>()?.is_some() {
         return answer(view, &api);
     }
-    let place = api.waits.try_acquire().map_err(|_| {
-        let why = format!("{OPEN_WAITS_MAX} callers wait already: ask again later");
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_waits", why).retry_after(ASK_AGAIN_SECONDS)
-    })?;
+    let place = api.places.wait()?;
     let handle = Handle::<Encoded>::new(workflow_id);
     let ended = tokio::select! {
         ended = timeout(patience, api.client.wait(&handle)) => ended,

@@ -131,6 +131,11 @@ async fn round_of(bench: &Bench, meter: &mut Meter) -> Result<Round, Error> {
     Ok(Round { commits_1, commits_64, one, many, pooled_1, pooled_64, heard, at_once, log_bytes })
 }
 
+/// How many workflows a second so many clients ask for one by one, on connections that they hold.
+pub(super) async fn directly(database: &BenchDatabase, clients: usize, run: Duration) -> Result<f64, Error> {
+    Ok(enqueues(database, clients, run, By::Connection).await?.per_second)
+}
+
 /// How a client asks.
 #[derive(Clone, Copy)]
 enum By {

@@ -25,6 +25,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A daemon that was measured did not answer as it should.
+    #[error("{doing} over HTTP failed")]
+    Http {
+        /// What was tried.
+        doing: &'static str,
+        /// What the client said.
+        source: reqwest::Error,
+    },
     /// What ran is not what was to be measured, so its time says nothing.
     #[error("nothing was measured: {0}")]
     Run(String),

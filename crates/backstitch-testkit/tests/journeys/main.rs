@@ -2,7 +2,9 @@
 //! a database of its own and the oracle's word over every workflow that ends.
 
 mod back;
+mod counted;
 mod failing;
+mod following;
 mod forward;
 mod look;
 mod misuse;

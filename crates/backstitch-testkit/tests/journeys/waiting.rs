@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use backstitch::{Client, Database, Ending, Handle, Timing};
-use backstitch_testkit::cut::Line;
+use backstitch::{Ending, Handle, Timing};
 use backstitch_testkit::script::{Act, Compensating};
 use backstitch_testkit::wait::{PATIENCE, until};
 use backstitch_testkit::world::World;
 use tokio::task::JoinHandle;
 
+use crate::counted::Counted;
 use crate::look::giving_up;
 
 /// The looks with which listening begins. After them only an announcement brings one, or a poll.
@@ -20,21 +20,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 /// The answer to one that waits, once it has come.
 type Answer = JoinHandle<Result<Ending<Vec<Option<u32>>>, backstitch::Error>>;
 
-/// A client whose statements are counted.
-struct Counted {
-    client: Client,
-    line: Line,
-}
-
 impl Counted {
-    async fn new(world: &World, poll: Duration) -> Self {
-        let options = world.pool.connect_options();
-        let line = Line::to(options.get_socket().expect("tests reach Postgres through a socket"));
-        let options = line.options((*options).clone()).application_name("waiting");
-        let database = Database::connect_with(options).await.expect("the line holds");
-        Self { client: Client::new(database).timing(Timing { poll, ..Timing::DEFAULT }), line }
-    }
-
     fn waits_for(&self, handle: &Handle<Vec<Option<u32>>>) -> Answer {
         let (client, handle) = (self.client.clone(), Handle::new(handle.workflow));
         tokio::spawn(async move { client.wait(&handle).await })
