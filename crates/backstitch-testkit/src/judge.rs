@@ -6,10 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Everything that is known of a workflow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
+    /// What it is called.
+    pub kind: String,
     /// Where the database says it stands.
     pub status: String,
     /// Whether it can still be claimed.
     pub is_live: bool,
+    /// Whether every step that has something to take back makes an effect that is told of here. Else only those that are
+    /// told of at all are held against the journal.
+    pub every_step_acts: bool,
     /// Its journal, in the order of seq.
     pub journal: Vec<Row>,
     /// What its steps did outside, in the order in which it happened.
@@ -32,6 +37,8 @@ pub struct Row {
     pub turn: Option<String>,
     /// The step that an operator said need not be taken back.
     pub skips: Option<u32>,
+    /// The step of which an operator said whether it happened.
+    pub resolves: Option<u32>,
     /// What began.
     pub intent: Option<Key>,
     /// How the step of the intent is taken back.
@@ -92,6 +99,9 @@ fn journal_faults(journal: &[Row]) -> Vec<String> {
         let transactional =
             row.intent.is_some() && row.intent == row.outcome.as_ref().map(|(key, _)| key.clone());
         if transactional {
+            if unwinding && row.intent.as_ref().is_some_and(|intent| intent.1 == "run") {
+                fault(format!("I4: seq {} runs forward after unwinding", row.seq));
+            }
             open.extend(row.intent.clone());
         }
         if let Some((key, verdict)) = &row.outcome {
@@ -119,6 +129,13 @@ fn journal_faults(journal: &[Row]) -> Vec<String> {
             }
             open.push(intent.clone());
         }
+        if let Some(earlier) = row.intent.as_ref().filter(|intent| intent.1 == "compensate")
+            && row.backward.as_deref() == Some("after_all_later")
+        {
+            for later in owed(&journal[..=index], earlier.0) {
+                fault(format!("I6: seq {} takes back {}, and {later} is still owed", row.seq, earlier.0));
+            }
+        }
     }
     for ((position, direction), times) in done {
         if times > 1 {
@@ -126,6 +143,34 @@ fn journal_faults(journal: &[Row]) -> Vec<String> {
         }
     }
     faults
+}
+
+/// The positions after this one that have begun by the end of this part of a journal, and are not settled.
+fn owed(journal: &[Row], after: u32) -> BTreeSet<u32> {
+    let mut owed = BTreeSet::new();
+    for row in journal {
+        // A transactional step has begun only once it has succeeded.
+        let succeeds = row.outcome.as_ref().is_some_and(|(_, verdict)| verdict == "succeeded");
+        let in_one_row =
+            row.intent.is_some() && row.intent.as_ref() == row.outcome.as_ref().map(|(key, _)| key);
+        if let Some(((position, direction, _), verdict)) = &row.outcome
+            && (direction == "compensate" && verdict == "succeeded"
+                || direction == "run" && verdict == "rejected")
+        {
+            owed.remove(position);
+        }
+        if let Some((position, direction, _)) = &row.intent
+            && direction == "run"
+            && !matches!(row.backward.as_deref(), Some("nothing" | "pivot"))
+            && (succeeds || !in_one_row)
+        {
+            owed.insert(*position);
+        }
+        for settled in [row.skips, row.resolves].into_iter().flatten() {
+            owed.remove(&settled);
+        }
+    }
+    owed.split_off(&(after + 1))
 }
 
 fn effect_faults(told: &Told) -> Vec<String> {
@@ -192,14 +237,26 @@ fn end_faults(told: &Told) -> Vec<String> {
             faults.push(format!("I5: compensated, and these positions stand: {standing:?}"));
         }
         "completed" => {
+            let backward = |position: u32| {
+                let of = |row: &&Row| row.intent.as_ref().is_some_and(|intent| intent.0 == position);
+                told.journal.iter().find(of).and_then(|row| row.backward.as_deref())
+            };
             for position in succeeded(&told.journal) {
-                let stands = standing.get(&position).copied().unwrap_or(0);
-                let did_something = told.effects.iter().any(|effect| effect.key.0 == position);
-                if stands != 1 && did_something {
+                let stands = standing.remove(&position).unwrap_or(0);
+                let acts = told.effects.iter().any(|effect| effect.key.0 == position)
+                    || told.every_step_acts && backward(position) != Some("nothing");
+                if stands != 1 && acts {
                     faults.push(format!(
-                        "completed, and the effect of position {position} stands {stands} times"
+                        "I5: completed, and the effect of position {position} stands {stands} times"
                     ));
                 }
+            }
+            for resolved in told.journal.iter().filter_map(|row| row.resolves) {
+                standing.remove(&resolved);
+            }
+            standing.retain(|position, _| backward(*position) != Some("nothing"));
+            if !standing.is_empty() {
+                faults.push(format!("I5: completed, and these positions failed and stand: {standing:?}"));
             }
         }
         _ => {}
@@ -255,7 +312,8 @@ mod tests {
     }
 
     fn row(seq: u32) -> Row {
-        Row { seq, epoch: 1, outcome: None, turn: None, skips: None, intent: None, backward: None }
+        let (outcome, turn, skips, resolves, intent, backward) = (None, None, None, None, None, None);
+        Row { seq, epoch: 1, outcome, turn, skips, resolves, intent, backward }
     }
 
     fn began(seq: u32, position: u32, direction: &str) -> Row {
@@ -278,8 +336,10 @@ mod tests {
     /// Two steps, taken back as they should be.
     fn sound() -> Told {
         Told {
+            kind: "script.compensate".to_owned(),
             status: "compensated".to_owned(),
             is_live: false,
+            every_step_acts: true,
             journal: vec![
                 began(0, 0, "run"),
                 then(began(1, 1, "run"), 0, "run"),
@@ -323,12 +383,26 @@ mod tests {
         finds("I9", |told| told.effects.insert(1, effect(0, "run", CameTo::Applied)));
         finds("I9", |told| told.effects.push(effect(0, "compensate", CameTo::Applied)));
         finds("I16", |told| told.is_live = true);
-        finds("completed", |told| {
+        let completed = |told: &mut Told| {
             told.status = "completed".to_owned();
             told.journal.truncate(2);
             told.journal.push(turn(then(row(2), 1, "run"), "completed"));
             told.effects.truncate(1);
+        };
+        finds("I5: completed, and the effect of position 1 stands 0 times", |told| {
+            completed(told);
             told.effects.push(effect(1, "run", CameTo::Nothing));
+        });
+        finds("I5: completed, and the effect of position 1 stands 0 times", completed);
+        finds("I5: completed, and these positions failed", |told| {
+            completed(told);
+            told.effects.push(effect(1, "run", CameTo::Applied));
+            if let Some((_, verdict)) = &mut told.journal[2].outcome {
+                "failed".clone_into(verdict);
+            }
+        });
+        finds("I6: seq 2 takes back 0", |told| {
+            told.journal[2].intent = Some(key(0, "compensate"));
         });
     }
 

@@ -11,8 +11,8 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::judge::{self, Effect};
-use crate::oracle;
+use crate::judge;
+use crate::oracle::{self, LedgerRow};
 use crate::recorder::direction;
 
 /// The ledger, and the marks and gates by which steps and tests talk to each other.
@@ -129,21 +129,20 @@ impl Ledger {
 
     /// How many times each step's effect stands.
     pub async fn standing(&self, workflow: WorkflowId) -> BTreeMap<u32, u32> {
-        judge::standing(&self.effects(workflow).await)
+        judge::standing(&oracle::effects(self.rows_of(workflow).await))
     }
 
     /// What a workflow's steps did, in order.
-    pub(crate) async fn effects(&self, workflow: WorkflowId) -> Vec<Effect> {
-        let only = workflow.0..=workflow.0;
-        let mut effects = self.effects_from(only).await.expect("the ledger answers");
-        effects.remove(&workflow.0).unwrap_or_default()
+    pub(crate) async fn rows_of(&self, workflow: WorkflowId) -> Vec<LedgerRow> {
+        let mut rows = self.rows(workflow.0..=workflow.0).await.expect("the ledger answers");
+        rows.remove(&workflow.0).unwrap_or_default()
     }
 
     /// What the steps of each of these workflows did, in order.
-    pub(crate) async fn effects_from(
+    pub(crate) async fn rows(
         &self,
         workflows: RangeInclusive<Uuid>,
-    ) -> sqlx::Result<HashMap<Uuid, Vec<Effect>>> {
+    ) -> sqlx::Result<HashMap<Uuid, Vec<LedgerRow>>> {
         let rows: Vec<(Uuid, String, i32, String, i32, i32, bool)> = sqlx::query_as(
             "select workflow, key, position, direction, attempt, epoch, taken from effect
             where workflow between $1 and $2 order by entry",
@@ -157,7 +156,7 @@ impl Ledger {
             let attempt = (position.unsigned_abs(), direction, attempt.unsigned_abs());
             of.entry(workflow).or_default().push((key, attempt, epoch, taken));
         }
-        Ok(of.into_iter().map(|(workflow, rows)| (workflow, oracle::effects(rows))).collect())
+        Ok(of)
     }
 
     /// Leaves a mark for the test to wait for.

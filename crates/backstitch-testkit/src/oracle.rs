@@ -12,21 +12,30 @@ use crate::judge::{self, CameTo, Effect, Key, Row, Told};
 use crate::ledger::Ledger;
 use crate::recorder::{Line, Verdict};
 
-/// Every invariant that does not hold of this workflow.
+/// Every invariant that does not hold of this workflow. Its effects are in a ledger outside, or in one in the journal's own
+/// database, whose transactional steps write each effect once.
 ///
 /// # Panics
 /// When the workflow is not there, or a database does not answer.
-pub async fn faults(pool: &PgPool, ledgers: &[&Ledger], workflow: WorkflowId) -> Vec<String> {
+pub async fn faults(
+    pool: &PgPool,
+    outer: Option<&Ledger>,
+    inner: Option<&Ledger>,
+    workflow: WorkflowId,
+) -> Vec<String> {
     let mut told = tell(pool, workflow.0..=workflow.0).await.expect("the journal answers");
     let mut told = told.remove(&workflow.0).expect("the workflow is there");
-    for ledger in ledgers {
-        told.effects.extend(ledger.effects(workflow).await);
+    if let Some(outer) = outer {
+        told.effects.extend(effects(outer.rows_of(workflow).await));
+    }
+    if let Some(inner) = inner {
+        told.effects.extend(each_applied(inner.rows_of(workflow).await));
     }
     judge::faults(&told)
 }
 
 /// What the journals say of every workflow from this id on (they are ordered by time), and what a recorder's log and the
-/// ledger in that database say of their effects.
+/// ledger in that database say of their effects. Scripted workflows are held to an effect for each of their steps.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -37,6 +46,9 @@ pub async fn everything(
     from: Uuid,
 ) -> sqlx::Result<HashMap<Uuid, Told>> {
     let mut told = tell(pool, from..=Uuid::max()).await?;
+    for told in told.values_mut() {
+        told.every_step_acts = told.kind.starts_with("script.");
+    }
     for line in log {
         let call = &line.call;
         let key = (call.position, call.direction.clone(), call.attempt);
@@ -50,9 +62,9 @@ pub async fn everything(
             of.effects.push(Effect { key, epoch: call.epoch, came_to });
         }
     }
-    for (workflow, effects) in inner_ledger.effects_from(from..=Uuid::max()).await? {
+    for (workflow, rows) in inner_ledger.rows(from..=Uuid::max()).await? {
         if let Some(of) = told.get_mut(&workflow) {
-            of.effects.extend(effects);
+            of.effects.extend(each_applied(rows));
         }
     }
     Ok(told)
@@ -60,7 +72,7 @@ pub async fn everything(
 
 async fn tell(pool: &PgPool, workflows: RangeInclusive<Uuid>) -> sqlx::Result<HashMap<Uuid, Told>> {
     let rows = sqlx::query(
-        "select w.workflow_id, w.status, r.workflow_id is not null as is_live
+        "select w.workflow_id, w.kind, w.status, r.workflow_id is not null as is_live
         from backstitch.workflows w left join backstitch.ready r using (workflow_id)
         where w.workflow_id between $1 and $2",
     )
@@ -71,8 +83,14 @@ async fn tell(pool: &PgPool, workflows: RangeInclusive<Uuid>) -> sqlx::Result<Ha
     let mut told: HashMap<Uuid, Told> = rows
         .iter()
         .map(|row| {
-            let (journal, effects) = (Vec::new(), Vec::new());
-            let told = Told { status: row.get("status"), is_live: row.get("is_live"), journal, effects };
+            let told = Told {
+                kind: row.get("kind"),
+                status: row.get("status"),
+                is_live: row.get("is_live"),
+                every_step_acts: false,
+                journal: Vec::new(),
+                effects: Vec::new(),
+            };
             (row.get("workflow_id"), told)
         })
         .collect();
@@ -98,22 +116,28 @@ fn journal_row(row: &PgRow) -> Row {
         let attempt: Option<i32> = row.get(format!("{of}_attempt").as_str());
         Some((position?.unsigned_abs(), direction?, attempt?.unsigned_abs()))
     };
+    let about = |turn: &str| {
+        let about =
+            row.get::<Option<i32>, _>("about").filter(|_| row.get::<Option<&str>, _>("turn") == Some(turn));
+        about.map(i32::unsigned_abs)
+    };
     Row {
         seq: row.get::<i32, _>("seq").unsigned_abs(),
         epoch: row.get("epoch"),
         outcome: key("outcome").zip(row.get("outcome")),
         turn: row.get("turn"),
-        skips: row
-            .get::<Option<i32>, _>("about")
-            .filter(|_| row.get::<Option<&str>, _>("turn") == Some("skip_step"))
-            .map(i32::unsigned_abs),
+        skips: about("skip_step"),
+        resolves: about("resolve"),
         intent: key("intent"),
         backward: row.get("intent_backward"),
     }
 }
 
-/// The rows of a ledger as effects: it takes the same key once.
-pub(crate) fn effects(rows: impl IntoIterator<Item = (String, Key, i32, bool)>) -> Vec<Effect> {
+/// A row of a ledger: idempotency key, attempt, epoch, and whether it was taken.
+pub(crate) type LedgerRow = (String, Key, i32, bool);
+
+/// The rows of a ledger outside as effects: it takes the same key once.
+pub(crate) fn effects(rows: Vec<LedgerRow>) -> Vec<Effect> {
     let mut seen = HashSet::new();
     rows.into_iter()
         .map(|(idempotency_key, key, epoch, taken)| {
@@ -125,4 +149,10 @@ pub(crate) fn effects(rows: impl IntoIterator<Item = (String, Key, i32, bool)>) 
             Effect { key, epoch, came_to }
         })
         .collect()
+}
+
+/// The rows of the ledger in the journal's database as effects: whatever was committed there stands, nobody looks at its key.
+fn each_applied(rows: Vec<LedgerRow>) -> Vec<Effect> {
+    let applied = |(_, key, epoch, _)| Effect { key, epoch, came_to: CameTo::Applied };
+    rows.into_iter().map(applied).collect()
 }

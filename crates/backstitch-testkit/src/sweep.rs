@@ -374,7 +374,7 @@ impl Ground<'_> {
             before,
             after,
             boundaries: u32::try_from(boundaries).expect("few"),
-            faults: oracle::faults(&self.pool, &[], workflow).await,
+            faults: oracle::faults(&self.pool, None, None, workflow).await,
         }
     }
 

@@ -32,7 +32,7 @@ async fn run_twice(key: impl Fn(Uuid) -> String) -> Vec<String> {
     effect(2).await;
     let end = record(workflow, 2, 2).ends_again(0, 2, "succeeded").completes();
     assert_eq!(verdict(&stage.pool, heir, end).await, "written");
-    oracle::faults(&stage.pool, &[&ledger], WorkflowId(workflow)).await
+    oracle::faults(&stage.pool, Some(&ledger), None, WorkflowId(workflow)).await
 }
 
 #[tokio::test]

@@ -246,7 +246,7 @@ async fn late_effect_of_a_buried_worker(stage: Stage) -> Vec<String> {
     if told == "written" && buried_before {
         effect(&stage, workflow, "run", 1).await;
     }
-    oracle::faults(&stage.pool, &[&ledger], WorkflowId(workflow)).await
+    oracle::faults(&stage.pool, Some(&ledger), None, WorkflowId(workflow)).await
 }
 
 async fn effect(stage: &Stage, workflow: Uuid, direction: &str, epoch: i32) {
