@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use backstitch_testkit::harm;
 use backstitch_testkit::process::work_until_terminated;
 use backstitch_testkit::recorder::{self, Lacking};
 use chrono::Utc;
@@ -48,6 +49,9 @@ const FAULTS_MAX: u64 = 100_000;
 /// How long nothing may end, once all is well, before it is called stuck. Far beyond the slowest retry of a daemon.
 const PROGRESS_MAX: Duration = Duration::from_secs(120);
 
+/// How long whoever asks for gateways may wait for the last answer. A start may wait for a stop, each of them for minutes.
+const ASKING_MAX: Duration = Duration::from_secs(300);
+
 /// The same where a part of the protection is missing, and something may well be stuck for good.
 const PROGRESS_MAX_UNPROTECTED: Duration = Duration::from_secs(10);
 
@@ -59,6 +63,7 @@ pub async fn run(command: TortureCommand) -> Result<Exit, Failed> {
     match command.part {
         None => torture(command.torture).await,
         Some(TorturePart::Worker) => {
+            end_with_the_torturer();
             work_until_terminated().await;
             Ok(Exit::Done)
         }
@@ -70,10 +75,20 @@ pub async fn run(command: TortureCommand) -> Result<Exit, Failed> {
                 epochs: lacks_tombstones,
                 honesty: lacks_honesty,
             };
+            end_with_the_torturer();
             recorder::serve(&socket, &log, lacking).await.map_err(because)?;
             Ok(Exit::Done)
         }
     }
+}
+
+/// Whoever started this process holds the other end of its standard input: when that ends, so does everything here.
+fn end_with_the_torturer() {
+    std::thread::spawn(|| {
+        // Nothing is ever said: this is the end, or an error of it.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(1);
+    });
 }
 
 async fn torture(how: Torture) -> Result<Exit, Failed> {
@@ -88,7 +103,7 @@ async fn torture(how: Torture) -> Result<Exit, Failed> {
         tortured = local.run_until(all_rounds(&how, seed, directory.path(), &mut report)) => tortured,
         signal = signals.next() => Err(Failed::new(Exit::Error, format!("interrupted by {signal}"))),
     };
-    report.conclude();
+    report.conclude(tortured.is_ok());
     let broken = tortured.is_err() || !report.holds();
     if broken {
         keep(directory, &report, how.bundle.as_deref())?;
@@ -118,6 +133,17 @@ fn noticed(control: Control, report: &Report) -> Result<Exit, Failed> {
 
 async fn all_rounds(how: &Torture, seed: u64, directory: &Path, report: &mut Report) -> Result<(), Failed> {
     let stage = Arc::new(Stage::set(directory, how.control, how.gateways).await?);
+    let tortured = rounds_on(&stage, how, seed, report).await;
+    if tortured.is_err() || !report.every_violation.is_empty() {
+        // As far as it can be had: what went wrong is told in any case.
+        for (name, rows) in harm::everything_there_is(&stage.pool).await.unwrap_or_default() {
+            std::fs::write(directory.join(format!("{name}.jsonl")), rows).map_err(because)?;
+        }
+    }
+    tortured
+}
+
+async fn rounds_on(stage: &Arc<Stage>, how: &Torture, seed: u64, report: &mut Report) -> Result<(), Failed> {
     let began = Instant::now();
     let until = how.rounds.is_none().then(|| began + Duration::from_secs_f64(how.minutes * 60.0));
     let is_over = |rounds: u64| match how.rounds {
@@ -127,7 +153,7 @@ async fn all_rounds(how: &Torture, seed: u64, directory: &Path, report: &mut Rep
     let mut number = 0;
     // One round at least, and what is found broken does not get better.
     while number == 0 || !is_over(number) && report.every_violation.is_empty() {
-        one_round(how, seed, number, until, &stage, report).await?;
+        one_round(how, seed, number, until, stage, report).await?;
         number += 1;
         report.seconds = began.elapsed().as_secs();
         note(&format!(
@@ -151,6 +177,7 @@ async fn one_round(
     report: &mut Report,
 ) -> Result<(), Failed> {
     let began = Utc::now();
+    let before = harm::last_workflow(&stage.pool).await.map_err(because)?;
     let dead_before = deaths_of(stage).len();
     let load = Arc::new(Load::default());
     let mut asking = JoinSet::new();
@@ -177,8 +204,20 @@ async fn one_round(
     if let Some(edge) = &stage.edge {
         edge.stop();
     }
-    asking.join_all().await;
-    let stuck = audit::settle(stage, how.control.map_or(PROGRESS_MAX, |_| PROGRESS_MAX_UNPROTECTED)).await?;
+    let mut stuck = Vec::new();
+    // What is asked for may wait for what is under way, and that for somebody who hurries it up.
+    let progress_max = how.control.map_or(PROGRESS_MAX, |_| PROGRESS_MAX_UNPROTECTED);
+    let asked = async { while asking.join_next().await.is_some() {} };
+    tokio::select! {
+        () = asked => {}
+        () = tokio::time::sleep(ASKING_MAX) => stuck.push("stranded: somebody still waits for an answer".to_owned()),
+    }
+    asking.abort_all();
+    stuck.extend(audit::settle(stage, progress_max).await?);
+    if let Some(edge) = &stage.edge {
+        stuck.extend(edge.end_the_served(&stage.client).await?);
+        stuck.extend(audit::settle(stage, progress_max).await?);
+    }
     if let Some(edge) = &stage.edge {
         let quarantined = edge.return_the_quarantined().await?;
         let counts = edge.counts();
@@ -192,7 +231,7 @@ async fn one_round(
         };
     }
     let deaths = deaths_of(stage).split_off(dead_before);
-    let audit = audit::audit(stage, round, began, &load.acknowledged(), &deaths).await?;
+    let audit = audit::audit(stage, round, before, began, &load.acknowledged(), &deaths).await?;
     for (fault, number, fired) in fired {
         let count = report.faults.entry(fault.name()).or_default();
         count.aimed += 1;

@@ -20,17 +20,59 @@ pub async fn bury_alive(pool: &PgPool, pid: i32) -> sqlx::Result<bool> {
     Ok(buried.flatten().is_some())
 }
 
-/// Whether no incarnation of this process lives any more.
+/// The incarnation of this process that lives. None: it is not at work, or was declared dead.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn is_buried(pool: &PgPool, pid: i32) -> sqlx::Result<bool> {
+pub async fn living(pool: &PgPool, pid: i32) -> sqlx::Result<Option<i32>> {
+    sqlx::query_scalar("select incarnation_id from backstitch.incarnation where pid = $1 and died_at is null")
+        .bind(pid)
+        .fetch_optional(pool)
+        .await
+}
+
+/// Whether this incarnation was declared dead.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn is_buried(pool: &PgPool, incarnation: i32) -> sqlx::Result<bool> {
     sqlx::query_scalar(
-        "select not exists (select from backstitch.incarnation where pid = $1 and died_at is null)",
+        "select exists (select from backstitch.incarnation where incarnation_id = $1 and died_at is not null)",
     )
-    .bind(pid)
+    .bind(incarnation)
     .fetch_one(pool)
     .await
+}
+
+/// The last workflow that was asked for. None: there was none yet.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn last_workflow(pool: &PgPool) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar("select workflow_id from backstitch.workflow order by workflow_id desc limit 1")
+        .fetch_optional(pool)
+        .await
+}
+
+/// What is there to look at when something did not hold: a name, and its rows as JSON, a line each.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn everything_there_is(pool: &PgPool) -> sqlx::Result<Vec<(&'static str, String)>> {
+    const TABLES: [(&str, &str); 6] = [
+        ("workflow", "select row_to_json(t)::text from backstitch.workflow t order by workflow_id"),
+        ("journal", "select row_to_json(t)::text from backstitch.journal t order by workflow_id, seq"),
+        ("ready", "select row_to_json(t)::text from backstitch.ready t"),
+        ("incarnation", "select row_to_json(t)::text from backstitch.incarnation t order by incarnation_id"),
+        ("alert", "select row_to_json(t)::text from backstitch.alert t order by alert_id"),
+        ("effect", "select row_to_json(t)::text from effect t order by entry"),
+    ];
+    let mut tables = Vec::new();
+    for (name, select) in TABLES {
+        let rows: Vec<String> = sqlx::query_scalar(select).fetch_all(pool).await?;
+        tables.push((name, rows.join("\n")));
+    }
+    Ok(tables)
 }
 
 /// How a session of somebody is disturbed.
@@ -51,9 +93,12 @@ pub async fn disturb(pool: &PgPool, how: Disturb, choice: usize) -> sqlx::Result
     let sessions: Vec<i32> = sqlx::query_scalar(
         "select pid from pg_stat_activity
         where datname = current_database() and application_name <> $1 and backend_type = 'client backend'
+            -- There is nothing to cancel where nothing runs.
+            and ($2 or state = 'active')
         order by pid",
     )
     .bind(TORTURER)
+    .bind(how == Disturb::Terminate)
     .fetch_all(pool)
     .await?;
     if sessions.is_empty() {
@@ -152,14 +197,6 @@ pub async fn stranded(pool: &PgPool) -> sqlx::Result<Vec<WorkflowId>> {
     .fetch_all(pool)
     .await?;
     Ok(workflows.into_iter().map(WorkflowId).collect())
-}
-
-/// How many rows all journals have: whether anything goes on.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn journal_rows(pool: &PgPool) -> sqlx::Result<i64> {
-    sqlx::query_scalar("select count(*) from backstitch.journal").fetch_one(pool).await
 }
 
 /// Workflows that have not ended.

@@ -104,7 +104,10 @@ enum Asked {
         aim: u64,
         misbehave: Misbehave,
         direction: String,
+        spares: Option<i32>,
     },
+    /// How many calls are under way, those included whose callers are gone.
+    UnderWay,
     /// Whether an aim still waits.
     Waits {
         aim: u64,
@@ -131,6 +134,8 @@ pub enum Answered {
     Aimed,
     /// It does not wait for that: something has met it, or it was forgotten.
     NotAimed,
+    /// So many.
+    Count(u64),
 }
 
 /// A line of the log.
@@ -179,12 +184,31 @@ impl Recorder {
         self.ask(&Asked::Call(Call::of(attempt))).await
     }
 
-    /// The next call in this direction meets this. `aim`: by which number the log says so.
+    /// The next call in this direction meets this, unless it is of the process that is spared. `aim`: by which number the log
+    /// says so.
     ///
     /// # Errors
     /// When the recorder is gone.
-    pub async fn aim(&self, aim: u64, misbehave: Misbehave, at: Direction) -> std::io::Result<()> {
-        self.ask(&Asked::Aim { aim, misbehave, direction: direction(at).to_owned() }).await.map(|_| ())
+    pub async fn aim(
+        &self,
+        aim: u64,
+        misbehave: Misbehave,
+        at: Direction,
+        spares: Option<i32>,
+    ) -> std::io::Result<()> {
+        let direction = direction(at).to_owned();
+        self.ask(&Asked::Aim { aim, misbehave, direction, spares }).await.map(|_| ())
+    }
+
+    /// How many calls are under way, those included whose callers have long given up.
+    ///
+    /// # Errors
+    /// When the recorder is gone.
+    pub async fn under_way(&self) -> std::io::Result<u64> {
+        match self.ask(&Asked::UnderWay).await? {
+            Answered::Count(count) => Ok(count),
+            _ => Err(std::io::ErrorKind::InvalidData.into()),
+        }
     }
 
     /// Whether this aim still waits for its call. The log says what was met: a recorder that was killed has forgotten it.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::crew::Slot;
 use super::fault::{Fault, OnPostgres, OnProcess, Then};
-use super::plan::Aimed;
+use super::plan::{Aimed, WORKERS};
 use super::stage::{Stage, because};
 use crate::exit::Failed;
 
@@ -68,7 +68,10 @@ pub async fn apply(stage: &Stage, aimed: Aimed, number: u64) -> Result<bool, Fai
         Fault::Call(misbehave, direction) => {
             // The log says whether it was met. A recorder that is killed meanwhile forgets, and answers nobody.
             let met = async {
-                stage.recorder.aim(number, misbehave, direction).await?;
+                // Whoever is to be killed is not the veteran.
+                let spares =
+                    aimed.fault.kills_a_worker().then(|| stage.workers[WORKERS - 1].pid_now()).flatten();
+                stage.recorder.aim(number, misbehave, direction, spares).await?;
                 while stage.recorder.waits(number).await? {
                     tokio::time::sleep(LOOK).await;
                 }
@@ -76,7 +79,7 @@ pub async fn apply(stage: &Stage, aimed: Aimed, number: u64) -> Result<bool, Fai
             };
             let met = timeout(AIM_PATIENCE, met).await.is_ok_and(|met| met.is_ok());
             if !met {
-                let _ = timeout(LOOK, stage.recorder.forget(number)).await;
+                let _ = timeout(AIM_PATIENCE, stage.recorder.forget(number)).await;
             }
             Ok(met)
         }
@@ -93,14 +96,8 @@ async fn process(stage: &Stage, worker: &Slot, how: OnProcess) -> Result<bool, F
     let _turn = worker.turn.lock().await;
     match how {
         OnProcess::Killed => Ok(worker.kill().await),
-        OnProcess::ClockAhead => {
-            worker.next_clock("+1h");
-            Ok(worker.kill().await)
-        }
-        OnProcess::ClockBehind => {
-            worker.next_clock("-1h");
-            Ok(worker.kill().await)
-        }
+        OnProcess::ClockAhead => wrong_clock(stage, worker, "+1h").await,
+        OnProcess::ClockBehind => wrong_clock(stage, worker, "-1h").await,
         OnProcess::Terminated => Ok(worker.signal(Signal::TERM)),
         OnProcess::BuriedAlive => Ok(bury_alive(stage, worker).await),
         OnProcess::OutOfDescriptors => {
@@ -111,25 +108,75 @@ async fn process(stage: &Stage, worker: &Slot, how: OnProcess) -> Result<bool, F
                 Rlimit { current: Some(DESCRIPTORS_FEW), maximum: getrlimit(Resource::Nofile).maximum };
             let Ok(before) = prlimit(Some(pid), Resource::Nofile, none) else { return Ok(false) };
             tokio::time::sleep(SILENCE).await;
-            // It may have ended itself.
-            let _ = prlimit(Some(pid), Resource::Nofile, before);
-            Ok(true)
+            // It may have ended itself, and its number be somebody else's.
+            let lives = worker.pid_now() == Some(pid.as_raw_nonzero().get());
+            Ok(lives && prlimit(Some(pid), Resource::Nofile, before).is_ok())
         }
-        OnProcess::Frozen => {
-            let Some(pid) = worker.pid().await else { return Ok(false) };
-            if !worker.signal(Signal::STOP) {
-                return Ok(false);
-            }
-            let began = Instant::now();
-            let mut buried = false;
-            while !buried && began.elapsed() < BURIAL_MAX {
-                tokio::time::sleep(LOOK).await;
-                buried = harm::is_buried(&stage.pool, pid).await.unwrap_or(false);
-            }
-            worker.signal(Signal::CONT);
-            Ok(buried)
+        OnProcess::Frozen => frozen(stage, worker).await,
+    }
+}
+
+/// Kills it, and waits until its next life is at work with that clock.
+async fn wrong_clock(stage: &Stage, worker: &Slot, clock: &'static str) -> Result<bool, Failed> {
+    worker.next_clock(clock);
+    if !worker.kill().await {
+        return Ok(false);
+    }
+    let next = worker.pid().await;
+    let works = async || match next {
+        Some(pid) => matches!(harm::living(&stage.pool, pid).await, Ok(Some(_))),
+        None => false,
+    };
+    Ok(comes_true(AIM_PATIENCE, works).await)
+}
+
+/// A worker that has a lease is stopped until somebody else declares it dead, and goes on.
+async fn frozen(stage: &Stage, worker: &Slot) -> Result<bool, Failed> {
+    let Some(pid) = worker.pid().await else { return Ok(false) };
+    let mut incarnation = None;
+    comes_true(AIM_PATIENCE, async || {
+        incarnation = harm::living(&stage.pool, pid).await.ok().flatten();
+        incarnation.is_some()
+    })
+    .await;
+    let (Some(incarnation), Some(process)) = (incarnation, Pid::from_raw(pid)) else { return Ok(false) };
+    let _frozen = Frozen::of(vec![process]);
+    let is_buried = async || harm::is_buried(&stage.pool, incarnation).await.unwrap_or(false);
+    // One that another fault killed meanwhile was buried as it was dead: no zombie.
+    Ok(comes_true(BURIAL_MAX, is_buried).await && worker.pid_now() == Some(pid))
+}
+
+/// Processes that are stopped (SIGSTOP) as long as this lives, whatever ends it.
+struct Frozen(Vec<Pid>);
+
+impl Frozen {
+    fn of(processes: Vec<Pid>) -> Self {
+        for process in &processes {
+            // One of them may have ended.
+            let _ = kill_process(*process, Signal::STOP);
+        }
+        Self(processes)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for process in &self.0 {
+            let _ = kill_process(*process, Signal::CONT);
         }
     }
+}
+
+/// Whether it is so within this time.
+async fn comes_true(within: Duration, mut so: impl AsyncFnMut() -> bool) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < within {
+        if so().await {
+            return true;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    false
 }
 
 /// False: nobody lives there, or Postgres is down, and nobody can be buried.
@@ -158,20 +205,17 @@ async fn postgres(stage: &Stage, how: OnPostgres, choice: usize) -> Result<bool,
             let Some(postmaster) = postmaster(stage)? else { return Ok(false) };
             let all: Vec<Pid> = children(postmaster).into_iter().chain([postmaster]).collect();
             // The postmaster last: one that was born meanwhile goes on, and is not much.
-            for pid in &all {
-                let _ = kill_process(*pid, Signal::STOP);
-            }
+            let _frozen = Frozen::of(all);
             tokio::time::sleep(FROZEN).await;
-            for pid in &all {
-                let _ = kill_process(*pid, Signal::CONT);
-            }
             Ok(true)
         }
         OnPostgres::SessionTerminated => {
             Ok(harm::disturb(&stage.pool, Disturb::Terminate, choice).await.unwrap_or(false))
         }
         OnPostgres::StatementCancelled => {
-            Ok(harm::disturb(&stage.pool, Disturb::Cancel, choice).await.unwrap_or(false))
+            let cancelled =
+                async || harm::disturb(&stage.pool, Disturb::Cancel, choice).await.unwrap_or(false);
+            Ok(comes_true(AIM_PATIENCE, cancelled).await)
         }
     }
 }

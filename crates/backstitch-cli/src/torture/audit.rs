@@ -1,9 +1,8 @@
 //! When everything is over: is everything as it must be?
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use backstitch::WorkflowId;
 use backstitch_testkit::judge::{self, ENDS};
 use backstitch_testkit::recorder::{Line, read_log};
 use backstitch_testkit::{harm, oracle};
@@ -41,31 +40,41 @@ pub struct Audit {
 }
 
 /// Waits until nothing is under way any more, as long as things end, each within `progress_max` of the one before. Says
-/// what is stuck.
+/// what is stranded or stuck.
 pub async fn settle(stage: &Stage, progress_max: Duration) -> Result<Vec<String>, Failed> {
     let began = Instant::now();
     let (mut fewest, mut since) = (usize::MAX, Instant::now());
+    let (mut hurried, mut found) = (BTreeSet::new(), Vec::new());
     loop {
         let unfinished = harm::unfinished(&stage.pool).await.map_err(because)?;
-        if unfinished.is_empty() {
-            return Ok(Vec::new());
+        // A call whose caller is gone may still be done.
+        let under_way = stage.recorder.under_way().await.map_err(because)?;
+        if unfinished.is_empty() && under_way == 0 {
+            return Ok(found);
         }
         if unfinished.len() < fewest {
             (fewest, since) = (unfinished.len(), Instant::now());
         }
         if since.elapsed() > progress_max {
-            let stuck = |workflow: &WorkflowId| {
+            found.extend(unfinished.iter().map(|workflow| {
                 format!(
                     "stranded: {workflow} has not ended {} s after the last fault",
                     began.elapsed().as_secs()
                 )
-            };
-            return Ok(unfinished.iter().map(stuck).collect());
+            }));
+            return Ok(found);
         }
         if began.elapsed() > UNHURRIED {
+            if hurried.is_empty() {
+                // Before anything is hurried up: that would bring back what nobody would have come to.
+                let stranded = harm::stranded(&stage.pool).await.map_err(because)?;
+                found.extend(stranded.iter().map(|workflow| format!("stranded: {workflow}, by nobody")));
+            }
             for workflow in unfinished {
-                // Refused where it does not wait: then there is nothing to hurry up.
-                let _ = stage.client.retry(workflow, "torture", "everything is well again").await;
+                // Once, and refused where it does not wait.
+                if hurried.insert(workflow.0) {
+                    let _ = stage.client.retry(workflow, "torture", "everything is well again").await;
+                }
             }
         }
         tokio::time::sleep(LOOK).await;
@@ -76,14 +85,16 @@ pub async fn settle(stage: &Stage, progress_max: Duration) -> Result<Vec<String>
 pub async fn audit(
     stage: &Stage,
     round: u64,
+    after: Option<Uuid>,
     began: DateTime<Utc>,
     acknowledged: &[Acknowledged],
     deaths: &[Death],
 ) -> Result<Audit, Failed> {
     let mut audit = Audit::default();
     let log = read_log(&stage.log(round)).map_err(because)?;
-    let first = acknowledged.iter().map(|it| it.workflow.0).min().unwrap_or(Uuid::max());
-    let told = oracle::everything(&stage.pool, &stage.inner_ledger, &log, first).await.map_err(because)?;
+    let from = after.map_or(Uuid::nil(), |last| Uuid::from_u128(last.as_u128() + 1));
+    let told = oracle::everything(&stage.pool, &stage.inner_ledger, &log, from).await.map_err(because)?;
+    let mut unknown = BTreeSet::new();
     for it in acknowledged {
         match told.get(&it.workflow.0).map(|told| told.status.as_str()) {
             None => audit.violations.push(format!("lost: {} was acknowledged and is not there", it.workflow)),
@@ -104,15 +115,13 @@ pub async fn audit(
     }
     for Line { call, aim, .. } in &log {
         audit.met.extend(aim);
-        if !told.contains_key(&call.workflow) {
+        if !told.contains_key(&call.workflow) && unknown.insert(call.workflow) {
             audit.violations.push(format!("lost: {} had an effect and is not there", call.workflow));
         }
     }
     audit.effects = log.len() as u64;
     let dead = harm::written_by_the_dead(&stage.pool).await.map_err(because)?;
     audit.violations.extend(dead.iter().map(|workflow| format!("written by the dead: workflow {workflow}")));
-    let stranded = harm::stranded(&stage.pool).await.map_err(because)?;
-    audit.violations.extend(stranded.iter().map(|workflow| format!("stranded: {workflow}, by nobody")));
     if let Some(edge) = &stage.edge {
         audit.violations.extend(edge.left().await?.into_iter().map(|left| format!("leaked: {left}")));
     }

@@ -20,8 +20,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub struct Launch {
     /// By how much its clock is off, as faketime says it.
     pub clock: Option<&'static str>,
-    /// How many lives there were before.
-    pub life: u32,
 }
 
 /// A process that ended.
@@ -108,12 +106,8 @@ async fn supervise(
     deaths: Arc<Mutex<Vec<Death>>>,
 ) {
     loop {
-        let next = {
-            let mut launch = lock(&launch);
-            launch.life += 1;
-            Launch { clock: launch.clock.take(), ..*launch }
-        };
-        let spawned = command(next).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn();
+        let next = std::mem::take(&mut *lock(&launch));
+        let spawned = command(next).stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true).spawn();
         if let Ok(mut child) = spawned
             && let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok())
         {

@@ -10,7 +10,7 @@ use backstitch::Client;
 use backstitch_gateway::identifiers::{Hostname, OrganizationId};
 use backstitch_gateway::pool;
 use backstitch_gateway::request::{self, Requested};
-use backstitch_gateway::sandbox::{Sandbox, SandboxError, SandboxOptions};
+use backstitch_gateway::sandbox::{Sandbox, SandboxOptions};
 use backstitch_postgres::test::PrivateCluster;
 use serde_json::json;
 use sqlx::PgPool;
@@ -40,6 +40,8 @@ pub struct Edge {
     daemons: Vec<Slot>,
     pool: PgPool,
     organizations: Mutex<BTreeSet<OrganizationId>>,
+    /// Those whose last start succeeded when it was time to stop, to be looked at.
+    served: Mutex<Vec<OrganizationId>>,
     stopped: AtomicBool,
     counts: Counts,
 }
@@ -85,6 +87,7 @@ impl Edge {
             daemons,
             pool,
             organizations: Mutex::default(),
+            served: Mutex::default(),
             stopped: AtomicBool::new(false),
             counts: Counts::default(),
         })
@@ -101,21 +104,53 @@ impl Edge {
                     Ok(asked) => break asked,
                 }
             };
-            let counted = match asked {
-                Requested::NoGatewayAvailable(_) => &self.counts.none_available,
-                Requested::Started { .. } | Requested::Active { .. } => &self.counts.started,
-                _ => &self.counts.failed,
+            let (counted, serves) = match asked {
+                Requested::NoGatewayAvailable(_) => (&self.counts.none_available, false),
+                Requested::Started { .. } | Requested::Active { .. } => (&self.counts.started, true),
+                _ => (&self.counts.failed, false),
             };
             counted.fetch_add(1, Ordering::Relaxed);
-            // Also after a failure: it must be harmless, and one that nobody heard the end of is ended.
-            loop {
-                match request::stop(client, organization, Instant::now() + PATIENCE).await {
-                    Ok(Requested::Stopped) => break,
-                    _ => tokio::time::sleep(PAUSE).await,
-                }
+            if serves && self.stopped.load(Ordering::Relaxed) {
+                self.served.lock().unwrap_or_else(PoisonError::into_inner).push(organization);
+                return;
             }
+            // Also after a failure: it must be harmless, and one that nobody heard the end of is ended.
+            self.end(client, organization).await;
+            self.counts.stopped.fetch_add(u64::from(serves), Ordering::Relaxed);
+        }
+    }
+
+    async fn end(&self, client: &Client, organization: OrganizationId) {
+        while !matches!(
+            request::stop(client, organization, Instant::now() + PATIENCE).await,
+            Ok(Requested::Stopped)
+        ) {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Looks whether what was left started serves, and stops it. Says what does not stand as it should.
+    pub async fn end_the_served(&self, client: &Client) -> Result<Vec<String>, Failed> {
+        let served = std::mem::take(&mut *self.served.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut missing = Vec::new();
+        for organization in served {
+            let sandbox = self.sandbox.lock().await;
+            let hostname = Hostname::new(organization, sandbox.domain.clone());
+            let mut connection = self.pool.acquire().await.map_err(because)?;
+            let allocation = pool::active(&mut connection, organization).await.map_err(because)?;
+            let records = sandbox.powerdns().map_err(because)?.lookup(&hostname).await.map_err(because)?;
+            let page = sandbox.fetch(&hostname, "/").await.map_err(because)?;
+            let is_served = page.status == 200 && page.body.contains(&organization.to_string());
+            if allocation.is_none() || records.len() != 2 || !is_served {
+                missing.push(format!(
+                    "lost: the start of {organization} completed; allocation {allocation:?}, records {records:?}, page {page:?}"
+                ));
+            }
+            drop(sandbox);
+            self.end(client, organization).await;
             self.counts.stopped.fetch_add(1, Ordering::Relaxed);
         }
+        Ok(missing)
     }
 
     /// No further organisation is started.
@@ -168,14 +203,14 @@ impl Edge {
                 sandbox.powerdns_server().thaw()
             }
             OnEdge::PowerDnsFailing => {
-                let database = self.sandbox.lock().await.powerdns_database();
-                return lock_database(&database).await;
+                let sandbox = self.sandbox.lock().await;
+                return lock_database(&sandbox).await;
             }
-            OnEdge::HandshakeRefused => self.restart_free_gateways(&["--refuse-start"]).await,
-            OnEdge::HandshakeHangs => self.restart_free_gateways(&["--hang-start", "20"]).await,
+            OnEdge::HandshakeRefused => return self.restart_free_gateways(&["--refuse-start"]).await,
+            OnEdge::HandshakeHangs => return self.restart_free_gateways(&["--hang-start", "20"]).await,
             OnEdge::ForeignVhostBroken => {
-                let sites = self.sandbox.lock().await.nginx_config().sites;
-                let broken = sites.join("somebody-else.conf");
+                let sandbox = self.sandbox.lock().await;
+                let broken = sandbox.nginx_config().sites.join("somebody-else.conf");
                 std::fs::write(&broken, "server { nonsense").map_err(because)?;
                 tokio::time::sleep(OUTAGE).await;
                 std::fs::remove_file(&broken).map_err(because)?;
@@ -186,22 +221,23 @@ impl Edge {
         Ok(true)
     }
 
-    /// Those that serve nobody misbehave for a while, and are well again.
-    async fn restart_free_gateways(&self, faults: &[&str]) -> Result<(), SandboxError> {
+    /// Those that serve nobody misbehave for a while, and are well again. False: all of them serve somebody.
+    async fn restart_free_gateways(&self, faults: &[&str]) -> Result<bool, Failed> {
         let mut sandbox = self.sandbox.lock().await;
         let mut hurt = Vec::new();
         for (index, gateway) in sandbox.gateways.iter_mut().enumerate() {
-            let serves = gateway.agent()?.state().await.ok().and_then(|state| state.organization_id);
-            if serves.is_none() {
-                gateway.restart(faults).await?;
+            // Of one that does not answer nobody knows whether it serves.
+            let state = gateway.agent().map_err(because)?.state().await;
+            if state.is_ok_and(|state| state.organization_id.is_none()) {
+                gateway.restart(faults).await.map_err(because)?;
                 hurt.push(index);
             }
         }
         tokio::time::sleep(OUTAGE).await;
-        for index in hurt {
-            sandbox.gateways[index].restart(&[]).await?;
+        for index in &hurt {
+            sandbox.gateways[*index].restart(&[]).await.map_err(because)?;
         }
-        Ok(())
+        Ok(!hurt.is_empty())
     }
 
     /// What an operator does when everything is over: gateways that could not be reset are restarted, and lent again.
@@ -284,11 +320,11 @@ fn daemon(
     }))
 }
 
-/// Holds the lock of PowerDNS' database, as another writer would: its API answers 500.
-async fn lock_database(database: &Path) -> Result<bool, Failed> {
+/// Holds the lock of PowerDNS' database, as another writer would. False: its API answers all the same.
+async fn lock_database(sandbox: &Sandbox) -> Result<bool, Failed> {
     use tokio::io::AsyncWriteExt;
     let mut sqlite = tokio::process::Command::new("sqlite3")
-        .arg(database)
+        .arg(sandbox.powerdns_database())
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::null())
         .kill_on_drop(true)
@@ -299,6 +335,9 @@ async fn lock_database(database: &Path) -> Result<bool, Failed> {
         input.flush().await.map_err(because)?;
     }
     tokio::time::sleep(OUTAGE).await;
+    let asked = Hostname::new(Uuid::new_v4().into(), sandbox.domain.clone());
+    let fails = sandbox.powerdns().map_err(because)?.lookup(&asked).await.is_err();
     drop(sqlite.stdin.take());
-    Ok(sqlite.wait().await.map_err(because)?.success())
+    sqlite.wait().await.map_err(because)?;
+    Ok(fails)
 }

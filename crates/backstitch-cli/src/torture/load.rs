@@ -1,6 +1,6 @@
 //! What is asked for while everything goes wrong?
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +24,6 @@ pub struct Acknowledged {
 #[derive(Debug, Default)]
 pub struct Load {
     acknowledged: Mutex<Vec<Acknowledged>>,
-    asked: AtomicU64,
     stopped: AtomicBool,
 }
 
@@ -33,9 +32,10 @@ impl Load {
     pub async fn ask(&self, client: &Client, seed: u64, round: u64, every: Duration) {
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut number = 0;
         while !self.stopped.load(Ordering::Relaxed) {
             ticks.tick().await;
-            let number = self.asked.fetch_add(1, Ordering::Relaxed);
+            number += 1;
             let errand = errand(seed, round, number);
             let acknowledged = Acknowledged {
                 is_meant_to_complete: errand.is_meant_to_complete(),

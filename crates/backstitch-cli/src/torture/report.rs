@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use rustix::process::Signal;
 use serde::Serialize;
 
 use super::audit::Audit;
 use super::crew::Death;
 use crate::output::{cell, lines, table};
+
+/// With fewer completed workflows nothing was shown.
+const OPERATIONS_MIN: u64 = 5;
 
 /// How many violations are told; the bundle has all of them.
 const VIOLATIONS_TOLD: usize = 20;
@@ -16,7 +20,7 @@ const VIOLATIONS_TOLD: usize = 20;
 pub struct Report {
     /// From which everything else follows.
     pub seed: u64,
-    /// `held` or `broken`.
+    /// `held`, `broken`, or `unfinished`: it was interrupted, or could not go on.
     pub verdict: &'static str,
     /// How long it took.
     pub seconds: u64,
@@ -132,7 +136,7 @@ impl Report {
         let begins = |words: &[&str]| words.iter().any(|word| violation.starts_with(word));
         if begins(&["lost"]) {
             &mut self.lost
-        } else if begins(&["leaked", "I5", "I16"]) {
+        } else if begins(&["leaked", "I5: compensated", "I5: completed, and these"]) {
             &mut self.leaked
         } else if begins(&["I9: compensate"]) {
             &mut self.compensated_twice
@@ -147,14 +151,25 @@ impl Report {
 
     /// Counts what died.
     pub fn count(&mut self, deaths: &[Death]) {
-        let killed = deaths.iter().filter(|death| death.signal == Some(SIGKILL)).count() as u64;
+        let killed = deaths.iter().filter(|death| death.signal == Some(Signal::KILL.as_raw())).count() as u64;
         self.sigkills += killed;
         self.other_deaths += deaths.len() as u64 - killed;
     }
 
-    /// Comes to its verdict.
-    pub fn conclude(&mut self) {
-        self.verdict = if self.every_violation.is_empty() { "held" } else { "broken" };
+    /// Comes to its verdict. `ended`: it was neither interrupted nor did it fail by itself.
+    pub fn conclude(&mut self, ended: bool) {
+        let completed = self.ended.get("completed").copied().unwrap_or(0);
+        let fired: u64 = self.faults.values().map(|count| count.fired).sum();
+        if ended && (completed < OPERATIONS_MIN || fired == 0) {
+            self.every_violation
+                .push(format!("vacuous: {completed} workflows completed, {fired} faults came about"));
+            self.other_violations += 1;
+        }
+        self.verdict = match self.every_violation.is_empty() {
+            false => "broken",
+            true if ended => "held",
+            true => "unfinished",
+        };
         self.violations = self.every_violation.iter().take(VIOLATIONS_TOLD).cloned().collect();
         self.buried_after_ms = spread(&mut self.buried);
         self.taken_over_after_ms = spread(&mut self.taken_over);
@@ -169,8 +184,6 @@ impl Report {
         self.verdict == "held"
     }
 }
-
-const SIGKILL: i32 = 9;
 
 fn spread(of: &mut [u64]) -> Spread {
     of.sort_unstable();
@@ -241,7 +254,7 @@ mod tests {
         let violations = [
             "lost: 1",
             "leaked: pool",
-            "I5: stands",
+            "I5: compensated, and these positions stand",
             "I9: compensate of position 1",
             "I9: run of position 1",
             "stranded: 1",
@@ -251,10 +264,11 @@ mod tests {
             Audit { violations: violations.map(str::to_owned).to_vec(), ..Audit::default() },
             Vec::new(),
         );
-        report.conclude();
+        report.conclude(true);
         assert!(!report.holds());
         assert_eq!((report.lost, report.leaked, report.compensated_twice), (1, 2, 1));
-        assert_eq!((report.applied_twice, report.stranded, report.other_violations), (1, 1, 1));
+        // One more, for nothing happened.
+        assert_eq!((report.applied_twice, report.stranded, report.other_violations), (1, 1, 2));
     }
 
     #[test]

@@ -32,25 +32,25 @@ const POOL_CONNECTIONS_MAX: u32 = 8;
 /// How long its own questions wait for a Postgres that is about to come back.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 
-/// Everything that can be hurt.
+/// Everything that can be hurt. Dropped in this order: whoever needs Postgres goes before it.
 pub struct Stage {
-    /// To kill and to start again.
-    pub postgres: PrivateCluster,
-    /// One thing at a time happens to Postgres.
-    pub postgres_turn: tokio::sync::Mutex<()>,
-    /// For the torturer's own looks: past every line.
-    pub pool: PgPool,
-    /// Asks for workflows.
-    pub client: Client,
-    /// What happened in transactional steps.
-    pub inner_ledger: Ledger,
     /// The workers of scripted workflows.
     pub workers: Vec<Slot>,
-    /// The way to the target.
-    pub recorder: Recorder,
-    recorder_process: tokio::sync::Mutex<RecorderProcess>,
     /// Gateways, PowerDNS, nginx, and the daemons that serve them.
     pub edge: Option<Edge>,
+    recorder_process: tokio::sync::Mutex<RecorderProcess>,
+    /// The way to the target.
+    pub recorder: Recorder,
+    /// What happened in transactional steps.
+    pub inner_ledger: Ledger,
+    /// Asks for workflows.
+    pub client: Client,
+    /// For the torturer's own looks: past every line.
+    pub pool: PgPool,
+    /// One thing at a time happens to Postgres.
+    pub postgres_turn: tokio::sync::Mutex<()>,
+    /// To kill and to start again.
+    pub postgres: PrivateCluster,
     directory: PathBuf,
 }
 
@@ -67,12 +67,13 @@ impl Stage {
         let postgres = try_private_cluster(Durability::Full).await.map_err(because)?;
         postgres.server.ensure_database(DATABASE).await.map_err(because)?;
         let options = postgres.server.connect_options(DATABASE);
+        let options = options.application_name(TORTURER);
         let database = Database::connect_with(options.clone()).await?;
         backstitch::migrate(&database).await?;
         let pool = PgPoolOptions::new()
             .max_connections(POOL_CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_MAX)
-            .connect_with(options.application_name(TORTURER))
+            .connect_with(options)
             .await
             .map_err(because)?;
         let inner_ledger = Ledger::in_database(pool.clone()).await;
@@ -126,8 +127,8 @@ impl RecorderProcess {
     fn spawn(socket: PathBuf, log: PathBuf, lacking: &'static [&'static str]) -> Result<Self, Failed> {
         let mut command = own_program()?;
         command.args(["torture", "recorder"]).arg(&socket).arg(&log).args(lacking);
-        let child = command.stdin(Stdio::null()).kill_on_drop(true).spawn().map_err(because)?;
-        Ok(Self { child, socket, log, lacking })
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true).spawn();
+        Ok(Self { child: child.map_err(because)?, socket, log, lacking })
     }
 
     async fn restart(&mut self, log: Option<PathBuf>) -> Result<(), Failed> {
@@ -159,6 +160,9 @@ fn worker(
         let mut command = Command::new(&program);
         command
             .args(["torture", "worker"])
+            // Whatever else this process was started with is not meant for it.
+            .env_remove("LEDGER_URL")
+            .env_remove("CONCURRENCY")
             .env("DATABASE_URL", &url)
             .env("RECORDER", &recorder)
             .env("BACKSTITCH_LOG", "backstitch=warn")

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub async fn serve(socket: &Path, log: &Path, lacking: Lacking) -> std::io::Resu
     let listener = UnixListener::bind(socket)?;
     let desk = Arc::new(Desk {
         state: Mutex::new(State { target: Target::after(lacking, &lines), aims: VecDeque::new() }),
+        under_way: AtomicU64::new(0),
         write: writer(file),
     });
     loop {
@@ -52,6 +54,7 @@ pub async fn serve(socket: &Path, log: &Path, lacking: Lacking) -> std::io::Resu
 
 struct Desk {
     state: Mutex<State>,
+    under_way: AtomicU64,
     write: mpsc::UnboundedSender<(Line, oneshot::Sender<()>)>,
 }
 
@@ -65,6 +68,8 @@ struct Aim {
     aim: u64,
     misbehave: Misbehave,
     direction: String,
+    /// The process whose calls it is not meant for.
+    spares: Option<i32>,
 }
 
 impl Desk {
@@ -73,11 +78,18 @@ impl Desk {
         let mut asked = String::new();
         BufReader::new(from).read_line(&mut asked).await?;
         let answer = match serde_json::from_str(&asked)? {
-            Asked::Call(call) => self.called(call).await,
-            Asked::Aim { aim, misbehave, direction } => {
-                self.lock().aims.push_back(Aim { aim, misbehave, direction });
+            Asked::Call(call) => {
+                self.under_way.fetch_add(1, Ordering::SeqCst);
+                let answer = Arc::clone(&self).called(call).await;
+                self.under_way.fetch_sub(1, Ordering::SeqCst);
+                answer
+            }
+            Asked::Aim { aim, misbehave, direction, spares } => {
+                self.lock().aims.push_back(Aim { aim, misbehave, direction, spares });
                 Some(Answered::Aimed)
             }
+            // This one is none.
+            Asked::UnderWay => Some(Answered::Count(self.under_way.load(Ordering::SeqCst))),
             Asked::Waits { aim } => {
                 let waits = self.lock().aims.iter().any(|waiting| waiting.aim == aim);
                 Some(if waits { Answered::Aimed } else { Answered::NotAimed })
@@ -97,7 +109,8 @@ impl Desk {
     async fn called(self: Arc<Self>, call: Call) -> Option<Answered> {
         let met = {
             let mut state = self.lock();
-            let met = state.aims.iter().position(|aim| aim.direction == call.direction);
+            let is_meant = |aim: &Aim| aim.direction == call.direction && aim.spares != Some(call.pid);
+            let met = state.aims.iter().position(is_meant);
             met.and_then(|index| state.aims.remove(index))
         };
         let aim = met.as_ref().map(|met| met.aim);
@@ -121,7 +134,7 @@ impl Desk {
                 None
             }
             Some(Misbehave::OutliveCaller) => {
-                kill(call.pid);
+                let aim = aim.filter(|_| kill(call.pid));
                 self.carry_out_late(call, aim);
                 None
             }
@@ -135,13 +148,16 @@ impl Desk {
                 Some(Answered::Failed)
             }
             Some(Misbehave::KillCallerBefore) => {
+                let aim = aim.filter(|_| kill(call.pid));
                 self.note(&call, Verdict::Nothing, aim).await;
-                kill(call.pid);
                 None
             }
             Some(Misbehave::KillCallerAfter) => {
-                self.carried_out(&call, aim).await;
-                kill(call.pid);
+                self.carried_out(&call, None).await;
+                // Another fault may have been faster: then this one did not come about.
+                if kill(call.pid) {
+                    self.note(&call, Verdict::Nothing, aim).await;
+                }
                 None
             }
         }
@@ -149,9 +165,11 @@ impl Desk {
 
     /// Whoever has given up by then.
     fn carry_out_late(self: Arc<Self>, call: Call, aim: Option<u64>) {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
         tokio::spawn(async move {
             tokio::time::sleep(LATE).await;
             self.carried_out(&call, aim).await;
+            self.under_way.fetch_sub(1, Ordering::SeqCst);
         });
     }
 
@@ -224,9 +242,7 @@ fn writer(mut file: File) -> mpsc::UnboundedSender<(Line, oneshot::Sender<()>)> 
     write
 }
 
-fn kill(pid: i32) {
-    if let Some(pid) = Pid::from_raw(pid) {
-        // Somebody else may have killed it.
-        let _ = kill_process(pid, Signal::KILL);
-    }
+/// False: somebody else has killed it.
+fn kill(pid: i32) -> bool {
+    Pid::from_raw(pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
 }
