@@ -15,11 +15,17 @@ const CALLERS: usize = 200;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_hundred_who_ask_for_fifty_gateways_at_once_fifty_get_one_each() {
     let edge = Edge::start().await;
+    // Each tells of its starts for as long as somebody listens.
+    let mut gateways = Vec::new();
     for number in 0..GATEWAYS {
-        let (upstream, _) = gateway(true).await;
+        let (upstream, asked) = gateway(true).await;
+        gateways.push(asked);
         edge.world.run(&["gateway", "add", &format!("berlin-{number}"), &upstream]).await.expect(0);
     }
-    let daemon = Daemon::start(edge.serve()).await;
+    let mut serve = edge.serve();
+    // The story of 200 workflows is longer than a pipe that nobody reads meanwhile.
+    serve.env("BACKSTITCH_LOG", "error,backstitch::serve=info");
+    let daemon = Daemon::start(serve).await;
     let platform = Caller::nobody(&daemon);
     let asking: Vec<_> = (0..CALLERS)
         .map(|_| {
@@ -55,15 +61,18 @@ async fn of_two_hundred_who_ask_for_fifty_gateways_at_once_fifty_get_one_each() 
         assert!(answer.body["report"].is_object(), "{answer:#?}");
     }
     let listed = edge.world.run(&["gateway", "list", "--json"]).await.expect(0).json();
-    let gateways = listed.as_array().unwrap();
+    let listed = listed.as_array().unwrap();
     let distinct = |member: &str| {
-        let of = gateways.iter().map(|gateway| gateway[member].as_str().unwrap_or_default().to_owned());
+        let of = listed.iter().map(|gateway| gateway[member].as_str().unwrap_or_default().to_owned());
         of.collect::<BTreeSet<_>>()
     };
-    assert!(gateways.iter().all(|gateway| gateway["state"] == "allocated"), "{listed:#}");
+    assert!(listed.iter().all(|gateway| gateway["state"] == "allocated"), "{listed:#?}");
     let served: BTreeSet<_> = served.iter().map(|(organization, _)| organization.clone()).collect();
     assert_eq!(distinct("organization"), served, "each serves one who was told so");
     assert_eq!(distinct("upstream").len(), GATEWAYS);
+    let starts: Vec<_> =
+        gateways.iter_mut().map(|asked| std::iter::from_fn(|| asked.try_recv().ok()).count()).collect();
+    assert_eq!(starts, [1; GATEWAYS], "each was started once");
 
     // What was refused left nothing behind, and what was granted is really served.
     let sites = std::fs::read_dir(edge.sandbox.nginx_config().sites).unwrap().count();
