@@ -43,4 +43,5 @@ mod outside;
 pub mod protocol;
 pub mod rules;
 pub mod state;
+mod walk;
 mod worker;
