@@ -7,6 +7,7 @@ mod forward;
 mod look;
 mod misuse;
 mod operators;
+mod prefixes;
 mod report;
 mod severed;
 mod stuck;
