@@ -25,7 +25,7 @@ pub enum Recovery {
 }
 
 /// How a workflow lost its holder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Orphaned {
     /// The lease ended and was not renewed: the process may be frozen, and come back.
     Expired,

@@ -19,6 +19,7 @@
 mod binaries;
 mod cluster;
 mod error;
+mod evidence;
 mod initialise;
 mod layout;
 mod lock;

@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::evidence;
 use crate::modes::{Durability, Stop};
 use crate::owner;
 use crate::pid_file;
@@ -87,7 +88,13 @@ impl Drop for TestDatabase {
     /// Also with connections open. What cannot be dropped now is dropped by a later run.
     fn drop(&mut self) {
         let (server, name) = (self.server.clone(), self.name.clone());
-        on_a_thread(async move { server.drop_database(&name).await });
+        let evidence = evidence::wanted();
+        on_a_thread(async move {
+            if let Some(evidence) = evidence {
+                evidence.count(&server, &name).await?;
+            }
+            server.drop_database(&name).await
+        });
     }
 }
 

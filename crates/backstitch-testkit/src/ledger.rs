@@ -118,6 +118,22 @@ impl Ledger {
             .collect()
     }
 
+    /// Writes of one workflow what another left, as far as `kept` says so: as if its attempts had been the other's.
+    pub async fn copy(&self, from: WorkflowId, to: WorkflowId, kept: impl Fn(&Entry) -> bool) {
+        for entry in self.entries(from).await.into_iter().filter(kept) {
+            sqlx::query(WRITE)
+                .bind(to.0)
+                .bind(i32::try_from(entry.position).expect("few"))
+                .bind(&entry.direction)
+                .bind(format!("{to}/{}/{}", entry.position, entry.direction))
+                .bind(i32::try_from(entry.attempt).expect("few"))
+                .bind(entry.epoch)
+                .execute(&self.pool)
+                .await
+                .expect("the ledger answers");
+        }
+    }
+
     /// How many rows there are, of all workflows.
     pub async fn count(&self) -> u64 {
         let count: i64 = sqlx::query_scalar("select count(*) from effect")

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::cases;
 use crate::command::{self, cargo};
 use crate::fuzzer;
 use crate::parts::Parts;
@@ -10,7 +11,8 @@ use crate::setup;
 /// Sets up, builds, runs. `arguments` go to `cargo test` as they are.
 pub fn test(arguments: &[String]) -> Result<()> {
     let mut parts = Parts::default();
-    let mut cases = Cases::default();
+    let mut counts = Counts::default();
+    let evidence = tempfile::tempdir()?;
     parts.then("set-up", || setup::ensure(setup::TESTS));
     parts.then("API fuzzer", fuzzer::ensure);
     parts.then("build", || {
@@ -21,22 +23,27 @@ pub fn test(arguments: &[String]) -> Result<()> {
     });
     parts.then("tests", || {
         let mut test = cargo(&["test", "--workspace", "--locked"]);
-        command::run_and_see(test.args(arguments).env("SQLX_OFFLINE", "true"), |line| cases.count(line))
+        test.args(arguments).env("SQLX_OFFLINE", "true").env(cases::EVIDENCE, evidence.path());
+        command::run_and_see(&mut test, |line| counts.count(line))
     });
+    // Of a part of the suite nothing is demanded.
+    if arguments.iter().all(|argument| argument == "--no-fail-fast") {
+        parts.then("cases", || cases::check(evidence.path()));
+    }
     let ended = parts.finish();
-    println!("{} passed, {} failed, {} ignored", cases.passed, cases.failed, cases.ignored);
+    println!("{} passed, {} failed, {} ignored", counts.passed, counts.failed, counts.ignored);
     ended
 }
 
 /// Cargo counts per test binary; this is the sum.
 #[derive(Default)]
-struct Cases {
+struct Counts {
     passed: u32,
     failed: u32,
     ignored: u32,
 }
 
-impl Cases {
+impl Counts {
     /// Reads `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; …`.
     fn count(&mut self, line: &str) {
         let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
@@ -56,16 +63,16 @@ impl Cases {
 
 #[cfg(test)]
 mod tests {
-    use super::Cases;
+    use super::Counts;
 
     #[test]
     fn the_counts_of_all_test_binaries_are_added_up() {
-        let mut cases = Cases::default();
-        cases.count(
+        let mut counts = Counts::default();
+        counts.count(
             "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
         );
-        cases.count("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
-        cases.count("test that_prints ... test result: odd");
-        assert_eq!((cases.passed, cases.failed, cases.ignored), (15, 2, 1));
+        counts.count("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
+        counts.count("test that_prints ... test result: odd");
+        assert_eq!((counts.passed, counts.failed, counts.ignored), (15, 2, 1));
     }
 }

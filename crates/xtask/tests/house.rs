@@ -8,8 +8,9 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Who may stand on whom. An arrow that is not here is a decision record first.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("backstitch-core", &[]),
+    ("backstitch-model", &["backstitch-core"]),
     ("backstitch-postgres", &[]),
     ("backstitch", &["backstitch-core"]),
     ("backstitch-gateway", &["backstitch"]),

@@ -9,6 +9,7 @@ mod outages;
 mod pivots;
 mod poison;
 mod requests;
+mod servers;
 mod shutdowns;
 mod versions;
 mod zombies;

@@ -84,8 +84,10 @@ async fn same_key_same_workflow() {
 #[tokio::test]
 async fn same_key_other_input_is_an_error_that_names_the_first() {
     let world = World::new().await;
-    let first = world.client.enqueue(Compensating::of([Act::new()])).key("one").send().await;
-    let first = first.expect("it is enqueued").workflow;
+    let worker = world.start_worker().await;
+    let handle = world.client.enqueue(Compensating::of([Act::new()])).key("one").send().await;
+    let handle = handle.expect("it is enqueued");
+    let first = handle.workflow;
     let second = world.client.enqueue(Compensating::of([Act::new(), Act::new()])).key("one").send().await;
     match second {
         Err(Error::KeyTaken { first: named, message }) => {
@@ -99,4 +101,41 @@ async fn same_key_other_input_is_an_error_that_names_the_first() {
         .await
         .expect("it answers");
     assert_eq!(workflows, 1);
+    assert_eq!(world.completes(&handle).await, [Some(1)], "the first goes its way");
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn null_byte_and_deep_json_and_oversize_are_refused_at_the_door() {
+    let world = World::new().await;
+    let worker = world.start_worker().await;
+    let asks =
+        |mark: String| world.client.enqueue(Compensating::of([Act::new().run([Do::Effect, Do::Mark(mark)])]));
+    // By the client.
+    let oversize = "x".repeat(backstitch::limits::INPUT_BYTES_MAX);
+    for bad in ["null \0 byte".to_owned(), oversize.clone()] {
+        asks(bad).send().await.expect_err("the client refuses it");
+    }
+    // By whoever speaks SQL: jsonb itself has no null bytes.
+    let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let depth = backstitch::limits::DEPTH_MAX + 1;
+    for bad in ["\"\\u0000\"".to_owned(), deep(depth), deep(100_000), format!("\"{oversize}\"")] {
+        let asked: Result<uuid::Uuid, _> =
+            sqlx::query_scalar("select backstitch.enqueue('script.compensate', $1::text::jsonb)")
+                .bind(&bad)
+                .fetch_one(&world.pool)
+                .await;
+        asked.expect_err("the database refuses it");
+    }
+    // One that a step would hand over or fail with is the step's own affair: the neighbours in its batch don't notice.
+    let failing = Compensating::of([Act::new(), Act::new().run([Do::Fail("null \0 byte".into())])]);
+    let (failing, good) = (world.client.enqueue(failing).send().await, asks("good".into()).send().await);
+    failing.expect_err("the client refuses it, wherever it stands");
+    assert_eq!(world.completes(&good.expect("it is enqueued")).await, [Some(1)]);
+    let workflows: i64 = sqlx::query_scalar("select count(*) from backstitch.workflow")
+        .fetch_one(&world.pool)
+        .await
+        .expect("it answers");
+    assert_eq!(workflows, 1, "what was refused left nothing");
+    worker.shut_down().await;
 }

@@ -9,6 +9,7 @@ mod forward;
 mod look;
 mod misuse;
 mod operators;
+mod prefixes;
 mod report;
 mod secrets;
 mod settled;

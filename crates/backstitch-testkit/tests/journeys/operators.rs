@@ -76,6 +76,28 @@ async fn halt_policy_waits_for_an_operator() {
 }
 
 #[tokio::test]
+async fn operator_retry_is_journaled_with_who_and_why() {
+    let world = World::new().await;
+    let worker = world.start_worker().await;
+    let halts = Act::new().manner(Manner::Halting).compensates_once_open("healed");
+    let handle = world.enqueue(giving_up::<false>([Act::new(), halts])).await;
+    world.reaches(handle.workflow, Status::NeedsAttention).await;
+    world.ledger.open("healed").await;
+    decided(async || world.client.operate("ada", "it is healed").retry(handle.workflow).await).await;
+    world.compensates(&handle).await;
+    let told: Vec<(String, String)> = sqlx::query_as(
+        "select turn_value ->> 'by', turn_value ->> 'why' from backstitch.journal
+        where workflow_id = $1 and turn = 'retry'",
+    )
+    .bind(handle.workflow.0)
+    .fetch_all(&world.pool)
+    .await
+    .expect("it answers");
+    assert_eq!(told, [("ada".to_owned(), "it is healed".to_owned())]);
+    worker.shut_down().await;
+}
+
+#[tokio::test]
 async fn operator_abandon_answers_the_waiter_with_what_is_owed() {
     let world = World::new().await;
     let worker = world.start_worker().await;

@@ -67,6 +67,12 @@ async fn a_claim_in_flight_is_not_missed_by_a_burial() {
     assert_eq!(burial.await.expect("no panic"), Some(1));
     assert_eq!(claim(&stage.pool, dead, 1).await, Vec::<Uuid>::new(), "the dead claim nothing");
     assert_eq!(claim(&stage.pool, heir, 1).await, [workflow]);
+    assert_eq!(
+        verdict(&stage.pool, dead, first(workflow)).await,
+        "fenced",
+        "what the dead claimed is the heir's"
+    );
+    assert_eq!(verdict(&stage.pool, heir, record(workflow, 2, 0).begins(0)).await, "written");
 }
 
 #[tokio::test]
