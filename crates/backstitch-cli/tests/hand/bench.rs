@@ -4,6 +4,9 @@ use serde_json::Value;
 
 use crate::world::{World, end};
 
+/// They share a server, and each looks whether a benchmark left anything there: one at a time.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 async fn databases_of_the_benchmark(world: &World) -> Vec<String> {
     sqlx::query_scalar("select datname from pg_database where datname like 'backstitch_bench_%'")
         .fetch_all(&world.database.pool().await)
@@ -13,6 +16,7 @@ async fn databases_of_the_benchmark(world: &World) -> Vec<String> {
 
 #[tokio::test]
 async fn a_quick_look_tells_every_figure_of_throughput_and_leaves_nothing() {
+    let _alone = ALONE.lock().await;
     let world = World::empty().await;
     let looked =
         world.run(&["bench", "throughput", "--quick", "--workflows", "200", "--json"]).await.expect(0);
@@ -56,6 +60,7 @@ async fn a_quick_look_tells_every_figure_of_throughput_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_quick_look_tells_what_http_costs_and_leaves_nothing() {
+    let _alone = ALONE.lock().await;
     let world = World::empty().await;
     let looked = world.run(&["bench", "http", "--quick", "--json"]).await.expect(0);
     let report = looked.json();
