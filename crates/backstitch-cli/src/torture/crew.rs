@@ -112,7 +112,10 @@ async fn supervise(
             && let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok())
         {
             tell.send_replace(Some(pid));
+            // Waiting would close it, and that would be the end of the process.
+            let held = child.stdin.take();
             let status = child.wait().await;
+            drop(held);
             let signal = status.ok().and_then(|status| status.signal());
             lock(&deaths).push(Death { pid, at: Utc::now(), signal });
             tell.send_replace(None);
