@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use backstitch::Client;
-use backstitch_gateway::identifiers::{Hostname, OrganizationId};
+use backstitch_gateway::identifiers::{Hostname, OrganizationId, Owner};
 use backstitch_gateway::pool;
 use backstitch_gateway::request::{self, Requested};
 use backstitch_gateway::sandbox::{Sandbox, SandboxOptions};
@@ -336,8 +336,14 @@ async fn lock_database(sandbox: &Sandbox) -> Result<bool, Failed> {
     }
     tokio::time::sleep(OUTAGE).await;
     let asked = Hostname::new(Uuid::new_v4().into(), sandbox.domain.clone());
-    let fails = sandbox.powerdns().map_err(because)?.lookup(&asked).await.is_err();
+    let (powerdns, owner) = (sandbox.powerdns().map_err(because)?, Owner::from(Uuid::new_v4()));
+    // It may read all the same, but not write.
+    let fails = powerdns.register(&asked, sandbox.edge().ip(), owner).await.is_err();
     drop(sqlite.stdin.take());
     sqlite.wait().await.map_err(because)?;
+    // Also after an error that came too late to keep it from being written.
+    while powerdns.remove(&asked, owner).await.is_err() {
+        tokio::time::sleep(PAUSE).await;
+    }
     Ok(fails)
 }
