@@ -23,7 +23,7 @@ pub use self::operate::{
     WorkerArguments,
 };
 pub use self::token::{TokenCommand, TokenVerb};
-pub use self::torture::{Torture, TortureCommand, TorturePart};
+pub use self::torture::{Control, Torture, TortureCommand, TorturePart};
 
 /// The end of every help text.
 macro_rules! exit_codes {

@@ -32,13 +32,12 @@ use tempfile::TempDir;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
-pub use self::control::Control;
 use self::fault::Fault;
 use self::load::Load;
 use self::plan::{Aimed, WORKERS};
 use self::report::{Gateways, Report, Weight, told};
 use self::stage::{Stage, because};
-use crate::arguments::{Torture, TortureCommand, TorturePart};
+use crate::arguments::{Control, Torture, TortureCommand, TorturePart};
 use crate::exit::{Exit, Failed};
 use crate::output::{note, say, say_json};
 use crate::signals::Signals;

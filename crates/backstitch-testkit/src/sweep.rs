@@ -37,7 +37,6 @@
 //!     async fn tidy(&mut self, start: &StartGateway) {} // stop it, so that the next one finds a gateway
 //! }
 //!
-//! # mod tests { use super::*;
 //! // #[tokio::test]
 //! async fn swept_worker() {
 //!     sweep::worker(async |database: Database, _| Worker::new(database, Edge).serve::<StartGateway>()).await;
@@ -49,7 +48,6 @@
 //!     let swept = Sweep::new(&database, "swept_worker").run(&mut Town).await;
 //!     println!("{} boundaries, {} hurts", swept.boundaries, swept.hurts);
 //! }
-//! # }
 //! ```
 
 use std::env;

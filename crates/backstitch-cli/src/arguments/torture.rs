@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, value_parser};
+use clap::{Args, Subcommand, ValueEnum, value_parser};
 
 use super::exit_codes;
-use crate::torture::Control;
 
 /// `torture`
 #[derive(Debug, Args)]
@@ -57,6 +56,21 @@ pub struct Torture {
     /// Print a JSON object: seed, verdict, sigkills, workflows, faults, violations and more
     #[arg(long)]
     pub json: bool,
+}
+
+/// What is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Control {
+    /// The database lets the dead go on writing
+    Fence,
+    /// The target hears the stale, and lets a run arrive after its compensation
+    Tombstone,
+    /// The target does not know a key again
+    Key,
+    /// Intents are called durable before they are
+    Intent,
+    /// The target says that it took back what it did not
+    Undo,
 }
 
 /// The processes that are tortured.

@@ -4,25 +4,11 @@ use backstitch::Direction;
 use backstitch_testkit::cut::Moment;
 use backstitch_testkit::harm;
 use backstitch_testkit::recorder::Misbehave;
-use clap::ValueEnum;
 use sqlx::PgPool;
 
-use super::fault::{Boundary, Fault, OnPostgres, Then};
+use crate::arguments::Control;
 
-/// What is missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Control {
-    /// The database lets the dead go on writing
-    Fence,
-    /// The target hears the stale, and lets a run arrive after its compensation
-    Tombstone,
-    /// The target does not know a key again
-    Key,
-    /// Intents are called durable before they are
-    Intent,
-    /// The target says that it took back what it did not
-    Undo,
-}
+use super::fault::{Boundary, Fault, OnPostgres, Then};
 
 impl Control {
     /// What the recorder is started without.

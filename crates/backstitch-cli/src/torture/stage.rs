@@ -17,10 +17,10 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::process::{Child, Command};
 
-use super::control::Control;
 use super::crew::{Launch, Slot};
 use super::edge::Edge;
 use super::plan::WORKERS;
+use crate::arguments::Control;
 use crate::exit::{Exit, Failed};
 
 /// The journal's.
