@@ -3,7 +3,7 @@
 //! The ledger is a target as the design wants them: it takes the same key once, and a compensation leaves a tombstone
 //! that refuses a run arriving later. Both can be switched off, to see that the oracle notices.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::RangeInclusive;
 
 use backstitch::{Attempt, WorkflowId};
@@ -11,8 +11,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::judge;
-use crate::oracle::{self, LedgerRow};
+use crate::judge::{self, CameTo, Effect, Key};
 use crate::recorder::direction;
 
 /// The ledger, and the marks and gates by which steps and tests talk to each other.
@@ -145,7 +144,7 @@ impl Ledger {
 
     /// How many times each step's effect stands.
     pub async fn standing(&self, workflow: WorkflowId) -> BTreeMap<u32, u32> {
-        judge::standing(&oracle::effects(self.rows_of(workflow).await))
+        judge::standing(&effects(self.rows_of(workflow).await))
     }
 
     /// What a workflow's steps did, in order.
@@ -265,4 +264,22 @@ pub async fn write_in(connection: &mut PgConnection, attempt: &Attempt) -> Resul
         .bind(attempt.epoch().0)
         .fetch_one(connection)
         .await
+}
+
+/// A row of a ledger: idempotency key, attempt, epoch, and whether it was taken.
+pub(crate) type LedgerRow = (String, Key, i32, bool);
+
+/// The rows of a ledger outside as effects: it takes the same key once.
+pub(crate) fn effects(rows: Vec<LedgerRow>) -> Vec<Effect> {
+    let mut seen = HashSet::new();
+    rows.into_iter()
+        .map(|(idempotency_key, key, epoch, taken)| {
+            let came_to = match (taken, taken && seen.insert(idempotency_key)) {
+                (_, true) => CameTo::Applied,
+                (true, false) => CameTo::Repeated,
+                (false, false) => CameTo::Nothing,
+            };
+            Effect { key, epoch, came_to }
+        })
+        .collect()
 }

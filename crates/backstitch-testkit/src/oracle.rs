@@ -1,6 +1,6 @@
 //! What must hold over a workflow's journal and the ledger, whatever happened: reads both, and lets [`judge`] judge.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use backstitch::WorkflowId;
@@ -9,7 +9,7 @@ use sqlx::{PgPool, Row as _};
 use uuid::Uuid;
 
 use crate::judge::{self, CameTo, Effect, Key, Row, Told};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerRow, effects};
 use crate::recorder::{Line, Verdict};
 
 /// Every invariant that does not hold of this workflow. Its effects are in a ledger outside, or in one in the journal's own
@@ -131,24 +131,6 @@ fn journal_row(row: &PgRow) -> Row {
         intent: key("intent"),
         backward: row.get("intent_backward"),
     }
-}
-
-/// A row of a ledger: idempotency key, attempt, epoch, and whether it was taken.
-pub(crate) type LedgerRow = (String, Key, i32, bool);
-
-/// The rows of a ledger outside as effects: it takes the same key once.
-pub(crate) fn effects(rows: Vec<LedgerRow>) -> Vec<Effect> {
-    let mut seen = HashSet::new();
-    rows.into_iter()
-        .map(|(idempotency_key, key, epoch, taken)| {
-            let came_to = match (taken, taken && seen.insert(idempotency_key)) {
-                (_, true) => CameTo::Applied,
-                (true, false) => CameTo::Repeated,
-                (false, false) => CameTo::Nothing,
-            };
-            Effect { key, epoch, came_to }
-        })
-        .collect()
 }
 
 /// The rows of the ledger in the journal's database as effects: whatever was committed there stands, nobody looks at its key.
