@@ -1,6 +1,6 @@
 //! When everything is over: is everything as it must be?
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use backstitch_testkit::judge::{self, ENDS};
@@ -17,6 +17,9 @@ use crate::exit::Failed;
 
 /// How long things are left to themselves before an operator hurries up what waits for a late retry.
 const UNHURRIED: Duration = Duration::from_secs(5);
+
+/// One that failed once more goes back to its slow pace, of minutes: it is hurried up again.
+const HURRY_AGAIN: Duration = Duration::from_secs(20);
 
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -44,7 +47,7 @@ pub struct Audit {
 pub async fn settle(stage: &Stage, progress_max: Duration) -> Result<Vec<String>, Failed> {
     let began = Instant::now();
     let (mut fewest, mut since) = (usize::MAX, Instant::now());
-    let (mut hurried, mut found) = (BTreeSet::new(), Vec::new());
+    let (mut hurried, mut found) = (BTreeMap::new(), Vec::new());
     loop {
         let unfinished = harm::unfinished(&stage.pool).await.map_err(because)?;
         // A call whose caller is gone may still be done.
@@ -71,8 +74,11 @@ pub async fn settle(stage: &Stage, progress_max: Duration) -> Result<Vec<String>
                 found.extend(stranded.iter().map(|workflow| format!("stranded: {workflow}, by nobody")));
             }
             for workflow in unfinished {
-                // Once, and refused where it does not wait.
-                if hurried.insert(workflow.0) {
+                let was_hurried =
+                    hurried.get(&workflow.0).is_some_and(|at: &Instant| at.elapsed() < HURRY_AGAIN);
+                if !was_hurried {
+                    hurried.insert(workflow.0, Instant::now());
+                    // Refused where it does not wait.
                     let _ = stage.client.retry(workflow, "torture", "everything is well again").await;
                 }
             }

@@ -31,6 +31,9 @@ pub const ORGANIZATIONS: usize = 4;
 /// How long somebody waits for a start or a stop before asking again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a stop may take where nothing is wrong any more, and all that has to be retried is.
+const ENDING_MAX: Duration = Duration::from_secs(120);
+
 /// How long a server is gone, or silent, or broken: longer than one request to it may take.
 const OUTAGE: Duration = Duration::from_millis(2500);
 
@@ -93,7 +96,8 @@ impl Edge {
         })
     }
 
-    /// Starts and stops organisations, one after the other, until it is told to stop; leaves none started.
+    /// Starts and stops organisations, one after the other, until it is told to stop; what then serves is left to be looked at
+    /// ([`end_the_served`](Self::end_the_served)).
     pub async fn ask(&self, client: &Client) {
         while !self.stopped.load(Ordering::Relaxed) {
             let organization: OrganizationId = Uuid::new_v4().into();
@@ -147,8 +151,10 @@ impl Edge {
                 ));
             }
             drop(sandbox);
-            self.end(client, organization).await;
-            self.counts.stopped.fetch_add(1, Ordering::Relaxed);
+            match tokio::time::timeout(ENDING_MAX, self.end(client, organization)).await {
+                Ok(()) => _ = self.counts.stopped.fetch_add(1, Ordering::Relaxed),
+                Err(_) => missing.push(format!("stranded: the stop of {organization} does not end")),
+            }
         }
         Ok(missing)
     }
@@ -311,7 +317,7 @@ fn daemon(
     let config = directory.join(format!("daemon-{number}.toml"));
     std::fs::write(&config, toml::to_string(&configuration).map_err(because)?).map_err(because)?;
     let log = directory.join(format!("daemon-{number}.log"));
-    let program = own_program()?.as_std().get_program().to_owned();
+    let program = own_program()?;
     Ok(Slot::open(line, move |_| {
         let mut command = tokio::process::Command::new(&program);
         command.arg("--config").arg(&config).arg("serve").env_remove("DATABASE_URL");

@@ -125,7 +125,7 @@ fn log_of(directory: &Path, round: u64) -> PathBuf {
 
 impl RecorderProcess {
     fn spawn(socket: PathBuf, log: PathBuf, lacking: &'static [&'static str]) -> Result<Self, Failed> {
-        let mut command = own_program()?;
+        let mut command = Command::new(own_program()?);
         command.args(["torture", "recorder"]).arg(&socket).arg(&log).args(lacking);
         let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true).spawn();
         Ok(Self { child: child.map_err(because)?, socket, log, lacking })
@@ -152,7 +152,7 @@ fn worker(
     let state = number.is_multiple_of(2).then(|| directory.join("state"));
     let recorder = recorder.to_owned();
     let log = directory.join(format!("worker-{number}.log"));
-    let program = own_program()?.as_std().get_program().to_owned();
+    let program = own_program()?;
     let faketime = faketime().ok_or_else(|| {
         Failed::new(Exit::Error, "libfaketime is not here: install it (Debian: apt-get install libfaketime)")
     })?;
@@ -198,8 +198,8 @@ pub fn log_file(log: &Path) -> Stdio {
 }
 
 /// This very program.
-pub fn own_program() -> Result<Command, Failed> {
-    std::env::current_exe().map(Command::new).map_err(because)
+pub fn own_program() -> Result<PathBuf, Failed> {
+    std::env::current_exe().map_err(because)
 }
 
 /// An error of something outside.
