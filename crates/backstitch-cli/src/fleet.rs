@@ -5,16 +5,15 @@ use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, Color};
 
 use crate::arguments::{Counted, Workers};
-use crate::connect;
 use crate::exit::{Exit, Failed};
 use crate::output::{cell, lines, note, say, say_json, shortened, status_cell, table};
+use crate::reach::{Kinds, reach};
 use crate::settings::Settings;
 use crate::time::{length, moment};
 
 /// Who works.
 pub async fn workers(settings: &Settings, arguments: Workers) -> Result<Exit, Failed> {
-    let client = connect::client(settings).await?;
-    let workers = client.workers(arguments.dead).await?;
+    let workers = reach(settings).await?.workers(arguments.dead).await?;
     if arguments.json {
         say_json(&workers)?;
     } else if workers.is_empty() {
@@ -27,22 +26,20 @@ pub async fn workers(settings: &Settings, arguments: Workers) -> Result<Exit, Fa
 
 /// At what.
 pub async fn kinds(settings: &Settings, arguments: Counted) -> Result<Exit, Failed> {
-    let client = connect::client(settings).await?;
-    let kinds = client.kinds().await?;
+    let Kinds { kinds, now } = reach(settings).await?.kinds().await?;
     if arguments.json {
         say_json(&kinds)?;
     } else if kinds.is_empty() {
         note("no kinds: nothing is live, no worker serves any, and none is paused");
     } else {
-        say(&kinds_told(&kinds, client.now().await?))?;
+        say(&kinds_told(&kinds, now))?;
     }
     Ok(Exit::Done)
 }
 
 /// How much.
 pub async fn stats(settings: &Settings, arguments: Counted) -> Result<Exit, Failed> {
-    let client = connect::client(settings).await?;
-    let counts = client.stats().await?;
+    let counts = reach(settings).await?.stats().await?;
     match arguments.json {
         true => say_json(&counts)?,
         false => say(&stats_told(&counts))?,

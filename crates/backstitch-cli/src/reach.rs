@@ -7,11 +7,11 @@ mod problem;
 mod server;
 
 use backstitch::{
-    Answered, Client, Ending, Error, Filter, Handle, IncarnationId, Json, Operate, Position, StepView,
-    WorkflowId, WorkflowView,
+    Answered, Client, Ending, Error, Filter, Handle, IncarnationId, Json, KindView, Operate, Position,
+    StatusCount, StepView, WorkerView, WorkflowId, WorkflowView,
 };
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::arguments::Decision;
@@ -58,6 +58,14 @@ pub enum Verb {
 #[derive(Debug)]
 pub struct Listing {
     pub workflows: Vec<WorkflowView>,
+    /// By the database's clock.
+    pub now: DateTime<Utc>,
+}
+
+/// Kinds as they stood at one moment.
+#[derive(Debug, Deserialize)]
+pub struct Kinds {
+    pub kinds: Vec<KindView>,
     /// By the database's clock.
     pub now: DateTime<Utc>,
 }
@@ -141,6 +149,30 @@ impl Reach {
         };
         let kind_paused = client.pause_of_kind(&workflow.kind).await?;
         Ok(Seen { workflow, steps, attempts, worker, kind_paused, now: client.now().await? })
+    }
+
+    /// Who works, and so many of those that died last.
+    pub async fn workers(&self, dead_max: u32) -> Result<Vec<WorkerView>, Failed> {
+        match self {
+            Self::Database(client) => Ok(client.workers(dead_max).await?),
+            Self::Server(server) => server.workers(dead_max).await,
+        }
+    }
+
+    /// Which kinds are served, or wait to be.
+    pub async fn kinds(&self) -> Result<Kinds, Failed> {
+        match self {
+            Self::Database(client) => Ok(Kinds { kinds: client.kinds().await?, now: client.now().await? }),
+            Self::Server(server) => server.kinds().await,
+        }
+    }
+
+    /// How many workflows have each status.
+    pub async fn stats(&self) -> Result<Vec<StatusCount>, Failed> {
+        match self {
+            Self::Database(client) => Ok(client.stats().await?),
+            Self::Server(server) => server.stats().await,
+        }
     }
 
     /// Decides something about a workflow. With a token: once, however often it is said.

@@ -41,7 +41,7 @@ pub struct WorkerView {
 }
 
 /// One kind of workflow.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct KindView {
     /// Its name.
@@ -65,7 +65,7 @@ pub struct KindView {
 }
 
 /// How many workflows have a status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StatusCount {
     /// Which.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use backstitch::{
-    Answered, AttemptView, Ending, Filter, Json, Operator, Status, StepView, WorkerView, WorkflowId,
-    WorkflowView,
+    Answered, AttemptView, Ending, Filter, Json, Operator, Status, StatusCount, StepView, WorkerView,
+    WorkflowId, WorkflowView,
 };
 use backstitch_server::BearerToken;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::problem::Problem;
-use super::{Asked, Listing, Verb};
+use super::{Asked, Kinds, Listing, Verb};
 use crate::arguments::Decision;
 use crate::exit::{Exit, Failed};
 use crate::seen::Seen;
@@ -165,6 +165,28 @@ impl Server {
                 }
             }
         }
+    }
+
+    pub async fn workers(&self, dead_max: u32) -> Result<Vec<WorkerView>, Failed> {
+        #[derive(Deserialize)]
+        struct Workers {
+            workers: Vec<WorkerView>,
+        }
+        let mut url = self.at(&["workers"]);
+        url.query_pairs_mut().append_pair("dead", &dead_max.to_string());
+        Ok(self.get::<Workers>(url).await?.workers)
+    }
+
+    pub async fn kinds(&self) -> Result<Kinds, Failed> {
+        self.get(self.at(&["kinds"])).await
+    }
+
+    pub async fn stats(&self) -> Result<Vec<StatusCount>, Failed> {
+        #[derive(Deserialize)]
+        struct Stats {
+            statuses: Vec<StatusCount>,
+        }
+        Ok(self.get::<Stats>(self.at(&["stats"])).await?.statuses)
     }
 
     pub async fn decide(

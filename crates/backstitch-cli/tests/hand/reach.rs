@@ -93,6 +93,22 @@ async fn every_look_is_the_same_over_http() {
     ] {
         assert!(paused.contains(said), "{said}: {paused}");
     }
+    let kinds = both.same(0, &["kinds", "--json"]).await.json();
+    let paused: Vec<_> = kinds.as_array().unwrap().iter().filter(|kind| kind["paused"].is_object()).collect();
+    assert!(paused.len() == 1 && paused[0]["kind"] == "report.build", "{kinds}");
+    both.same(0, &["kinds"]).await;
+    both.same(0, &["stats", "--json"]).await;
+    assert!(both.same(0, &["stats"]).await.out.contains("needs_attention"));
+    // What they say of time passes between two looks; of the dead it stays.
+    let dead = |ran: Ran| {
+        let workers = ran.json();
+        let workers = workers.as_array().unwrap().iter().filter(|worker| worker["alive"] == false).cloned();
+        workers.collect::<Vec<_>>()
+    };
+    let told = dead(both.over_http(&both.token, &["workers", "--dead", "9", "--json"]).await.expect(0));
+    assert_eq!(told, dead(both.world.run(&["workers", "--dead", "9", "--json"]).await.expect(0)));
+    assert_eq!(told.len(), 1, "the toys' worker has shut down");
+    assert!(both.over_http(&both.token, &["workers"]).await.expect(0).out.contains("alive"));
     for command in ["show", "explain", "wait"] {
         both.same(5, &[command, NOWHERE]).await.complains(5, &["there is no workflow", "backstitch list"]);
     }
@@ -211,10 +227,7 @@ async fn what_is_decided_is_the_same_over_http() {
 async fn what_http_cannot_is_said_and_nothing_else_is_asked_instead() {
     let both = Both::new().await;
     for command in [
-        &["workers"][..],
-        &["kinds"],
-        &["stats"],
-        &["errors"],
+        &["errors"][..],
         &["migrate"],
         &["verify", NOWHERE],
         &["token", "list"],

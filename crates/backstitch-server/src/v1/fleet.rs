@@ -3,7 +3,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use backstitch::{Client, KindView, Status, StatusCount, WorkerView};
+use backstitch::{Client, KindView, Operator, Status, StatusCount, WorkerView};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -94,6 +94,8 @@ pub async fn workers(
 #[schema(as = Kinds)]
 pub struct KindsShape {
     kinds: Vec<KindShape>,
+    /// When that was so, by the database's clock
+    now: DateTime<Utc>,
 }
 
 /// One kind of workflow.
@@ -116,6 +118,9 @@ struct KindShape {
     held: i64,
     /// Since when the longest waiting one could have been taken up. Null: nothing that is due waits
     oldest_due_at: Option<DateTime<Utc>>,
+    /// Who has paused it, and why: `by` and `why`. Null: nobody
+    #[schema(value_type = Option<Object>)]
+    paused: Option<Operator>,
 }
 
 /// See which kinds are served, or wait to be
@@ -130,7 +135,7 @@ pub async fn kinds(
     State(client): State<Client>,
 ) -> Result<Json<KindsShape>, Problem> {
     let kinds = client.kinds().await?.into_iter().filter(|view| caller.sees(&view.kind));
-    Ok(Json(KindsShape { kinds: kinds.map(KindShape::from).collect() }))
+    Ok(Json(KindsShape { kinds: kinds.map(KindShape::from).collect(), now: client.now().await? }))
 }
 
 /// Workflows, counted.
@@ -205,9 +210,10 @@ impl From<KindView> for KindShape {
             needs_attention,
             held,
             oldest_due_at,
+            paused,
             ..
         } = view;
-        Self { kind, served_by, pending, running, compensating, needs_attention, held, oldest_due_at }
+        Self { kind, served_by, pending, running, compensating, needs_attention, held, oldest_due_at, paused }
     }
 }
 
