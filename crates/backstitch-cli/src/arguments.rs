@@ -84,6 +84,9 @@ pub struct Everywhere {
     /// The database, as postgres://user@host:5432/database. A password is better given as PGPASSWORD
     #[arg(long, global = true, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
+    /// The database is behind a pooler that lends a session for one transaction: PgBouncer with pool_mode = transaction
+    #[arg(long, global = true, env = "BACKSTITCH_TRANSACTION_POOLER")]
+    pub transaction_pooler: bool,
     /// Ask this daemon instead of the database: http://127.0.0.1:7410, or https://… beyond this host
     #[arg(long, global = true, value_name = "URL", env = "BACKSTITCH_SERVER", hide_env_values = true)]
     pub server: Option<String>,

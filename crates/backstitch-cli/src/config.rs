@@ -15,6 +15,7 @@ use crate::exit::{Exit, Failed};
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub database_url: Option<DatabaseUrl>,
+    pub transaction_pooler: Option<bool>,
     pub state_directory: Option<PathBuf>,
     pub listen: Option<String>,
     pub tls_certificate: Option<PathBuf>,

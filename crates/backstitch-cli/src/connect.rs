@@ -29,16 +29,20 @@ pub async fn connect(settings: &Settings) -> Result<Database, Failed> {
     if settings.server().is_some() {
         return Err(not_over_http("what this command does"));
     }
-    let url = match settings.database_url() {
-        Some(url) => url.to_owned(),
-        None => own(settings).await?,
+    let (url, is_pooled) = match settings.database_url() {
+        Some(url) => (url.to_owned(), settings.transaction_pooler()),
+        None => (own(settings).await?, false),
     };
     let options = options(&url).ok_or_else(|| {
         // Not repeated: it may hold a password.
         Failed::usage("the database URL can't be read; write it as postgres://user@host:5432/database")
     })?;
-    look(&options).await?;
-    Ok(Database::connect_lazily(options))
+    let database = match is_pooled {
+        true => Database::behind_transaction_pooler(options),
+        false => Database::connect_lazily(options),
+    };
+    look(&database.pool().connect_options()).await?;
+    Ok(database)
 }
 
 /// None: it is no URL of a Postgres.
@@ -86,6 +90,10 @@ fn explain(place: &str, error: &sqlx::Error) -> Failed {
         Some("3D000") => "make it with `createdb`, or name another with DATABASE_URL",
         Some(code) if code.starts_with("28") => "check the user and the password (DATABASE_URL, PGPASSWORD)",
         Some("57P03") => "it is starting or stopping: try again in a moment",
+        // `extra_float_digits`, which any other way to connect sets.
+        Some("08P01") => {
+            "if a pooler is between that lends a session for one transaction, say --transaction-pooler"
+        }
         Some("53300") => "too many are connected: raise max_connections, or disconnect somebody",
         _ => {
             "check that Postgres runs there, and DATABASE_URL, --database-url or database_url in backstitch.toml"

@@ -16,7 +16,7 @@ pub async fn start(
     let Some(config) = edge else {
         return Ok(equip(Worker::new(database, ()), settings).start().await?);
     };
-    let edge = Edge::new(config, database.pool().clone()).map_err(|error| Failed::because(&error, ""))?;
+    let edge = Edge::new(config, database.clone()).map_err(|error| Failed::because(&error, ""))?;
     Ok(equip(backstitch_gateway::worker(database, edge), settings).start().await?)
 }
 

@@ -148,11 +148,7 @@ async fn on_pool<T>(
     client: &Client,
     call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, PoolError>,
 ) -> Result<T, Failed> {
-    let asked = async {
-        let mut connection = client.database().pool().acquire().await.map_err(PoolError::from)?;
-        call(&mut connection).await
-    };
-    match tokio::time::timeout(ANSWER_TIME, asked).await {
+    match tokio::time::timeout(ANSWER_TIME, client.database().call(call)).await {
         Ok(answer) => answer.map_err(explain),
         Err(_) => {
             let message = format!(

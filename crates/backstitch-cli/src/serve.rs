@@ -1,6 +1,6 @@
 //! `backstitch serve`: the daemon, from its first check to its last answer.
 
-use backstitch::{Client, Database};
+use backstitch::Client;
 use backstitch_gateway::identifiers::Domain;
 use backstitch_server::{ApiSettings, Gate, Metrics, Place, api, health, serve};
 use tokio::net::TcpListener;
@@ -83,8 +83,7 @@ pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Fai
 
 /// With connections of its own: whoever asks much over HTTP takes none that the worker needs.
 fn of_its_own(client: &Client) -> Client {
-    let options = client.database().pool().connect_options().as_ref().clone();
-    Client::new(Database::connect_lazily(options))
+    Client::new(client.database().apart())
 }
 
 /// A daemon that others can reach and that answers nobody was not meant.

@@ -72,6 +72,11 @@ impl Settings {
         said.or(self.config.database_url.as_ref().map(|url| url.0.as_str()))
     }
 
+    /// Whether a pooler that lends a session for one transaction is between here and the database.
+    pub fn transaction_pooler(&self) -> bool {
+        self.everywhere.transaction_pooler || self.config.transaction_pooler.unwrap_or(false)
+    }
+
     /// The daemon to ask instead of the database. None: none was named.
     pub fn server(&self) -> Option<&str> {
         self.everywhere.server.as_deref().filter(|url| !url.is_empty())

@@ -66,7 +66,7 @@ impl Place {
         let directory = tempfile::tempdir()
             .map_err(|error| Failed::because(&error, "there is no temporary directory"))?;
         let config = edge::settle(said, settings.gateway_config(), directory.path())?;
-        let edge = Edge::new(config, client.database().pool().clone());
+        let edge = Edge::new(config, client.database().clone());
         let edge = edge.map_err(|error| Failed::because(&error, ""))?;
         Ok(Self { edge, _directory: directory })
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use sqlx::PgPool;
+use backstitch::Database;
 use uuid::Uuid;
 
 use crate::agent::Agent;
@@ -39,7 +39,7 @@ pub struct Edge {
     pub(crate) address: IpAddr,
     pub(crate) answer_patience: Duration,
     /// For the one word about a gateway that no step's transaction carries: quarantine.
-    pub(crate) pool: PgPool,
+    pub(crate) database: Database,
     networks: AllowedNetworks,
     http: reqwest::Client,
 }
@@ -71,11 +71,11 @@ impl EdgeError {
 }
 
 impl Edge {
-    /// The services of this configuration; nothing is asked yet. `pool`: the database in which the gateways are listed.
+    /// The services of this configuration; nothing is asked yet. `database`: where the gateways are listed.
     ///
     /// # Errors
     /// When the url of PowerDNS is none, or the state directory of nginx can't be made.
-    pub fn new(config: EdgeConfig, pool: PgPool) -> Result<Self, EdgeError> {
+    pub fn new(config: EdgeConfig, database: Database) -> Result<Self, EdgeError> {
         Ok(Self {
             domain: config.powerdns.zone.clone(),
             powerdns: PowerDns::new(config.powerdns)?,
@@ -84,7 +84,7 @@ impl Edge {
             address: config.address,
             answer_patience: config.answer_patience.min(ANSWER_PATIENCE),
             http: Agent::http()?,
-            pool,
+            database,
         })
     }
 

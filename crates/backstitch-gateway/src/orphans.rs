@@ -129,10 +129,8 @@ pub async fn orphans(edge: &Edge, client: &Client) -> Result<Orphans, OrphansErr
 async fn things(edge: &Edge) -> Result<(Vec<(Thing, Owner)>, LookedAt), OrphansError> {
     let names = edge.powerdns.signed().await?;
     let files = edge.nginx.vhosts()?;
-    let allocations = {
-        let mut connection = edge.pool.acquire().await.map_err(PoolError::from)?;
-        pool::unended_and_last(&mut connection, ENDED_MAX).await?
-    };
+    let allocations =
+        edge.database.call(async |connection| pool::unended_and_last(connection, ENDED_MAX).await).await?;
     let mut asked: BTreeSet<Hostname> = names.iter().map(|(hostname, _)| hostname.clone()).collect();
     asked.extend(files.iter().map(|(_, organization, _)| edge.hostname(*organization)));
     asked.extend(allocations.iter().filter_map(|allocation| allocation.hostname.clone()));
@@ -172,11 +170,9 @@ async fn strays(
 ) -> Result<Vec<(Thing, Owner, String)>, OrphansError> {
     let owners: BTreeSet<Owner> = things.iter().map(|(_, owner)| *owner).collect();
     let owners: Vec<Owner> = owners.into_iter().collect();
-    let made: HashMap<Owner, Allocation> = {
-        let mut connection = edge.pool.acquire().await.map_err(PoolError::from)?;
-        let made = pool::made_by(&mut connection, &owners).await?;
-        made.into_iter().map(|allocation| (allocation.owner, allocation)).collect()
-    };
+    let made = edge.database.call(async |connection| pool::made_by(connection, &owners).await).await?;
+    let made: HashMap<Owner, Allocation> =
+        made.into_iter().map(|allocation| (allocation.owner, allocation)).collect();
     let stops = made.values().filter_map(|allocation| allocation.stopping);
     let asked: Vec<_> = owners.iter().copied().chain(stops).map(|owner| WorkflowId(owner.uuid())).collect();
     let known = client.known(&asked).await?;
@@ -196,8 +192,8 @@ async fn still_stands(edge: &Edge, thing: &Thing, owner: Owner) -> Result<bool, 
         Thing::Vhost { organization, .. } => edge.nginx.is_on_disk(*organization, owner)?,
         Thing::Route { hostname } => edge.nginx.route(hostname).await? == Some(owner),
         Thing::Allocation { .. } => {
-            let mut connection = edge.pool.acquire().await.map_err(PoolError::from)?;
-            let made = pool::made_by(&mut connection, &[owner]).await?;
+            let made =
+                edge.database.call(async |connection| pool::made_by(connection, &[owner]).await).await?;
             made.iter().any(|allocation| allocation.status != AllocationStatus::Ended)
         }
     })

@@ -18,7 +18,7 @@ use backstitch::{Attempt, Conduct, LateEffects, Patience, RetryPolicy, Sighting,
 use crate::agent::Caller;
 use crate::edge::Edge;
 use crate::identifiers::Owner;
-use crate::pool::{self, PoolError};
+use crate::pool;
 use crate::verdict::step_error;
 
 /// Bounds an attempt, and so how long a late effect of it is waited for.
@@ -60,11 +60,8 @@ pub(crate) fn caller(attempt: &Attempt) -> Caller {
 
 /// Nothing of what a start made is there. Because it was taken back, or because it was stopped since?
 pub(crate) async fn gone_or_stopped<T>(edge: &Edge, start: WorkflowId) -> Result<Sighting<T>, StepError> {
-    let made = async {
-        let mut connection = edge.pool.acquire().await?;
-        pool::made_by(&mut connection, &[owner(start)]).await
-    };
-    let made = made.await.map_err(|error: PoolError| step_error(error))?;
+    let made = edge.database.call(async |connection| pool::made_by(connection, &[owner(start)]).await);
+    let made = made.await.map_err(step_error)?;
     Ok(match made.first().and_then(|allocation| allocation.stopping) {
         Some(stop) => stopped_since(stop),
         None => Sighting::Gone,

@@ -10,7 +10,7 @@ use backstitch_gateway::{Edge, EdgeConfig, EdgeError};
 use edge::platform::Platform;
 
 async fn check(platform: &Platform, config: EdgeConfig) -> Result<(), EdgeError> {
-    Edge::new(config, platform.db.clone()).unwrap().check().await
+    Edge::new(config, platform.client.database().clone()).unwrap().check().await
 }
 
 #[tokio::test]

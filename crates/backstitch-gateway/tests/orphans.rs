@@ -14,7 +14,7 @@ use edge::owner;
 use edge::platform::{Platform, failed, organization, started};
 
 async fn look(platform: &Platform) -> Orphans {
-    let edge = Edge::new(platform.config(), platform.db.clone()).unwrap();
+    let edge = Edge::new(platform.config(), platform.client.database().clone()).unwrap();
     orphans(&edge, &platform.client).await.unwrap()
 }
 

@@ -4,12 +4,16 @@
 mod edge;
 
 use std::fs;
+use std::str::FromStr;
 use std::time::Instant;
 
-use backstitch::{Fate, Unfinished};
-use backstitch_gateway::pool;
+use backstitch::{Client, Database, Fate, Unfinished};
+use backstitch_gateway::orphans::orphans;
 use backstitch_gateway::request::Requested;
-use edge::platform::{Platform, failed, organization, started};
+use backstitch_gateway::{Edge, pool};
+use backstitch_testkit::pooler::Pooler;
+use edge::platform::{Platform, TIMING, failed, organization, started};
+use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
 /// The steps that began, and whether each is settled.
@@ -50,6 +54,25 @@ async fn a_start_serves_the_organisation_and_a_stop_leaves_nothing() {
 
     started(platform.start(organization).await);
     platform.assert_served(organization, gateway).await;
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_start_behind_a_transaction_pooler_serves_the_organisation_and_a_stop_leaves_nothing() {
+    let mut platform = Platform::of(1).await;
+    let pooler = Pooler::before(&platform.database.server, 2).await;
+    let through = PgConnectOptions::from_str(&pooler.url(&platform.database.name)).unwrap();
+    let database = Database::behind_transaction_pooler(through);
+    platform.client = Client::new(database.apart());
+    let edge = || Edge::new(platform.config(), database.clone()).unwrap();
+    let worker = backstitch_gateway::worker(database.clone(), edge()).timing(TIMING).start().await.unwrap();
+    let organization = organization();
+    let gateway = started(platform.start(organization).await);
+    platform.assert_served(organization, gateway).await;
+    assert!(orphans(&edge(), &platform.client).await.unwrap().orphans.is_empty());
+    let stopped = platform.stop(organization).await;
+    assert!(matches!(stopped, Requested::Stopped), "{stopped:?}");
+    platform.assert_nothing_left(organization).await;
     worker.shut_down().await;
 }
 

@@ -16,7 +16,7 @@ const STEPS_OF_A_START: [&str; 5] =
     ["allocate-gateway", "register-dns", "write-vhost", "reload-nginx", "handshake"];
 
 async fn verify(platform: &Platform, workflow: WorkflowId) -> Verified {
-    let edge = Edge::new(platform.config(), platform.db.clone()).unwrap();
+    let edge = Edge::new(platform.config(), platform.client.database().clone()).unwrap();
     probes(platform.client.clone(), edge).verify(workflow).await.unwrap()
 }
 

@@ -9,6 +9,7 @@
 //! - [`sweep`]: every boundary of a workflow of yours × every hurt.
 //! - [`wire`]: a wire to Postgres that can fall silent.
 //! - [`cut`]: a line to Postgres that can be cut in the middle of a word.
+//! - [`pooler`]: a pooler between workers and Postgres.
 //! - [`recorder`]: a target in a process of its own, which can misbehave.
 //! - [`judge`]: what must hold after every case; [`oracle`]: reads what there is to judge.
 //! - [`mod@bench`]: how fast the engine is, and what a workflow costs.
@@ -21,6 +22,7 @@ pub mod judge;
 pub mod ledger;
 pub mod oracle;
 mod perform;
+pub mod pooler;
 pub mod process;
 pub mod recorder;
 pub mod script;

@@ -2,8 +2,10 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use backstitch::Database;
+use sqlx::postgres::PgConnectOptions;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::ledger::Ledger;
@@ -11,7 +13,7 @@ use crate::perform::Ground;
 use crate::recorder::Recorder;
 use crate::world::worker_on;
 
-/// Works until SIGTERM, as the environment says: `DATABASE_URL`, and by choice `LEDGER_URL` (where effects are rows, the
+/// Works until SIGTERM, as the environment says: `DATABASE_URL`, and by choice `TRANSACTION_POOLER` (one is on the way there), `LEDGER_URL` (where effects are rows, the
 /// journal's own database unless said), `RECORDER` (the socket of the process that hears of effects instead),
 /// `STATE_DIRECTORY` (where its lock file is) and `CONCURRENCY`. Says `working` when it does.
 ///
@@ -19,7 +21,11 @@ use crate::world::worker_on;
 /// When it can't start: whoever spawned it sees so.
 pub async fn work_until_terminated() {
     let url = env::var("DATABASE_URL").expect("DATABASE_URL says where the journal is");
-    let database = Database::connect(&url).await.expect("the database answers");
+    let options = PgConnectOptions::from_str(&url).expect("DATABASE_URL is a URL");
+    let database = match env::var_os("TRANSACTION_POOLER") {
+        Some(_) => Database::behind_transaction_pooler(options),
+        None => Database::connect_with(options).await.expect("the database answers"),
+    };
     let ledger = match env::var("LEDGER_URL") {
         Ok(url) => sqlx::PgPool::connect(&url).await.expect("the ledger answers"),
         Err(_) => database.pool().clone(),

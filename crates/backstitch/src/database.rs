@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::future::BoxFuture;
@@ -24,7 +24,17 @@ const CONNECTIONS_KEPT: u32 = 1;
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: PgPool,
+    way: Way,
     deadline: Duration,
+}
+
+/// What lies between here and Postgres.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Nothing that shows: a connection is a session.
+    Direct,
+    /// A pooler that lends out a session for one transaction.
+    TransactionPooler,
 }
 
 impl Database {
@@ -51,6 +61,29 @@ impl Database {
     /// Connects when the first call is made.
     #[must_use]
     pub fn connect_lazily(options: PgConnectOptions) -> Self {
+        Self::by(Way::Direct, options)
+    }
+
+    /// Connects when the first call is made, through a pooler that lends out a session for one transaction, such as `PgBouncer`
+    /// with `pool_mode = transaction`. Any version will do, and none of its settings matters but that.
+    ///
+    /// Nothing is left on a session that the next one who is lent it would meet: each call is a transaction, and what was
+    /// prepared in it goes with it. That makes five round trips of one. Nothing can be announced on such a way: what
+    /// is enqueued, cancelled or ended elsewhere is found by the next poll, after up to 250 ms.
+    ///
+    /// `PgBouncer` from 1.21 on, with `max_prepared_statements`, and `extra_float_digits` among its `ignore_startup_parameters`,
+    /// follows what is prepared: then the other ways to connect work, too, at their usual price. What is announced does not
+    /// come through there either.
+    ///
+    /// Migrations lock for a session: [`migrate`](crate::migrate) wants the database itself.
+    #[must_use]
+    pub fn behind_transaction_pooler(options: PgConnectOptions) -> Self {
+        // A pooler refuses parameters that it can't set anew for whoever is lent the session. Since Postgres 12 this one
+        // changes nothing: floats are written in full.
+        Self::by(Way::TransactionPooler, options.extra_float_digits(None))
+    }
+
+    fn by(way: Way, options: PgConnectOptions) -> Self {
         let options = match options.get_application_name() {
             Some(_) => options,
             None => options.application_name("backstitch"),
@@ -63,19 +96,52 @@ impl Database {
             // A round trip per call; a broken connection shows itself in the call, which is repeated.
             .test_before_acquire(false)
             .connect_lazy_with(options);
-        Self { pool, deadline: backstitch_core::limits::DATABASE_DEADLINE }
+        Self { pool, way, deadline: backstitch_core::limits::DATABASE_DEADLINE }
     }
 
-    /// Uses this pool.
+    /// Uses this pool, whose connections are sessions.
     #[must_use]
     pub fn from_pool(pool: PgPool) -> Self {
-        Self { pool, deadline: backstitch_core::limits::DATABASE_DEADLINE }
+        Self { pool, way: Way::Direct, deadline: backstitch_core::limits::DATABASE_DEADLINE }
     }
 
-    /// The pool, for the caller's own statements.
+    /// The same database, reached the same way, with connections of its own.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { deadline: self.deadline, ..Self::by(self.way, (*self.pool.connect_options()).clone()) }
+    }
+
+    /// The pool, for the caller's own statements. Behind a transaction pooler they are better made by [`call`](Self::call).
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// Makes a call of the caller's own, with a connection of the pool; behind a transaction pooler, in a transaction. How
+    /// long that may take is the caller's to say. Where it is dropped before its end, its connection is closed: what is
+    /// still on its way on it must not meet the next borrower.
+    ///
+    /// # Errors
+    /// Those of the call, and when there is no connection.
+    pub async fn call<T, E: From<sqlx::Error>>(
+        &self,
+        call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut lent = Lent(Some(self.pool.acquire().await?));
+        let answer = self.way.make(lent.connection(), call).await;
+        lent.give_back();
+        answer
+    }
+
+    /// Whether a connection is a session: only then can it hear what is announced, or hold a lock beyond a transaction.
+    pub(crate) fn has_sessions(&self) -> bool {
+        self.way == Way::Direct
+    }
+
+    /// To be called at the end of a transaction, before its COMMIT: what was prepared on its session must not meet whoever
+    /// is lent it next.
+    pub(crate) async fn leave(&self, transaction: &mut PgConnection) -> sqlx::Result<()> {
+        self.way.leave(transaction).await
     }
 
     /// How many transactional steps may run at once.
@@ -88,21 +154,13 @@ impl Database {
         Self { deadline, ..self }
     }
 
-    /// Makes one call, within the deadline. A connection whose call did not end in time, or was dropped, is closed: what
-    /// is still on its way on it must not meet the next borrower.
+    /// Makes one call, within the deadline.
     pub(crate) async fn run<T>(
         &self,
         doing: &'static str,
         call: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<T>> + Send,
     ) -> Result<T, Error> {
-        let deadline = Instant::now() + self.deadline;
-        let late = |_| Error::Deadline { doing, after: self.deadline };
-        let wrong = |source| Error::Database { doing, source };
-        let connection = timeout_at(deadline, self.pool.acquire()).await.map_err(late)?.map_err(wrong)?;
-        let mut lent = Lent(Some(connection));
-        let answer = timeout_at(deadline, call(lent.connection())).await.map_err(late)?;
-        lent.give_back();
-        answer.map_err(wrong)
+        within(self.deadline, doing, self.call(async |connection| call(connection).await)).await
     }
 
     /// Awaits a call that is made elsewhere than in the pool, within the deadline.
@@ -126,6 +184,37 @@ impl Database {
             Ok(listener)
         };
         self.within("beginning to listen", listening).await
+    }
+}
+
+impl Way {
+    /// Makes a call on a connection that came this way.
+    async fn make<T, E: From<sqlx::Error>>(
+        self,
+        connection: &mut PgConnection,
+        call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if self == Self::Direct {
+            return call(connection).await;
+        }
+        let mut transaction = connection.begin().await?;
+        let answer = call(&mut transaction).await;
+        // While the session is lent: after the COMMIT another may have it.
+        self.leave(&mut transaction).await?;
+        match answer {
+            Ok(answer) => transaction.commit().await.map(|()| answer).map_err(E::from),
+            Err(error) => {
+                transaction.rollback().await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn leave(self, transaction: &mut PgConnection) -> sqlx::Result<()> {
+        match self {
+            Self::Direct => Ok(()),
+            Self::TransactionPooler => transaction.clear_cached_statements().await,
+        }
     }
 }
 
@@ -158,7 +247,12 @@ impl Kept {
                 within(deadline, doing, PgConnection::connect_with(&options)).await?
             }
         };
-        let answer = within(deadline, doing, call(&mut connection)).await;
+        let answer = within(
+            deadline,
+            doing,
+            self.database.way.make(&mut connection, async |connection| call(connection).await),
+        )
+        .await;
         match &answer {
             // The server said no: the connection is as good as before.
             Ok(_) | Err(Error::Database { source: sqlx::Error::Database(_), .. }) => {

@@ -11,7 +11,7 @@ use backstitch_core::json::JsonError;
 #[non_exhaustive]
 pub enum Error {
     /// The database can't be reached, or said no.
-    #[error("{doing}: {source}")]
+    #[error("{doing}: {source}{}", what_to_do(source))]
     Database {
         /// What was being done.
         doing: &'static str,
@@ -47,6 +47,9 @@ pub enum Error {
         /// The newest that this version knows.
         known: i64,
     },
+    /// Migrations lock for a session, and a transaction pooler lends out none.
+    #[error("migrations can't go through a transaction pooler: name the database itself")]
+    MigratesThroughPooler,
     /// A migration failed.
     #[error("migrating: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -141,6 +144,17 @@ impl Error {
             }
             _ => self,
         }
+    }
+}
+
+/// What helps, where it can't be guessed from what the database said.
+fn what_to_do(error: &sqlx::Error) -> &'static str {
+    match error.as_database_error().and_then(|error| error.code()).as_deref() {
+        // No such prepared statement, or one too many: that of another who was lent the session.
+        Some("26000" | "42P05") => {
+            "; a transaction pooler is between: set transaction_pooler (Database::behind_transaction_pooler)"
+        }
+        _ => "",
     }
 }
 

@@ -12,11 +12,16 @@ use crate::life::InFlight;
 const READY: &str = "backstitch_ready";
 const CANCEL: &str = "backstitch_cancel";
 
-/// How long to wait before listening is tried again. Behind a transaction pooler it never works, and need not.
+/// How long to wait before listening is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Passes on what is announced, until it is dropped.
+///
+/// Behind a transaction pooler nothing is heard, and polling does.
 pub(crate) async fn listen(database: Database, in_flight: Arc<InFlight>, wake: Arc<Notify>) {
+    if !database.has_sessions() {
+        return;
+    }
     loop {
         if let Err(error) = pass_on(&database, &in_flight, &wake).await {
             tracing::debug!(%error, "listening failed, polling goes on");

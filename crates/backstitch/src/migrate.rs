@@ -19,8 +19,12 @@ fn migrator() -> Migrator {
 /// Brings the schema up to date. Safe while workers of the previous version run, and when run by several at once.
 ///
 /// # Errors
-/// When the database can't be reached or a migration fails; what was applied before stays applied.
+/// When the database can't be reached, or only through a transaction pooler, or a migration fails; what was applied before
+/// stays applied.
 pub async fn migrate(database: &Database) -> Result<(), Error> {
+    if !database.has_sessions() {
+        return Err(Error::MigratesThroughPooler);
+    }
     Ok(migrator().run(database.pool()).await?)
 }
 

@@ -139,6 +139,9 @@ async fn transact<S>(
     if answer.verdict != Written::Whole {
         return Tried::Ended(Transacted::Refused(answer));
     }
+    if let Err(error) = database.leave(&mut transaction).await {
+        return unreachable(error);
+    }
     match transaction.commit().await {
         Ok(()) => {
             lent.give_back();

@@ -213,6 +213,7 @@ impl<S: Send + Sync + 'static> Probes<S> {
                     let mut lent = Lent::new(self.client.database.pool().acquire().await?);
                     let mut transaction = lent.connection().begin_with("begin read only").await?;
                     let sighting = probe(looked, &mut transaction).await;
+                    self.client.database.leave(&mut transaction).await?;
                     transaction.rollback().await?;
                     lent.give_back();
                     Ok(sighting)

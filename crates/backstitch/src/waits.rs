@@ -155,7 +155,8 @@ impl Attendant {
     async fn attend(mut self) {
         let mut wanted_at = Instant::now();
         while wanted_at.elapsed() < LINGER {
-            if self.listener.is_none() && Instant::now() >= self.listen_at {
+            let may_listen = self.listener.is_none() && self.database.has_sessions();
+            if may_listen && Instant::now() >= self.listen_at {
                 self.listen().await;
             }
             let began = Instant::now();

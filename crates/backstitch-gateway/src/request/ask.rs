@@ -38,7 +38,8 @@ pub(super) async fn start(client: &Client, organization: OrganizationId) -> Resu
         "#,
         organization.uuid()
     );
-    let row = within_time(question.fetch_one(client.database().pool())).await?;
+    let row =
+        within_time(client.database().call(async |connection| question.fetch_one(connection).await)).await?;
     let workflow = WorkflowId(row.workflow_id);
     Ok(match row.answer.as_str() {
         "active" => {
@@ -75,7 +76,8 @@ pub(super) async fn stop(client: &Client, organization: OrganizationId) -> Resul
         r#"select answer as "answer!", workflow_id from gateway.request_stop($1)"#,
         organization.uuid()
     );
-    let row = within_time(question.fetch_one(client.database().pool())).await?;
+    let row =
+        within_time(client.database().call(async |connection| question.fetch_one(connection).await)).await?;
     Ok(match (row.answer.as_str(), row.workflow_id.map(WorkflowId)) {
         ("stopped", _) => AskedStop::Stopped,
         ("stopping", Some(workflow)) => AskedStop::Stopping(workflow),

@@ -13,7 +13,7 @@ use crate::agent::{AgentError, CALL_TIMEOUT, ResetRequest, StartRequest};
 use crate::edge::Edge;
 use crate::identifiers::{GatewayId, Hostname, OrganizationId, Owner};
 use crate::networks::Upstream;
-use crate::pool::{self, Holder, PoolError};
+use crate::pool::{self, Holder};
 use crate::verdict::{Classified, step_error};
 
 /// Waiting for the gateway and the call together. Each attempt is patient in itself, so there are two.
@@ -128,12 +128,9 @@ impl Probe<Edge> for ResetGateway {
         _: Outcome<()>,
     ) -> Result<Sighting<()>, StepError> {
         let known = known(edge, self.gateway, self.upstream, self.organization).await?;
-        let taken = async {
-            let mut connection = edge.pool.acquire().await?;
-            pool::taken_over_by(&mut connection, owner(key.workflow)).await
-        };
-        let start =
-            taken.await.map_err(|error: PoolError| step_error(error))?.map(|allocation| allocation.owner);
+        let stop = owner(key.workflow);
+        let taken = edge.database.call(async |connection| pool::taken_over_by(connection, stop).await);
+        let start = taken.await.map_err(step_error)?.map(|allocation| allocation.owner);
         Ok(match known {
             Known::No | Known::Quarantined => Sighting::Stands(()),
             Known::For(Some(other), _) if Some(other) != start => Sighting::Unknown(format!(
@@ -160,11 +157,8 @@ async fn known(
     upstream: Upstream,
     organization: OrganizationId,
 ) -> Result<Known, StepError> {
-    let holder = async {
-        let mut connection = edge.pool.acquire().await?;
-        pool::holder(&mut connection, gateway).await
-    };
-    let holder = holder.await.map_err(|error: PoolError| step_error(error))?;
+    let holder = edge.database.call(async |connection| pool::holder(connection, gateway).await);
+    let holder = holder.await.map_err(step_error)?;
     if holder.is_some_and(|Holder { is_quarantined, .. }| is_quarantined) {
         return Ok(Known::Quarantined);
     }
@@ -213,10 +207,8 @@ async fn quarantine(
     error: &str,
 ) -> Result<(), StepError> {
     let reason = format!("workflow {} could not reset it: {error}", attempt.workflow());
-    let quarantined = async {
-        let mut connection = edge.pool.acquire().await?;
-        pool::quarantine(&mut connection, gateway, &reason).await
-    };
+    let quarantined =
+        edge.database.call(async |connection| pool::quarantine(connection, gateway, &reason).await);
     tokio::time::timeout(QUARANTINE_TIMEOUT, quarantined)
         .await
         .map_err(|_| StepError::retry("pool_no_answer", "the pool did not answer in time"))?

@@ -75,7 +75,7 @@ impl Platform {
     /// A worker over this edge, not yet started.
     pub async fn worker_over(&self, config: EdgeConfig) -> Worker<Edge> {
         let database = Database::connect(&self.database.url).await.unwrap();
-        let edge = Edge::new(config, self.db.clone()).unwrap();
+        let edge = Edge::new(config, database.clone()).unwrap();
         backstitch_gateway::worker(database, edge).timing(TIMING)
     }
 
@@ -194,7 +194,7 @@ pub fn described_worker(database: Database, description: &str) -> Worker<Edge> {
         address: listen.ip(),
         answer_patience: ANSWER_PATIENCE,
     };
-    let edge = Edge::new(config, database.pool().clone()).unwrap();
+    let edge = Edge::new(config, database.clone()).unwrap();
     backstitch_gateway::worker(database, edge)
 }
 

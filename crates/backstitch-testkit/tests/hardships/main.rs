@@ -8,6 +8,7 @@ mod leases;
 mod outages;
 mod pivots;
 mod poison;
+mod poolers;
 mod requests;
 mod servers;
 mod shutdowns;

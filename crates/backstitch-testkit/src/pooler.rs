@@ -1,0 +1,120 @@
+//! A `PgBouncer` between workers and Postgres, which lends out a session for one transaction.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::str::FromStr;
+
+use backstitch_postgres::Running;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{Connection, Row};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::wait::until;
+
+/// In the name of its socket only.
+const PORT: u16 = 6432;
+
+/// A pooler that runs until it is dropped.
+#[derive(Debug)]
+pub struct Pooler {
+    directory: TempDir,
+    _child: Child,
+}
+
+/// What a pooler lends, and to how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lending {
+    /// Connections of its own to Postgres.
+    pub sessions: i64,
+    /// Connections of others to it.
+    pub clients: i64,
+}
+
+impl Pooler {
+    /// Stands before every database of a server, with at most so many sessions for each.
+    ///
+    /// # Panics
+    /// When there is no `PgBouncer`, or it does not start.
+    pub async fn before(server: &Running, sessions_max: u32) -> Self {
+        let options = server.connect_options("postgres");
+        let socket = options
+            .get_socket()
+            .map_or_else(|| options.get_host().to_owned(), |socket| socket.display().to_string());
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let here = directory.path().display();
+        // `any`: whoever gets at the socket is let in, as with the server behind it.
+        let configuration = format!(
+            "[databases]\n* = host={socket} port={} user={}\n\
+             [pgbouncer]\nunix_socket_dir = {here}\nlisten_port = {PORT}\nlogfile = {here}/log\npidfile = {here}/pid\n\
+             auth_type = any\npool_mode = transaction\ndefault_pool_size = {sessions_max}\n\
+             ignore_startup_parameters = extra_float_digits\n",
+            options.get_port(),
+            options.get_username(),
+        );
+        let file = directory.path().join("pgbouncer.ini");
+        fs::write(&file, configuration).expect("a configuration");
+        let mut command = Command::new(program());
+        command
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        if rustix::process::geteuid().is_root() {
+            // It refuses to be root: it is whoever the server is.
+            let server = fs::metadata(&socket).expect("the server's socket is in a directory");
+            fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+            chown(directory.path(), Some(server.uid()), Some(server.gid())).expect("root may");
+            command.uid(server.uid()).gid(server.gid());
+        }
+        let child = command.spawn().expect("PgBouncer runs");
+        let pooler = Self { directory, _child: child };
+        until("the pooler answers", async || pooler.lending().await.ok()).await;
+        pooler
+    }
+
+    /// How a database is reached through it.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        let here = self.directory.path().display().to_string().replace('/', "%2F");
+        format!("postgres:///{database}?host={here}&port={PORT}&user=anybody&sslmode=disable")
+    }
+
+    /// What it lends now, of all databases but its own.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn lending(&self) -> sqlx::Result<Lending> {
+        let console = PgConnectOptions::from_str(&self.url("pgbouncer"))?;
+        let mut console = PgConnection::connect_with(&console).await?;
+        // It speaks the simple protocol only.
+        let pools = sqlx::raw_sql("show pools").fetch_all(&mut console).await?;
+        console.close().await?;
+        let mut lending = Lending { sessions: 0, clients: 0 };
+        for pool in pools.iter().filter(|pool| pool.get::<&str, _>("database") != "pgbouncer") {
+            let count = |column| i64::from(pool.get::<i32, _>(column));
+            lending.sessions +=
+                ["sv_active", "sv_idle", "sv_used", "sv_tested"].map(count).iter().sum::<i64>();
+            lending.clients += ["cl_active", "cl_waiting"].map(count).iter().sum::<i64>();
+        }
+        Ok(lending)
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+}
+
+/// Debian keeps it where only root looks.
+fn program() -> PathBuf {
+    let candidates = ["/usr/sbin/pgbouncer", "/usr/local/sbin/pgbouncer"].map(Path::new);
+    candidates
+        .into_iter()
+        .find(|program| program.is_file())
+        .map_or_else(|| "pgbouncer".into(), Path::to_owned)
+}
