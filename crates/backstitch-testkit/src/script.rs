@@ -57,6 +57,12 @@ pub enum Eye {
     Hangs,
 }
 
+impl Eye {
+    fn looks(&self) -> bool {
+        *self == Self::Looks
+    }
+}
+
 /// What one step does.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -67,7 +73,8 @@ pub struct Act {
     pub run: Vec<Vec<Do>>,
     /// What each attempt to compensate does.
     pub compensate: Vec<Vec<Do>>,
-    /// What its probe does.
+    /// What its probe does. Not written unless said: the version before does not know it, and would ask for another input.
+    #[serde(skip_serializing_if = "Eye::looks")]
     pub eye: Eye,
     /// The function goes on after its failure.
     pub caught: bool,

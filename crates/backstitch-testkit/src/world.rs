@@ -55,10 +55,21 @@ impl World {
 
     /// A world whose journal is in this database.
     pub async fn over(database: TestDatabase) -> Self {
+        let world = Self::unmigrated(database).await;
+        world.migrate().await;
+        world
+    }
+
+    /// Brings the journal's database up to date.
+    pub async fn migrate(&self) {
+        backstitch::migrate(self.client.database()).await.expect("the migrations apply");
+    }
+
+    /// A world whose journal will be in this database, in which there is nothing yet.
+    pub async fn unmigrated(database: TestDatabase) -> Self {
         let (ledger_database, _) = tokio::join!(backstitch_postgres::test::database(), log_to_stderr());
         let pool = database.pool().await;
         let engine = Database::connect(&database.url).await.expect("the test database answers");
-        backstitch::migrate(&engine).await.expect("the migrations apply");
         Self {
             ledger: Ledger::in_database(ledger_database.pool().await).await,
             inner_ledger: Ledger::in_database(pool.clone()).await,

@@ -220,7 +220,7 @@ impl<S: Send + Sync + 'static> Course<S> {
         let position = asked.position;
         let message = if slot.step != step {
             format!("position {position} is step {} in the journal, the function asks for {step}", slot.step)
-        } else if !slot.input.same_value(input) {
+        } else if !is_same(code, &slot.input, input) {
             format!("step {step} at position {position} has another input than in the journal")
         } else if slot.owes_compensation() && conduct_back(&self.kind, slot).is_none() {
             format!(
@@ -291,6 +291,12 @@ impl<S: Send + Sync + 'static> Course<S> {
             crash_charges: self.claimed.crash_charges,
         }
     }
+}
+
+/// Whether a step is asked for with the input that is journaled: as this version reads it, which may be newer than the one
+/// that wrote it, and have fields of which that knew nothing.
+fn is_same<S>(code: &StepCode<S>, journaled: &Json, asked: &Json) -> bool {
+    journaled.same_value(asked) || (code.reread)(journaled).is_some_and(|reread| reread.same_value(asked))
 }
 
 /// How a step is compensated, if this worker has its code.

@@ -5,7 +5,7 @@ use std::future::Future;
 use backstitch_core::decide::Conduct;
 use backstitch_core::failure::{Failure, StepError};
 use backstitch_core::json::Json;
-use backstitch_core::limits::OUTCOME_BYTES_MAX;
+use backstitch_core::limits::{INPUT_BYTES_MAX, OUTCOME_BYTES_MAX};
 use backstitch_core::record;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -232,6 +232,8 @@ pub(crate) struct StepCode<S> {
     pub(crate) version: u32,
     pub(crate) backward: record::Backward,
     pub(crate) conduct: Conduct,
+    /// A journaled input as this version would write it. None: it can't read it.
+    pub(crate) reread: fn(&Json) -> Option<Json>,
     pub(crate) effect: Effect<S>,
 }
 
@@ -265,6 +267,7 @@ impl<S: Send + Sync + 'static> StepCode<S> {
             version: T::VERSION,
             backward,
             conduct: T::CONDUCT,
+            reread: reread::<T>,
             effect: Effect::Outside { run: run_erased::<S, T>, compensate, probe, settles },
         }
     }
@@ -276,9 +279,14 @@ impl<S: Send + Sync + 'static> StepCode<S> {
             version: T::VERSION,
             backward,
             conduct: T::CONDUCT,
+            reread: reread::<T>,
             effect: Effect::InTransaction { run: run_in_erased::<S, T>, compensate, probe: T::PROBED.0 },
         }
     }
+}
+
+fn reread<T: DeserializeOwned + Serialize>(journaled: &Json) -> Option<Json> {
+    Json::encode(&journaled.decode::<T>().ok()?, INPUT_BYTES_MAX).ok()
 }
 
 fn run_erased<S: Send + Sync, T: Step<S>>(call: Call<'_, S>) -> BoxFuture<'_, Result<Json, StepError>> {

@@ -27,7 +27,8 @@ pub trait Workflow<S>: Serialize + DeserializeOwned + Send + 'static {
     const VERSION: u32 = 1;
     /// What to do with a workflow whose worker died in the middle.
     const RECOVERY: Recovery;
-    /// What to do with one whose journal this code does not fit.
+    /// What to do with one whose journal this code does not fit: another step at a position, or the same one with another
+    /// input, after the journaled input was read by this code. So a field that was added with `#[serde(default)]` fits.
     const ON_MISMATCH: OnMismatch = OnMismatch::Compensate;
     /// What it ends with. At most 64 KiB of JSON.
     type Output: Serialize + DeserializeOwned + Send + 'static;

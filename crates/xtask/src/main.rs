@@ -11,6 +11,7 @@ mod demo;
 mod fuzzer;
 mod lint;
 mod parts;
+mod previous;
 mod setup;
 mod sqlx;
 mod test;
@@ -46,7 +47,9 @@ enum Task {
 
 fn main() -> ExitCode {
     let ended = match Arguments::parse().task {
-        Task::Setup => setup::ensure(setup::TESTS).and_then(|()| fuzzer::ensure()),
+        Task::Setup => {
+            setup::ensure(setup::TESTS).and_then(|()| fuzzer::ensure()).and_then(|()| previous::ensure())
+        }
         Task::Demo(choices) => demo::demo(&choices),
         Task::Test { arguments } => test::test(&arguments),
         Task::Lint => lint::lint(),

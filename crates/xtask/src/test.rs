@@ -6,6 +6,7 @@ use crate::cases;
 use crate::command::{self, cargo};
 use crate::fuzzer;
 use crate::parts::Parts;
+use crate::previous;
 use crate::setup;
 
 /// Sets up, builds, runs. `arguments` go to `cargo test` as they are.
@@ -21,6 +22,7 @@ pub fn test(arguments: &[String]) -> Result<()> {
             cargo(&["test", "--workspace", "--locked", "--no-run"]).args(ours).env("SQLX_OFFLINE", "true"),
         )
     });
+    parts.then("version before", previous::ensure);
     parts.then("tests", || {
         let mut test = cargo(&["test", "--workspace", "--locked"]);
         test.args(arguments).env("SQLX_OFFLINE", "true").env(cases::EVIDENCE, evidence.path());

@@ -27,6 +27,7 @@ mod metrics;
 mod origins;
 mod own_postgres;
 mod plain;
+mod pooled;
 mod reach;
 mod retention;
 mod rights;

@@ -9,6 +9,7 @@ mod outages;
 mod pivots;
 mod poison;
 mod poolers;
+mod previous;
 mod requests;
 mod servers;
 mod shutdowns;

@@ -40,7 +40,9 @@ async fn transaction_pooler_between() {
     let mut compensate = Vec::new();
     for _ in 0..OF_EACH {
         complete.push(send(Resuming::of([Act::new(), transactional(), retries()])).await);
-        compensate.push(send(Resuming::of([transactional(), Act::new(), fails()])).await);
+        // Taken back even where it is in the worker that is killed.
+        let fails = Compensating::of([transactional(), Act::new(), fails()]);
+        compensate.push(client.enqueue(fails).send().await.expect("it is enqueued"));
     }
     let hears = Act::new().run([Do::Effect, Do::Mark("running".into()), Do::AwaitCancel]);
     let cancelled =

@@ -45,6 +45,42 @@ impl Compensate<Ground> for Book {
     }
 }
 
+/// The same, in a version that also knows a class.
+#[derive(Serialize, Deserialize)]
+struct BookInAClass {
+    what: String,
+    #[serde(default = "second")]
+    class: u32,
+}
+
+fn second() -> u32 {
+    2
+}
+
+impl Step<Ground> for BookInAClass {
+    const NAME: &'static str = "book";
+    const BACKWARD: Backward<Self, Ground> = Backward::after_all_later();
+    const CONDUCT: Conduct = CONDUCT;
+    type Output = String;
+
+    async fn run(&self, ground: &Ground, attempt: &Attempt) -> Result<String, StepError> {
+        ground.ledger.write(attempt).await.map_err(|error| StepError::retry("unreachable", error))?;
+        Ok(format!("ticket for a {} in class {}", self.what, self.class))
+    }
+}
+
+impl Compensate<Ground> for BookInAClass {
+    async fn compensate(
+        &self,
+        ground: &Ground,
+        attempt: &Attempt,
+        _: Outcome<String>,
+    ) -> Result<(), StepError> {
+        ground.ledger.write(attempt).await.map_err(|error| StepError::retry("unreachable", error))?;
+        Ok(())
+    }
+}
+
 /// Is busy until somebody says "retry": meanwhile its workflow rests.
 #[derive(Serialize, Deserialize)]
 struct Rest {}
@@ -105,6 +141,18 @@ version!(JourneyByNight, "hardship.journey", [Book, Rest], |flow| {
     Ok(ticket)
 });
 
+version!(JourneyInSecondClass, "hardship.journey", [BookInAClass, Rest], |flow| {
+    let ticket = flow.step(BookInAClass { what: "seat".into(), class: 2 }).await?;
+    flow.step(Rest {}).await?;
+    Ok(ticket)
+});
+
+version!(JourneyInFirstClass, "hardship.journey", [BookInAClass, Rest], |flow| {
+    let ticket = flow.step(BookInAClass { what: "seat".into(), class: 1 }).await?;
+    flow.step(Rest {}).await?;
+    Ok(ticket)
+});
+
 version!(JourneyOnFoot, "hardship.journey", [Rest], |flow| {
     flow.step(Rest {}).await?;
     Ok("no ticket".into())
@@ -142,6 +190,21 @@ async fn code_changed_under_a_running_workflow_is_compensated_from_the_journal()
     // By the journal's word: what was booked is given back, not what the new code would have booked.
     assert!(world.ledger.is_marked("gave back the seat, ticket for a seat").await);
     assert_eq!(effects(&world, handle.workflow, 0).await, (1, 1));
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_field_that_a_newer_version_added_is_no_change_where_it_has_its_default() {
+    let world = World::new().await;
+    let [as_before, otherwise] = [resting(&world).await, resting(&world).await];
+    let worker = world.worker().await.serve::<JourneyInSecondClass>().start().await.expect("it starts");
+    wake(&world, &as_before).await;
+    assert_eq!(world.completes(&as_before).await, "ticket for a seat", "it was booked by the version before");
+    worker.shut_down().await;
+    let worker = world.worker().await.serve::<JourneyInFirstClass>().start().await.expect("it starts");
+    wake(&world, &otherwise).await;
+    let unfinished = world.compensates(&otherwise).await;
+    assert_eq!(unfinished.error.failure.code, "mismatch", "by default it was the second");
     worker.shut_down().await;
 }
 
