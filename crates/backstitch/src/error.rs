@@ -39,11 +39,13 @@ pub enum Error {
     },
     /// The database was migrated by a newer version that says this one can't work with it.
     #[error(
-        "the database is at migration {found} of schema backstitch, newer than the {known} this version knows: use a newer version"
+        "the database is at migration {found} of schema backstitch and needs a version that knows {needed}, this one knows {known}: use a newer version"
     )]
     MigratedAhead {
         /// Its newest migration.
         found: i64,
+        /// The one that a version must know to work with it.
+        needed: i64,
         /// The newest that this version knows.
         known: i64,
     },

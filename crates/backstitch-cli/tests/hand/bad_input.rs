@@ -93,13 +93,20 @@ async fn a_database_that_was_not_migrated_says_what_to_run() {
 }
 
 #[tokio::test]
-async fn a_database_of_a_newer_version_is_left_alone() {
+async fn a_database_that_needs_a_newer_version_is_left_alone() {
     let world = World::new().await;
+    let pool = world.database.pool().await;
     let ahead = "insert into backstitch._migrations (version, description, success, checksum, execution_time) \
-        values (9999, 'from the future', true, '', 0)";
-    world.database.pool().await.execute(ahead).await.unwrap();
+        values (9998, 'a column more', true, '', 0)";
+    pool.execute(ahead).await.unwrap();
     for arguments in [&["list"][..], &["enqueue", "demo"], &["migrate"], &["migrate", "--check"]] {
-        world.run(arguments).await.complains(1, &["at migration 9999", "use a newer version"]);
+        world.run(arguments).await.expect(0);
+    }
+    let ahead = "insert into backstitch._migrations (version, description, success, checksum, execution_time) \
+        values (9999, 'needs 9998 a column less', true, '', 0)";
+    pool.execute(ahead).await.unwrap();
+    for arguments in [&["list"][..], &["enqueue", "demo"], &["migrate"], &["migrate", "--check"]] {
+        world.run(arguments).await.complains(1, &["at migration 9999", "knows 9998", "use a newer version"]);
     }
 }
 
