@@ -88,7 +88,8 @@ impl Edge {
         })
     }
 
-    /// Says whether PowerDNS takes the key and has the zone, and whether nginx runs with a configuration that is whole.
+    /// Says whether PowerDNS takes the key and has the zone, and whether nginx runs with a configuration that is whole
+    /// and has room for the names of organisations.
     ///
     /// # Errors
     /// The first thing that is wrong, and what to do.
@@ -97,6 +98,7 @@ impl Edge {
         let nobody = self.hostname(OrganizationId::from(Uuid::nil()));
         self.powerdns.lookup(&nobody).await?;
         self.nginx.test().await?;
+        self.nginx.has_room_for(&nobody).await?;
         self.nginx.route(&nobody).await?;
         Ok(())
     }

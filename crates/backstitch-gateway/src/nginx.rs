@@ -12,6 +12,7 @@ mod lock;
 mod probe;
 mod processes;
 mod reload;
+mod room;
 mod sites;
 mod vhost;
 
@@ -109,6 +110,11 @@ impl Nginx {
             TestResult::Whole => Ok(()),
             TestResult::Broken { detail } => Err(NginxError::SomeoneElsesConfig { detail }),
         }
+    }
+
+    /// Says whether nginx has room for a name as long as this one, without changing anything.
+    pub async fn has_room_for(&self, hostname: &Hostname) -> Result<(), NginxError> {
+        room::check(&self.binary, &self.config.state, hostname).await
     }
 
     /// Writes the vhost of an organisation, tested before and after. The running nginx is not touched yet.

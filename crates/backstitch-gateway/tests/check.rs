@@ -33,6 +33,16 @@ async fn an_edge_that_cannot_be_worked_with_says_what_is_wrong() {
     assert!(matches!(error, EdgeError::Nginx(NginxError::NotRunnable { .. })), "{error:?}");
     assert!(!error.is_transient());
 
+    let main = config.nginx.prefix.join(&config.nginx.conf);
+    let text = std::fs::read_to_string(&main).unwrap();
+    // As a distribution's nginx is, which says nothing of it.
+    std::fs::write(&main, text.replace("server_names_hash_bucket_size 512;", "")).unwrap();
+    let error = check(&platform, config.clone()).await.unwrap_err();
+    assert!(matches!(error, EdgeError::Nginx(NginxError::NameTooLong { .. })), "{error:?}");
+    assert!(error.to_string().contains("set `server_names_hash_bucket_size 512;`"), "{error}");
+    assert!(!error.is_transient());
+    std::fs::write(&main, text).unwrap();
+
     let broken = platform.edge.site("shop.conf");
     std::fs::write(&broken, "server { listen 80").unwrap();
     let error = check(&platform, config.clone()).await.unwrap_err();

@@ -2,7 +2,7 @@
 
 use backstitch_gateway::EdgeConfig;
 use backstitch_gateway::identifiers::{Hostname, OrganizationId};
-use backstitch_gateway::nginx::{Nginx, NginxConfig};
+use backstitch_gateway::nginx::{Nginx, NginxConfig, NginxError};
 use backstitch_gateway::powerdns::{PowerDns, PowerDnsError};
 
 use super::{Finding, host};
@@ -64,8 +64,19 @@ async fn nginx(config: &NginxConfig, nobody: &Hostname) -> [Finding; 4] {
         let unseen = |what| Finding::not_examined(what, because);
         return [binary, unseen("nginx configuration"), sites, unseen("nginx running")];
     };
-    let configuration = match (&binary.verdict, nginx.test().await) {
-        (super::Verdict::Ok, Ok(())) => Finding::ok("nginx configuration", "`nginx -t` finds it whole"),
+    let tested = async {
+        nginx.test().await?;
+        nginx.has_room_for(nobody).await
+    };
+    let configuration = match (&binary.verdict, tested.await) {
+        (super::Verdict::Ok, Ok(())) => {
+            Finding::ok("nginx configuration", "`nginx -t` finds it whole, with room for our names")
+        }
+        (super::Verdict::Ok, Err(NginxError::NameTooLong { hostname, detail })) => Finding::wrong(
+            "nginx configuration",
+            format!("there is no room for names such as {hostname}: {detail}"),
+            "set server_names_hash_bucket_size 512 in its http section and reload",
+        ),
         (super::Verdict::Ok, Err(error)) => Finding::wrong(
             "nginx configuration",
             Failed::because(&error, "").message,

@@ -1,7 +1,7 @@
 //! What does `nginx -t` say of the configuration on the disk?
 
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -35,20 +35,39 @@ impl Binary {
         }
     }
 
+    /// Tests the configuration.
     pub(super) async fn test(&self) -> Result<TestResult, NginxError> {
-        let not_runnable = |source| NginxError::NotRunnable { binary: self.binary.clone(), source };
-        let [prefix, conf, error_log] = &self.arguments;
-        let mut command = Command::new(&self.binary);
-        command.arg("-t").arg("-q").arg("-p").arg(prefix).arg("-c").arg(conf).arg("-e").arg(error_log);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-        let tested =
-            tokio::time::timeout(TEST_TIMEOUT, command.spawn().map_err(not_runnable)?.wait_with_output());
-        let output =
-            tested.await.map_err(|_| NginxError::TestTimedOut { changed: false })?.map_err(not_runnable)?;
+        let [_, conf, _] = &self.arguments;
+        self.test_of(conf).await
+    }
+
+    /// Tests another one in its place.
+    pub(super) async fn test_of(&self, conf: &Path) -> Result<TestResult, NginxError> {
+        let output = self.run("-t", conf).await?;
         if output.status.success() {
             return Ok(TestResult::Whole);
         }
         Ok(TestResult::Broken { detail: complaint(&String::from_utf8_lossy(&output.stderr)) })
+    }
+
+    /// The configuration with everything that it includes. None: it is broken.
+    pub(super) async fn configuration(&self) -> Result<Option<String>, NginxError> {
+        let [_, conf, _] = &self.arguments;
+        let output = self.run("-T", conf).await?;
+        Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
+    }
+
+    async fn run(&self, how: &str, conf: &Path) -> Result<Output, NginxError> {
+        let not_runnable = |source| NginxError::NotRunnable { binary: self.binary.clone(), source };
+        let [prefix, _, error_log] = &self.arguments;
+        let mut command = Command::new(&self.binary);
+        command.arg(how).arg("-q").arg("-p").arg(prefix).arg("-c").arg(conf).arg("-e").arg(error_log);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let running = command.spawn().map_err(not_runnable)?.wait_with_output();
+        tokio::time::timeout(TEST_TIMEOUT, running)
+            .await
+            .map_err(|_| NginxError::TestTimedOut { changed: false })?
+            .map_err(not_runnable)
     }
 }
 

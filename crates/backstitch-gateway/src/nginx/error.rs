@@ -38,6 +38,17 @@ pub enum NginxError {
         /// What `nginx -t` said.
         detail: String,
     },
+    /// The names of organisations are longer than nginx has room for.
+    #[error(
+        "nginx has no room for names such as {hostname}: set `server_names_hash_bucket_size {};` in the http section of its configuration ({detail})",
+        super::room::ENOUGH
+    )]
+    NameTooLong {
+        /// One of them.
+        hostname: Hostname,
+        /// What `nginx -t` said.
+        detail: String,
+    },
     /// The vhost of this organisation broke the configuration and was withdrawn.
     #[error("nginx refused the vhost of organisation {organization}, which was withdrawn: {detail}")]
     OurVhostRefused {
@@ -146,6 +157,7 @@ impl Classified for NginxError {
             | Self::RouteStillStands { .. } => true,
             Self::NotRunnable { .. }
             | Self::NotAllowed { .. }
+            | Self::NameTooLong { .. }
             | Self::OurVhostRefused { .. }
             | Self::SomeoneElsesFile { .. }
             | Self::UpstreamRefused(_) => false,
@@ -162,6 +174,7 @@ impl Classified for NginxError {
             | Self::NotRunning { .. }
             | Self::NotAllowed { .. }
             | Self::SomeoneElsesConfig { .. }
+            | Self::NameTooLong { .. }
             | Self::OurVhostRefused { .. }
             | Self::SomeoneElsesFile { .. }
             | Self::UpstreamRefused(_)
@@ -175,6 +188,7 @@ impl Classified for NginxError {
             Self::NotRunning { .. } => "nginx_not_running",
             Self::NotAllowed { .. } => "nginx_not_ours_to_signal",
             Self::SomeoneElsesConfig { .. } => "nginx_config_broken_by_someone_else",
+            Self::NameTooLong { .. } => "nginx_name_too_long",
             Self::OurVhostRefused { .. } => "nginx_refused_vhost",
             Self::SomeoneElsesFile { .. } => "vhost_taken",
             Self::UpstreamRefused(_) => "upstream_not_allowed",
