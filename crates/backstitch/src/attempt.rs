@@ -7,7 +7,7 @@ use backstitch_core::id::{Epoch, IdempotencyKey, WorkflowId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::secret::{Plaintext, Revealed, Secret, SecretError, Secrets};
+use crate::secret::{self, Plaintext, Revealed, Secret, SecretError, Secrets};
 
 /// One try of a step's `run` or `compensate`.
 #[derive(Debug, Clone)]
@@ -84,6 +84,8 @@ impl Attempt {
     /// # Errors
     /// When the worker has no keyring, or the text can't be a secret.
     pub fn seal(&self, text: &str) -> Result<Secret, SecretError> {
+        // Not noted: what is no secret does not stand in the way of its own error.
+        secret::check(text)?;
         self.revealed.note(&Plaintext::new(text));
         self.secrets.seal(self.kind, text)
     }

@@ -114,11 +114,14 @@ impl<'c, T> Enqueue<'c, T> {
                 if ask.key.is_none() {
                     return Ok((ask.send(connection).await?, true));
                 }
+                // Behind a transaction pooler there is one already, and another inside would be of another number.
+                if connection.is_in_transaction() {
+                    return ask.send_and_look(connection).await;
+                }
                 let mut transaction = connection.begin().await?;
-                let workflow = ask.send(&mut transaction).await?;
-                let is_new = is_of_this_transaction(&mut transaction, workflow).await?;
+                let told = ask.send_and_look(&mut transaction).await?;
                 transaction.commit().await?;
-                Ok((workflow, is_new))
+                Ok(told)
             })
         });
         let (workflow, is_new) = told.await.map_err(Error::said_by_contract)?;
@@ -225,6 +228,12 @@ impl Ask {
         .fetch_one(connection)
         .await
         .map(WorkflowId)
+    }
+
+    /// Asks, and whether the workflow is new: within a transaction.
+    async fn send_and_look(self, transaction: &mut PgConnection) -> sqlx::Result<(WorkflowId, bool)> {
+        let workflow = self.send(transaction).await?;
+        Ok((workflow, is_of_this_transaction(transaction, workflow).await?))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is known of the workflows whose ids something outside carries?
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use backstitch_core::id::WorkflowId;
 
@@ -32,6 +33,9 @@ impl Known {
     }
 }
 
+/// How long a walk through all keys may take: they are never removed, and nobody waits who is in a hurry.
+const WALK_DEADLINE: Duration = Duration::from_secs(60);
+
 impl Client {
     /// What is known of each of these.
     ///
@@ -41,21 +45,28 @@ impl Client {
         let ids: Vec<_> = workflows.iter().map(|workflow| workflow.0).collect();
         let rows = self
             .database
+            .clone()
+            .with_deadline(WALK_DEADLINE)
             .run("looking workflows up", move |connection| {
                 Box::pin(async move {
                     sqlx::query!(
                         r#"
-                        with named as (
-                            -- One walk for all of them: keys are found by kind and key alone.
+                        with looked_up as materialized (
+                            select i.workflow_id, w.status
+                            from unnest($1::uuid[]) as i(workflow_id)
+                                left join backstitch.workflows w on w.workflow_id = i.workflow_id
+                        ),
+                        named as (
+                            -- One walk for all that are gone, and none where none is: keys are found by kind and key alone.
                             select distinct k.workflow_id
                             from backstitch.key k
-                            where k.workflow_id = any ($1)
+                            where exists (select from looked_up l where l.status is null)
+                                and k.workflow_id in (select l.workflow_id from looked_up l where l.status is null)
                         )
-                        select i.workflow_id as "workflow_id!", w.status as "status?",
+                        select l.workflow_id as "workflow_id!", l.status as "status?",
                             n.workflow_id is not null as "is_named!"
-                        from unnest($1::uuid[]) as i(workflow_id)
-                            left join backstitch.workflows w on w.workflow_id = i.workflow_id
-                            left join named n on n.workflow_id = i.workflow_id
+                        from looked_up l
+                            left join named n on n.workflow_id = l.workflow_id
                         "#,
                         &ids
                     )

@@ -21,6 +21,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use keyring::Keyring;
+pub(crate) use keyring::check;
 pub(crate) use panics::keep_out_of_panics;
 pub use plaintext::Plaintext;
 pub(crate) use revealed::Revealed;

@@ -17,6 +17,7 @@ use tokio::time::timeout_at;
 use crate::attempt::Attempt;
 use crate::database::{Database, Lent};
 use crate::effect::{concealed, ended_as};
+use crate::error::is_transient;
 use crate::future::{BoxFuture, catch_panic};
 use crate::journal::{self, After, Answer, Record, Written};
 use crate::life::Life;
@@ -100,55 +101,99 @@ enum Tried {
     CommitUnanswered(sqlx::Error),
 }
 
+/// What is left to do with a transaction.
+enum Made {
+    Commit(Box<Stitch>, Answer),
+    RollBack(Transacted),
+}
+
 async fn transact<S>(
     database: &Database,
     services: &S,
     place: &Place,
     effect: &impl InTransaction<S>,
 ) -> Tried {
-    let unreachable = |error: sqlx::Error| {
-        Tried::Ended(Transacted::RolledBack(Ended::Error(StepError::retry("database_unreachable", error))))
-    };
     let connection = match database.pool().acquire().await {
         Ok(connection) => connection,
-        Err(error) => return unreachable(error),
+        Err(error) => return Tried::Ended(failed(error)),
     };
     // Dropped on any way out but the good ones, it takes its connection with it: and so the transaction.
     let mut lent = Lent::new(connection);
     let mut transaction = match lent.connection().begin().await {
         Ok(transaction) => transaction,
-        Err(error) => return unreachable(error),
+        Err(error) => return Tried::Ended(failed(error)),
     };
-    match enter(&mut transaction, place).await {
-        Ok(None) => {}
-        Ok(Some(transacted)) => return Tried::Ended(transacted),
-        Err(error) => return unreachable(error),
+    let made = make(&mut transaction, services, place, effect).await;
+    let left = database.leave(&mut transaction).await;
+    match (made, left) {
+        (Ok(Made::Commit(stitch, answer)), Ok(())) => match transaction.commit().await {
+            Ok(()) => {
+                lent.give_back();
+                Tried::Ended(Transacted::Committed { stitch, answer })
+            }
+            Err(error) if is_refusal(&error) => {
+                Tried::Ended(rolled_back(StepError::retry("commit_refused", error)))
+            }
+            Err(error) => Tried::CommitUnanswered(error),
+        },
+        // A panic may have left anything on its way.
+        (Ok(Made::RollBack(ended @ Transacted::RolledBack(Ended::Panicked(_)))), _) => Tried::Ended(ended),
+        (Ok(Made::RollBack(ended)), left) => {
+            if left.is_ok() {
+                // Rolled back on its way into the pool: the outcome need not wait for that.
+                drop(transaction);
+                lent.give_back();
+            }
+            Tried::Ended(ended)
+        }
+        (Err(error), _) | (_, Err(error)) => Tried::Ended(failed(error)),
+    }
+}
+
+async fn make<S>(
+    transaction: &mut PgConnection,
+    services: &S,
+    place: &Place,
+    effect: &impl InTransaction<S>,
+) -> sqlx::Result<Made> {
+    if let Some(transacted) = enter(transaction, place).await? {
+        return Ok(Made::RollBack(transacted));
     }
     let call = Call { services, input: &place.input, attempt: &place.attempt };
-    let made = catch_panic(async { effect(call, &mut transaction, place.output.as_ref()).await }).await;
+    let made = catch_panic(async { effect(call, transaction, place.output.as_ref()).await }).await;
     let output = match concealed(ended_as(made), &place.attempt) {
         Ended::Succeeded(output) => output,
-        other => return Tried::Ended(Transacted::RolledBack(other)),
+        other => return Ok(Made::RollBack(Transacted::RolledBack(other))),
     };
     let record = place.record(output);
-    let answer =
-        match journal::append(&mut transaction, place.incarnation, std::slice::from_ref(&record)).await {
-            Ok(mut answers) => answers.remove(0),
-            Err(error) => return unreachable(error),
-        };
-    if answer.verdict != Written::Whole {
-        return Tried::Ended(Transacted::Refused(answer));
-    }
-    if let Err(error) = database.leave(&mut transaction).await {
-        return unreachable(error);
-    }
-    match transaction.commit().await {
-        Ok(()) => {
-            lent.give_back();
-            Tried::Ended(Transacted::Committed { stitch: Box::new(record.stitch), answer })
-        }
-        Err(error) => Tried::CommitUnanswered(error),
-    }
+    let mut answers = journal::append(transaction, place.incarnation, std::slice::from_ref(&record)).await?;
+    let answer = answers.remove(0);
+    Ok(match answer.verdict {
+        Written::Whole => Made::Commit(Box::new(record.stitch), answer),
+        _ => Made::RollBack(Transacted::Refused(answer)),
+    })
+}
+
+fn rolled_back(error: StepError) -> Transacted {
+    Transacted::RolledBack(Ended::Error(error))
+}
+
+/// Nothing was committed, for the database was not there, or said no: to the engine, or to a step that went on after it had.
+fn failed(error: sqlx::Error) -> Transacted {
+    let code = if is_transient(&error) { "database_unreachable" } else { "database_refused" };
+    rolled_back(StepError::retry(code, error))
+}
+
+/// Whether a COMMIT was answered with a no: a constraint that is looked at only then, or another transaction in its way.
+/// After any other error nobody knows whether it stands.
+fn is_refusal(error: &sqlx::Error) -> bool {
+    const COMPLETION_UNKNOWN: &str = "40003";
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| {
+        // Data, constraints, triggers, rolled back, rights, raised by a function.
+        ["22", "23", "27", "40", "42", "P0"].iter().any(|class| code.starts_with(class))
+            && code != COMPLETION_UNKNOWN
+    })
 }
 
 /// Waits to be alone at the place, and looks whether it is taken. Some: it is, by this very attempt or by another claim.

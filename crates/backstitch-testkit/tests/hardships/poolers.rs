@@ -106,3 +106,18 @@ async fn nothing_is_left_behind_on_a_session_that_was_lent() {
     });
     assert_eq!(left.await.expect("it answers"), 1, "the question itself");
 }
+
+#[tokio::test]
+async fn whether_a_workflow_is_new_is_told_through_a_pooler_too() {
+    let world = World::new().await;
+    let pooler = Pooler::before(&world.database.server, 1).await;
+    let client = Client::new(Database::behind_transaction_pooler(through(&pooler, &world)));
+    let ask = async || {
+        let asked = client.enqueue(Resuming::of([Act::new()])).key("first").send_and_tell();
+        let told = asked.await.expect("it is enqueued");
+        (told.handle.workflow, told.is_new)
+    };
+    let (first, is_new) = ask().await;
+    assert!(is_new);
+    assert_eq!(ask().await, (first, false));
+}

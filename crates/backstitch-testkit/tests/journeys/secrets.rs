@@ -13,7 +13,13 @@ use serde_json::json;
 #[derive(Serialize, Deserialize)]
 struct Call {
     token: Secret,
+    #[serde(default)]
+    forges: bool,
 }
+
+/// Makes a secret of nothing.
+#[derive(Serialize, Deserialize)]
+struct Forge {}
 
 #[derive(Serialize, Deserialize)]
 struct Greet {
@@ -26,11 +32,15 @@ impl Workflow<()> for Call {
     type Output = usize;
 
     fn steps(steps: &mut Steps<()>) {
-        steps.step::<Greet>();
+        steps.step::<Greet>().step::<Forge>();
     }
 
     async fn run(self, flow: &Flow<()>) -> Result<usize, WorkflowError> {
-        Ok(flow.step(Greet { token: self.token }).await?)
+        let greeted = flow.step(Greet { token: self.token }).await?;
+        if self.forges {
+            flow.step(Forge {}).await?;
+        }
+        Ok(greeted)
     }
 }
 
@@ -43,6 +53,16 @@ impl Step<()> for Greet {
 
     async fn run(&self, _: &(), attempt: &Attempt) -> Result<usize, StepError> {
         Ok(attempt.reveal(&self.token).await?.expose().len())
+    }
+}
+
+impl Step<()> for Forge {
+    const NAME: &'static str = "forge";
+    const BACKWARD: Backward<Self, ()> = Backward::nothing_because("nothing comes of it");
+    type Output = Secret;
+
+    async fn run(&self, _: &(), attempt: &Attempt) -> Result<Secret, StepError> {
+        Ok(attempt.seal("")?)
     }
 }
 
@@ -79,7 +99,8 @@ async fn what_a_worker_lacks_is_tried_again_until_one_has_it() {
     };
     for (token, code) in [(sealed, "secret_key_missing"), (referred, "secret_source_missing")] {
         let without = worker(&world, Secrets::new()).await;
-        let handle = world.client.enqueue(Call { token }).send().await.expect("it is enqueued");
+        let handle =
+            world.client.enqueue(Call { token, forges: false }).send().await.expect("it is enqueued");
         tried_again_for(&world, handle.workflow, code).await;
         without.shut_down().await;
         let with = worker(&world, vault()).await;
@@ -94,7 +115,13 @@ async fn the_same_secret_under_the_same_key_is_the_same_workflow() {
     let ask = async |text: &str| {
         // Sealed anew each time, as whoever asks again does.
         let token = keyring().seal(Call::KIND, text).expect("long enough");
-        world.client.enqueue(Call { token }).key("call/1").send().await.map(|handle| handle.workflow)
+        world
+            .client
+            .enqueue(Call { token, forges: false })
+            .key("call/1")
+            .send()
+            .await
+            .map(|handle| handle.workflow)
     };
     let first = ask("open sesame").await.expect("it is enqueued");
     assert_eq!(ask("open sesame").await.expect("it is joined"), first);
@@ -111,5 +138,20 @@ async fn a_text_in_the_clear_where_a_secret_belongs_needs_a_person_and_is_not_qu
     let view = world.client.workflow(handle.workflow).await.expect("it answers").expect("it exists");
     let attention = view.attention.expect("a reason");
     assert!(attention.contains("never the text itself") && !attention.contains("sesame"), "{attention}");
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_text_that_can_be_no_secret_fails_the_attempt_that_seals_it() {
+    let world = World::new().await;
+    let worker = worker(&world, Secrets::new().keyring(keyring())).await;
+    let token = keyring().seal(Call::KIND, "open sesame").expect("long enough");
+    let handle = world.client.enqueue(Call { token, forges: true }).send().await.expect("it is enqueued");
+    let failed = until("the attempt has failed", async || {
+        let attempts = world.client.attempts(handle.workflow).await.expect("it answers");
+        attempts.into_iter().find(|attempt| attempt.step == "forge")?.failure
+    })
+    .await;
+    assert!(failed.message.contains("a secret has 8 to"), "{failed:?}");
     worker.shut_down().await;
 }

@@ -1,14 +1,15 @@
 //! Transactional steps: their effect and their outcome are one commit, wherever the worker dies or the line is cut.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use backstitch::limits::CRASH_BUDGET;
 use backstitch::{
-    Attempt, Flow, Recovery, StepError, Steps, TransactionalBackward, TransactionalStep, Workflow,
+    Attempt, Conduct, Flow, Recovery, StepError, Steps, TransactionalBackward, TransactionalStep, Workflow,
     WorkflowError,
 };
 use backstitch_testkit::cut::Moment::{self, BeforeAnswer, BeforeStatement};
-use backstitch_testkit::script::{Act, Do, Ground, Manner, Resuming, Script};
+use backstitch_testkit::script::{Act, CONDUCT, Do, Ground, Manner, Resuming, Script};
 use backstitch_testkit::wait::until;
 use backstitch_testkit::world::World;
 use serde::{Deserialize, Serialize};
@@ -211,5 +212,89 @@ async fn many_transactional_steps_at_once_starve_nobody() {
     for handle in slow {
         assert_eq!(world.completes(&handle).await, 1, "waiting for a connection is no failure");
     }
+    worker.shut_down().await;
+}
+
+/// A transactional step whose COMMIT is refused: a constraint is looked at only then.
+#[derive(Debug, Serialize, Deserialize)]
+struct Owing {}
+
+impl TransactionalStep<Ground> for Owing {
+    const NAME: &'static str = "owing";
+    const BACKWARD: TransactionalBackward<Self, Ground> =
+        TransactionalBackward::nothing_because("it never commits");
+    const CONDUCT: Conduct = CONDUCT;
+    type Output = u32;
+
+    async fn run(
+        &self,
+        sql: &mut PgConnection,
+        ground: &Ground,
+        attempt: &Attempt,
+    ) -> Result<u32, StepError> {
+        let unreachable = |error| StepError::retry("ledger_unreachable", error);
+        ground.ledger.mark(&format!("attempt {}", attempt.number())).await.map_err(unreachable)?;
+        sqlx::query("insert into public.owed values (1, 2)").execute(sql).await.map_err(unreachable)?;
+        Ok(attempt.number())
+    }
+}
+
+impl Workflow<Ground> for Owing {
+    const KIND: &'static str = "owing";
+    const RECOVERY: Recovery = Recovery::Resume;
+    type Output = u32;
+
+    fn steps(steps: &mut Steps<Ground>) {
+        steps.transactional::<Owing>();
+    }
+
+    async fn run(self, flow: &Flow<Ground>) -> Result<u32, WorkflowError> {
+        Ok(flow.transactional(Owing {}).await?)
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_is_refused_is_one_attempt_and_says_why() {
+    let world = World::new().await;
+    sqlx::raw_sql(
+        "create table public.owed (
+            id integer primary key,
+            of integer references public.owed (id) deferrable initially deferred
+        )",
+    )
+    .execute(&world.pool)
+    .await
+    .expect("it is ours");
+    let worker = world.worker().await.serve::<Owing>().start().await.expect("it starts");
+    let handle = world.enqueue(Owing {}).await;
+    let unfinished = world.compensates(&handle).await;
+    let failure = &unfinished.error.failure;
+    assert_eq!(failure.code, "commit_refused");
+    assert!(failure.message.contains("owed_of_fkey"), "{failure:?}");
+    let attempts = world.client.attempts(handle.workflow).await.expect("it answers").len();
+    let mut marks = 0;
+    while world.ledger.is_marked(&format!("attempt {}", marks + 1)).await {
+        marks += 1;
+    }
+    assert_eq!(attempts, marks, "each attempt ran once");
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_transactional_step_that_says_no_keeps_its_connection() {
+    const REJECTIONS: usize = 30;
+    // Those of a worker and of a client, all there can be at once.
+    const CONNECTIONS_MAX: usize = 18;
+    let world = World::new().await;
+    let worker = world.start_worker().await;
+    let mut sessions = BTreeSet::new();
+    for _ in 0..REJECTIONS {
+        let rejects = Act::new().manner(Manner::Transactional).run([Do::Effect, Do::Reject("no".into())]);
+        world.compensates(&world.enqueue(Resuming::of([rejects])).await).await;
+        let now = "select pid from pg_stat_activity
+            where datname = current_database() and application_name like 'backstitch%'";
+        sessions.extend(sqlx::query_scalar::<_, i32>(now).fetch_all(&world.pool).await.expect("it answers"));
+    }
+    assert!(sessions.len() <= CONNECTIONS_MAX, "{} sessions for {REJECTIONS} steps", sessions.len());
     worker.shut_down().await;
 }

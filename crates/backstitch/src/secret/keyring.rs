@@ -109,7 +109,7 @@ fn seal(key: &Key, kind: &str, text: &str) -> Result<Secret, SecretError> {
 }
 
 /// Whether a text can be a secret.
-pub(super) fn check(text: &str) -> Result<(), SecretError> {
+pub(crate) fn check(text: &str) -> Result<(), SecretError> {
     let fits = (SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&text.len()) && !text.contains('\0');
     if fits { Ok(()) } else { Err(SecretError::InvalidText) }
 }

@@ -18,6 +18,10 @@ const CUT_CHARACTERS_MIN: usize = 3;
 
 /// The text with nothing of the secret in it. None: it has nothing of it.
 pub(super) fn without(text: &str, secret: &str) -> Option<String> {
+    if secret.is_empty() {
+        // Nothing stands everywhere.
+        return None;
+    }
     let mut clean = String::with_capacity(text.len());
     let (mut at, mut found) = (0, false);
     let body_end = text.strip_suffix(CUT).map_or(text.len(), str::len);
@@ -153,6 +157,12 @@ mod tests {
     use super::*;
 
     const SECRET: &str = "ö/p\"en \\ ses'am%e+\n💥";
+
+    #[test]
+    fn no_secret_is_in_no_text() {
+        assert_eq!(without("as it is", ""), None);
+        assert_eq!(without("", "sesame"), None);
+    }
 
     #[test]
     fn a_secret_is_found_however_it_is_spelled() {
