@@ -30,7 +30,7 @@ pub enum Refused {
     /// The body is too large
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(ProblemBody),
-    /// The token asked too often: see Retry-After
+    /// The token asked too often, or the address showed too many that nobody knows: see Retry-After
     #[response(status = 429, content_type = "application/problem+json")]
     TooMany(ProblemBody),
     /// A fault of the daemon or its database, or a workflow that needs attention
@@ -50,6 +50,16 @@ pub enum Refused {
     content_type = "application/problem+json"
 )]
 pub struct RefusedKey(ProblemBody);
+
+/// The input does not fit.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "described, never made")]
+#[response(
+    status = 422,
+    description = "The kind does not take this input: invalid_input, where the daemon has the kind's code",
+    content_type = "application/problem+json"
+)]
+pub struct RefusedInput(ProblemBody);
 
 /// There is no such workflow.
 #[derive(IntoResponses)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::post;
-use backstitch::{Client, Database, Role};
+use backstitch::{Client, Database, Inputs, Role};
 use backstitch_postgres::test::TestDatabase;
 use backstitch_server::{Access, ApiSettings, BearerToken, Gate, Metrics, Place, Tls, api, serve};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -42,6 +42,8 @@ impl Stage {
             client: client.clone(),
             gate: gate.clone(),
             errors: Vec::new(),
+            inputs: Inputs::new(),
+            outside: None,
             origins: Vec::new(),
             metrics: Metrics::new(),
             stopped: stop.clone(),
@@ -66,7 +68,7 @@ impl Stage {
     async fn token(&self, role: Role, kinds: &[&str]) -> String {
         let kinds: Vec<_> = kinds.iter().map(|kind| (*kind).to_owned()).collect();
         let token = BearerToken::mint().unwrap();
-        self.client.create_token("a test", token.hash(), role, Some(&kinds)).await.unwrap();
+        self.client.create_token("a test", token.hash(), &[role], Some(&kinds)).await.unwrap();
         token.reveal().to_owned()
     }
 

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use backstitch::{
-    Answered, AttemptView, Ending, Filter, Json, Operator, Status, StatusCount, StepView, WorkerView,
-    WorkflowId, WorkflowView,
+    Answered, AttemptView, Ending, Failures, Filter, Json, Operator, Status, StatusCount, StepView, Verified,
+    WorkerView, WorkflowId, WorkflowView,
 };
+use backstitch_gateway::orphans::Orphans;
 use backstitch_server::BearerToken;
 use chrono::{DateTime, SecondsFormat, Utc};
 use http_body_util::{BodyExt, Full, Limited};
@@ -31,6 +32,8 @@ use crate::seen::Seen;
 
 /// A daemon that is well answers within milliseconds; it gives its own database some seconds.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// What looks at the outside asks everything that is there, by and by.
+const LOOK_TIME: Duration = Duration::from_secs(120);
 /// The longest wait that the daemon grants at once.
 const WAIT: Duration = Duration::from_secs(60);
 /// Before it is asked again after it was not there.
@@ -66,7 +69,9 @@ impl Server {
         };
         if !parsed.username().is_empty() || parsed.password().is_some() || parsed.query().is_some() {
             // Not repeated: it may hold a password.
-            return Err(Failed::usage("--server: give the URL alone, and the token in BACKSTITCH_TOKEN"));
+            return Err(Failed::usage(
+                "--server: give the URL alone, and the token in BACKSTITCH_TOKEN or --server-token-file",
+            ));
         }
         match (parsed.scheme(), parsed.host_str()) {
             ("https", Some(_)) => {}
@@ -128,7 +133,9 @@ impl Server {
         let (mut workflows, mut left, mut before) = (Vec::new(), filter.limit, filter.before);
         loop {
             let filter = Filter { before, limit: left.min(PAGE), ..filter.clone() };
-            let page: Page = self.get(filtered(self.at(&["workflows"]), &filter)).await?;
+            let mut url = filtered(self.at(&["workflows"]), &filter);
+            url.query_pairs_mut().append_pair("whole", "true");
+            let page: Page = self.get(url).await?;
             left = left.saturating_sub(u32::try_from(page.workflows.len()).unwrap_or(u32::MAX));
             workflows.extend(page.workflows.into_iter().map(with_null));
             if left == 0 || page.before.is_none() {
@@ -189,6 +196,22 @@ impl Server {
         Ok(self.get::<Stats>(self.at(&["stats"])).await?.statuses)
     }
 
+    pub async fn failures(&self, filter: Filter) -> Result<Failures, Failed> {
+        self.get(filtered(self.at(&["errors"]), &filter)).await
+    }
+
+    pub async fn verify(&self, workflow: WorkflowId) -> Result<Verified, Failed> {
+        self.have_looked(self.at(&["workflows", &workflow.to_string(), "verify"])).await
+    }
+
+    pub async fn orphans(&self) -> Result<Orphans, Failed> {
+        self.have_looked(self.at(&["orphans"])).await
+    }
+
+    async fn have_looked<T: DeserializeOwned>(&self, url: Url) -> Result<T, Failed> {
+        self.once(Method::GET, &url, None, LOOK_TIME).await?.0.read()
+    }
+
     pub async fn decide(
         &self,
         workflow: WorkflowId,
@@ -220,6 +243,35 @@ impl Server {
             Said::Yes(..) => Ok(Answered::Accepted),
             Said::No(problem) => problem.answered().map_err(|problem| Failed::from(*problem)),
         }
+    }
+
+    pub async fn pause_kind(&self, kind: &str, decision: &Decision) -> Result<(), Failed> {
+        match self.decide_about_kind(kind, "pause", decision).await? {
+            Said::Yes(..) => Ok(()),
+            Said::No(problem) => Err((*problem).into()),
+        }
+    }
+
+    pub async fn resume_kind(&self, kind: &str, decision: &Decision) -> Result<bool, Failed> {
+        match self.decide_about_kind(kind, "resume", decision).await? {
+            Said::Yes(..) => Ok(true),
+            Said::No(problem) => match problem.answered() {
+                Ok(Answered::IsNotPaused) => Ok(false),
+                Ok(other) => Err(Failed::refused(format!("kind {kind} {other}"))),
+                Err(problem) => Err((*problem).into()),
+            },
+        }
+    }
+
+    async fn decide_about_kind(&self, kind: &str, verb: &str, decision: &Decision) -> Result<Said, Failed> {
+        // What stands for a directory in a path can't stand for a kind.
+        if ["", ".", ".."].contains(&kind) {
+            return Err(Failed::usage(format!(
+                "kind {kind:?} can't be named in a URL: name the database instead"
+            )));
+        }
+        let body = json!({ "by": decision.by, "why": decision.why }).to_string();
+        self.ask(Method::POST, self.at(&["kinds", kind, verb]), Some(body.into_bytes())).await
     }
 
     async fn get<T: DeserializeOwned>(&self, url: Url) -> Result<T, Failed> {
@@ -287,13 +339,15 @@ impl Server {
             request = request.header(AUTHORIZATION, format!("Bearer {}", token.reveal()));
         }
         let body = Full::from(body.unwrap_or_default());
-        request.body(body).map_err(|error| Failed::because(&error, "correct --server or BACKSTITCH_SERVER"))
+        request.body(body).map_err(|error| {
+            Failed::because(&error, "correct --server, BACKSTITCH_SERVER or server in backstitch.toml")
+        })
     }
 
     fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> Failed {
         let cause = Failed::because(
             error,
-            "check that `backstitch serve` runs there, and --server or BACKSTITCH_SERVER",
+            "check that `backstitch serve` runs there, and --server, BACKSTITCH_SERVER or server in backstitch.toml",
         );
         Failed::new(Exit::Error, format!("the server {} can't be reached: {cause}", self.url))
     }
@@ -353,7 +407,6 @@ fn filtered(mut url: Url, filter: &Filter) -> Url {
         ("since", since.as_ref().map(moment)),
         ("until", until.as_ref().map(moment)),
         ("limit", Some(limit.to_string())),
-        ("whole", Some("true".to_owned())),
     ];
     for (name, value) in said {
         if let Some(value) = value {

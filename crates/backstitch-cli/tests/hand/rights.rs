@@ -7,7 +7,9 @@ use crate::daemon::{Daemon, serve};
 use crate::http::{Answer, Caller, read};
 use crate::world::World;
 
-/// A route, and what readers, producers and operators are answered.
+const ROLES: [&str; 3] = ["read", "produce", "operate"];
+
+/// A route, and what each of these roles is answered.
 type Row = (Method, &'static str, Value, [u16; 3]);
 
 /// What is about all kinds together, so for no token of some of them.
@@ -31,7 +33,13 @@ fn routes() -> Vec<Row> {
         (Method::GET, "/v1/kinds", nothing.clone(), [200, 403, 200]),
         (Method::GET, "/v1/workers", nothing.clone(), [200, 403, 200]),
         (Method::GET, "/v1/stats", nothing.clone(), [200, 403, 200]),
+        (Method::GET, "/v1/errors", nothing.clone(), [200, 403, 200]),
+        // They need a daemon that serves workflows, and this one serves none.
+        (Method::GET, "/v1/workflows/ID/verify", nothing.clone(), [403, 403, 409]),
+        (Method::GET, "/v1/orphans", nothing.clone(), [403, 403, 409]),
         (Method::GET, "/metrics", nothing, [200, 403, 200]),
+        (Method::POST, "/v1/kinds/toy/pause", decision.clone(), [403, 403, 200]),
+        (Method::POST, "/v1/kinds/toy/resume", decision.clone(), [403, 403, 200]),
         (Method::POST, "/v1/workflows/ID/pause", decision.clone(), [403, 403, 200]),
         (Method::POST, "/v1/workflows/ID/resume", decision.clone(), [403, 403, 200]),
         (Method::POST, "/v1/workflows/ID/abandon", decision.clone(), [403, 403, 409]),
@@ -81,12 +89,15 @@ async fn every_route_asks_who_is_there() {
 async fn every_route_asks_for_the_right_role() {
     let world = World::new().await;
     let daemon = Daemon::start(serve(&world)).await;
-    for (index, role) in ["read", "produce", "operate"].into_iter().enumerate() {
+    // Of several roles a token may what any of them may.
+    for roles in [&[0][..], &[1], &[2], &[0, 1], &[1, 2], &[2, 0], &[0, 1, 2]] {
+        let role = roles.iter().map(|role| ROLES[*role]).collect::<Vec<_>>().join(",");
         for kinds in ["", "toy", "other,toy"] {
-            let caller = Caller::of_role(&world, &daemon, role, kinds).await;
+            let caller = Caller::of_role(&world, &daemon, &role, kinds).await;
             let workflow = a_workflow(&world).await;
             for row in &routes() {
-                let expected = row.3[index];
+                let expected =
+                    roles.iter().map(|role| row.3[*role]).find(|status| *status != 403).unwrap_or(403);
                 let answer = ask(&caller, row, &workflow).await;
                 if expected == 403 {
                     answer.refuses(403, "role_insufficient");
@@ -106,7 +117,7 @@ async fn workflows_of_another_scope_do_not_exist() {
     let world = World::new().await;
     let daemon = Daemon::start(serve(&world)).await;
     let workflow = a_workflow(&world).await;
-    for (index, role) in ["read", "produce", "operate"].into_iter().enumerate() {
+    for (index, role) in ROLES.into_iter().enumerate() {
         let caller = Caller::of_role(&world, &daemon, role, "other,toys,to").await;
         for row in routes().iter().filter(|row| row.3[index] != 403) {
             let answer = ask(&caller, row, &workflow).await;
@@ -121,6 +132,8 @@ async fn workflows_of_another_scope_do_not_exist() {
                 );
             } else if row.0 == Method::POST || OF_EVERY_KIND.contains(&row.1) {
                 answer.refuses(403, "kind_out_of_scope");
+            } else if row.1 == "/v1/orphans" {
+                answer.refuses(409, "not_served_here");
             } else {
                 let body = answer.expect(200).body;
                 match row.1 {
@@ -128,6 +141,9 @@ async fn workflows_of_another_scope_do_not_exist() {
                         let statuses = body["statuses"].as_array().unwrap();
                         assert_eq!(statuses.len(), 4, "only what has not ended is counted by kind: {body}");
                         assert!(statuses.iter().all(|status| status["workflows"] == 0), "{body}");
+                    }
+                    "/v1/errors" => {
+                        assert_eq!((&body["looked_at"], &body["errors"]), (&json!(0), &json!([])), "{body}");
                     }
                     list => assert_eq!(body[list.trim_start_matches("/v1/")], json!([]), "{list}"),
                 }
@@ -210,6 +226,37 @@ async fn without_tokens_programs_on_this_host_may_do_everything_and_pages_nothin
             read(request.json(&row.2)).await.refuses(403, "origin_refused");
         }
     }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_guesses_tokens_waits_and_learns_nothing_meanwhile() {
+    let world = World::new().await;
+    let daemon = Daemon::start(serve(&world)).await;
+    let known = Caller::of_role(&world, &daemon, "read", "").await;
+    known.get("/v1/workflows").await.expect(200);
+    let mut guessed = 0;
+    let mut guess_until_refused = async || loop {
+        let guess = Caller::with(&daemon, format!("bst_{guessed:064x}"));
+        let answer = guess.get("/v1/workflows").await;
+        if answer.status == 429 {
+            break answer.refuses(429, "too_many_unknown_tokens");
+        }
+        answer.refuses(401, "token_unknown");
+        guessed += 1;
+    };
+    assert_eq!(guess_until_refused().await.headers["retry-after"], "1");
+    // One that opens is refused as one that does not; unless a second has passed, and one more may be shown.
+    loop {
+        let good = Caller::of_role(&world, &daemon, "read", "").await;
+        guess_until_refused().await;
+        match good.get("/v1/workflows").await {
+            answer if answer.status == 200 => {}
+            answer => break drop(answer.refuses(429, "too_many_unknown_tokens")),
+        }
+    }
+    known.get("/v1/workflows").await.expect(200);
+    assert!(guessed >= 100, "{guessed}");
     daemon.stop().await;
 }
 
