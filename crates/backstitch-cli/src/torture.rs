@@ -6,10 +6,11 @@
 //!
 //! - `plan` decides, `fault` names, `apply` does.
 //! - `stage`, `crew` and `edge` are what can be hurt, `load` is what is asked of it.
-//! - `audit` looks through what is left, `report` tells.
+//! - `audit` looks through what is left, `report` tells, and `bounds` says whether that was enough.
 
 mod apply;
 mod audit;
+mod bounds;
 mod control;
 mod crew;
 mod edge;
@@ -24,9 +25,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use backstitch_testkit::harm;
+use backstitch_testkit::looks;
 use backstitch_testkit::process::work_until_terminated;
 use backstitch_testkit::recorder::{self, Lacking};
+use backstitch_testkit::violation::Violated;
 use chrono::Utc;
 use tempfile::TempDir;
 use tokio::task::{JoinSet, LocalSet};
@@ -123,10 +125,11 @@ async fn torture(how: Torture) -> Result<Exit, Failed> {
 /// What is missing in a control run must show, and as what it is.
 fn noticed(control: Control, report: &Report) -> Result<Exit, Failed> {
     let wanted = control.shows_as();
-    if report.every_violation.iter().any(|violation| violation.starts_with(wanted)) {
+    if report.every_violation.iter().any(|violation| wanted.contains(&violation.what)) {
         return Ok(Exit::NeedsAttention);
     }
-    let message = format!("what is missing was not noticed: no violation begins with {wanted:?}");
+    let words: Vec<&str> = wanted.iter().map(|what| what.words()).collect();
+    let message = format!("what is missing was not noticed: no violation begins with {}", words.join(" or "));
     Err(Failed::new(Exit::Error, message))
 }
 
@@ -135,7 +138,7 @@ async fn all_rounds(how: &Torture, seed: u64, directory: &Path, report: &mut Rep
     let tortured = rounds_on(&stage, how, seed, report).await;
     if tortured.is_err() || !report.every_violation.is_empty() {
         // As far as it can be had: what went wrong is told in any case.
-        for (name, rows) in harm::everything_there_is(&stage.pool).await.unwrap_or_default() {
+        for (name, rows) in looks::everything_there_is(&stage.pool).await.unwrap_or_default() {
             std::fs::write(directory.join(format!("{name}.jsonl")), rows).map_err(because)?;
         }
     }
@@ -149,6 +152,11 @@ async fn rounds_on(stage: &Arc<Stage>, how: &Torture, seed: u64, report: &mut Re
         Some(wanted) => rounds >= wanted,
         None => until.is_some_and(|until| Instant::now() >= until),
     };
+    let mut watching = JoinSet::new();
+    watching.spawn({
+        let stage = Arc::clone(stage);
+        async move { stage.note_standstills().await }
+    });
     let mut number = 0;
     // One round at least, and what is found broken does not get better.
     while number == 0 || !is_over(number) && report.every_violation.is_empty() {
@@ -164,6 +172,7 @@ async fn rounds_on(stage: &Arc<Stage>, how: &Torture, seed: u64, report: &mut Re
         ));
         stage.turn_the_page(number).await?;
     }
+    watching.shutdown().await;
     Ok(())
 }
 
@@ -176,7 +185,7 @@ async fn one_round(
     report: &mut Report,
 ) -> Result<(), Failed> {
     let began = Utc::now();
-    let before = harm::last_workflow(&stage.pool).await.map_err(because)?;
+    let before = looks::last_workflow(&stage.pool).await.map_err(because)?;
     let dead_before = deaths_of(stage).len();
     let load = Arc::new(Load::default());
     let mut asking = JoinSet::new();
@@ -198,7 +207,7 @@ async fn one_round(
         Some(control) => plan::cycle(seed, control.deck()),
         None => plan::round(seed, round, stage.edge.is_some()),
     };
-    let fired = hurt(how, round, plan, until, stage, &load).await?;
+    let fired = hurt(how, round, plan, until, stage, &load, report).await?;
     load.stop();
     if let Some(edge) = &stage.edge {
         edge.stop();
@@ -209,7 +218,9 @@ async fn one_round(
     let asked = async { while asking.join_next().await.is_some() {} };
     tokio::select! {
         () = asked => {}
-        () = tokio::time::sleep(ASKING_MAX) => stuck.push("stranded: somebody still waits for an answer".to_owned()),
+        () = tokio::time::sleep(ASKING_MAX) => {
+            stuck.push(Violated::NothingStranded.by("somebody still waits for an answer"));
+        }
     }
     asking.abort_all();
     stuck.extend(audit::settle(stage, progress_max).await?);
@@ -227,6 +238,7 @@ async fn one_round(
             failed: counts.failed.load(Ordering::Relaxed),
             none_available: counts.none_available.load(Ordering::Relaxed),
             quarantined: gateways.quarantined + quarantined as u64,
+            workflows: gateways.workflows,
         };
     }
     let deaths = deaths_of(stage).split_off(dead_before);
@@ -255,6 +267,7 @@ async fn hurt(
     until: Option<Instant>,
     stage: &Arc<Stage>,
     load: &Load,
+    report: &mut Report,
 ) -> Result<Vec<(Fault, u64, bool)>, Failed> {
     let (count, mut told_at) = (plan.len(), Instant::now());
     let mut under_way = JoinSet::new();
@@ -262,6 +275,10 @@ async fn hurt(
         tokio::time::sleep(how.pace() * aimed.after_permille / 1000).await;
         if until.is_some_and(|until| Instant::now() > until) {
             break;
+        }
+        if let Some(why) = stage.impossible(aimed.fault) {
+            report.not_possible.insert(aimed.fault.name(), why.to_owned());
+            continue;
         }
         let (stage, number) = (Arc::clone(stage), round * FAULTS_MAX + index as u64);
         under_way.spawn_local(async move {
@@ -282,8 +299,7 @@ async fn hurt(
 }
 
 fn deaths_of(stage: &Stage) -> Vec<crew::Death> {
-    let daemons = stage.edge.iter().flat_map(|edge| edge.daemons());
-    let mut deaths: Vec<_> = stage.workers.iter().chain(daemons).flat_map(crew::Slot::deaths).collect();
+    let mut deaths: Vec<_> = stage.slots().flat_map(crew::Slot::deaths).collect();
     deaths.sort_by_key(|death| death.at);
     deaths
 }
@@ -300,8 +316,8 @@ fn weight_of(stage: &Stage) -> Option<Weight> {
 
 /// Keeps everything that can tell what went wrong.
 fn keep(directory: TempDir, report: &Report, bundle: Option<&Path>) -> Result<(), Failed> {
-    let violations = report.every_violation.join("\n");
-    std::fs::write(directory.path().join("violations.txt"), violations).map_err(because)?;
+    let violations: Vec<String> = report.every_violation.iter().map(ToString::to_string).collect();
+    std::fs::write(directory.path().join("violations.txt"), violations.join("\n")).map_err(because)?;
     let report = serde_json::to_vec_pretty(report).map_err(because)?;
     std::fs::write(directory.path().join("report.json"), report).map_err(because)?;
     let kept = directory.keep();

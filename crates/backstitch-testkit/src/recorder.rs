@@ -83,6 +83,10 @@ pub enum Misbehave {
     Twice,
     /// It says that it can't, now.
     Fail,
+    /// It does what it is asked, and says that it can't, now.
+    FailAfter,
+    /// It says that it never will, and has not.
+    Reject,
     /// The caller is killed (SIGKILL) when its call arrives; nothing is done.
     KillCallerBefore,
     /// It does what it is asked, and the caller is killed (SIGKILL) before it hears so.
@@ -128,8 +132,10 @@ pub enum Answered {
     Tombstone,
     /// Somebody with a later epoch has called.
     StaleEpoch,
-    /// Not now; nothing happened.
+    /// Not now.
     Failed,
+    /// Never; nothing happened.
+    Rejected,
     /// It will misbehave.
     Aimed,
     /// It does not wait for that: something has met it, or it was forgotten.
@@ -155,12 +161,18 @@ pub struct Line {
 /// # Errors
 /// When the file can't be read, or a whole line of it is none.
 pub fn read_log(log: &Path) -> std::io::Result<Vec<Line>> {
+    read_whole(log).map(|(lines, _)| lines)
+}
+
+/// The same, and how many bytes they are: what follows these was never answered.
+fn read_whole(log: &Path) -> std::io::Result<(Vec<Line>, u64)> {
     let text = match std::fs::read_to_string(log) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         text => text?,
     };
     let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-    whole.lines().map(|line| serde_json::from_str(line).map_err(std::io::Error::from)).collect()
+    let lines = whole.lines().map(|line| serde_json::from_str(line).map_err(std::io::Error::from));
+    Ok((lines.collect::<Result<_, _>>()?, whole.len() as u64))
 }
 
 /// The way to a recorder.

@@ -4,11 +4,12 @@ use backstitch::Direction;
 use backstitch_testkit::cut::Moment;
 use backstitch_testkit::harm;
 use backstitch_testkit::recorder::Misbehave;
+use backstitch_testkit::violation::Violated;
 use sqlx::PgPool;
 
 use crate::arguments::Control;
 
-use super::fault::{Boundary, Fault, OnPostgres, Then};
+use super::fault::{Boundary, Fault, OnPostgres, Then, Whose};
 
 impl Control {
     /// What the recorder is started without.
@@ -30,20 +31,28 @@ impl Control {
         }
     }
 
-    /// How the violations begin by which it is noticed.
-    pub fn shows_as(self) -> &'static str {
+    /// What is violated where it is missing: any of these.
+    pub fn shows_as(self) -> &'static [Violated] {
         match self {
-            Self::Fence => "written by the dead",
-            Self::Tombstone | Self::Undo => "I5",
-            Self::Key => "I9",
-            Self::Intent => "I2",
+            Self::Fence => &[Violated::DeadAreSilent],
+            Self::Tombstone | Self::Undo => &[
+                Violated::CompensatedLeavesNothing,
+                Violated::CompletedStands,
+                Violated::FailedLeavesNothing,
+            ],
+            Self::Key => &[Violated::AppliedOnce, Violated::CompensatedOnce],
+            Self::Intent => &[Violated::IntentFirst],
         }
     }
 
     /// What happens: that which the missing part protects from, again and again.
     pub fn deck(self) -> Vec<Fault> {
-        let buried =
-            |boundary| Fault::Statement { boundary, moment: Moment::BeforeStatement, then: Then::Buried };
+        let buried = |boundary| Fault::Statement {
+            whose: Whose::Worker,
+            boundary,
+            moment: Moment::BeforeStatement,
+            then: Then::Buried,
+        };
         let kinds = match self {
             // What it was about to say when it was declared dead, it says.
             Self::Fence => vec![buried(Boundary::Intent), buried(Boundary::Outcome)],

@@ -11,7 +11,10 @@ use backstitch_gateway::identifiers::{Hostname, OrganizationId, Owner};
 use backstitch_gateway::pool;
 use backstitch_gateway::request::{self, Requested};
 use backstitch_gateway::sandbox::{Sandbox, SandboxOptions};
-use backstitch_postgres::test::PrivateCluster;
+use backstitch_postgres::test::{PrivateCluster, SmallDisk};
+use backstitch_testkit::looks;
+use backstitch_testkit::violation::{Violated, Violation};
+use chrono::{TimeDelta, Utc};
 use serde_json::json;
 use sqlx::PgPool;
 use tokio::time::Instant;
@@ -21,6 +24,7 @@ use super::crew::Slot;
 use super::fault::OnEdge;
 use super::stage::{DATABASE, because, line_to, log_file, own_program, through};
 use crate::exit::Failed;
+use crate::output::note;
 
 /// Two daemons reload one nginx.
 const DAEMONS: usize = 2;
@@ -37,10 +41,24 @@ const ENDING_MAX: Duration = Duration::from_secs(120);
 /// How long a server is gone, or silent, or broken: longer than one request to it may take.
 const OUTAGE: Duration = Duration::from_millis(2500);
 
+/// Some hundreds of vhosts.
+const DISK_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What a step says that can't write its vhost.
+const NO_ROOM: &str = "nginx_directory_failed";
+
+/// For how long a step is waited for that finds no room.
+const MET_WITHIN: Duration = Duration::from_secs(15);
+
+/// A gateway that is being started or stopped was asked for within this time.
+const ASKED_FOR_WITHIN: TimeDelta = TimeDelta::minutes(10);
+
 /// The edge, and what asks for gateways.
 pub struct Edge {
     sandbox: tokio::sync::Mutex<Sandbox>,
     daemons: Vec<Slot>,
+    /// The disk of the vhosts; or why there is none that could be full. Goes after the nginx that it is for.
+    pub vhost_disk: Result<SmallDisk, String>,
     pool: PgPool,
     organizations: Mutex<BTreeSet<OrganizationId>>,
     /// Those whose last start succeeded when it was time to stop, to be looked at.
@@ -73,6 +91,10 @@ impl Edge {
         let mut options = SandboxOptions::new(directory.join("edge"));
         options.gateways = gateways;
         let sandbox = Sandbox::start(options).await.map_err(because)?;
+        let vhost_disk = SmallDisk::mount(&sandbox.nginx_config().sites, DISK_BYTES).map_err(|error| {
+            note(&format!("the disk of the vhosts will never be full: {error}"));
+            error.to_string()
+        });
         pool::migrate(&pool).await.map_err(because)?;
         let mut connection = pool.acquire().await.map_err(because)?;
         for gateway in &sandbox.gateways {
@@ -88,6 +110,7 @@ impl Edge {
         Ok(Self {
             sandbox: tokio::sync::Mutex::new(sandbox),
             daemons,
+            vhost_disk,
             pool,
             organizations: Mutex::default(),
             served: Mutex::default(),
@@ -134,7 +157,7 @@ impl Edge {
     }
 
     /// Looks whether what was left started serves, and stops it. Says what does not stand as it should.
-    pub async fn end_the_served(&self, client: &Client) -> Result<Vec<String>, Failed> {
+    pub async fn end_the_served(&self, client: &Client) -> Result<Vec<Violation>, Failed> {
         let served = std::mem::take(&mut *self.served.lock().unwrap_or_else(PoisonError::into_inner));
         let mut missing = Vec::new();
         for organization in served {
@@ -146,14 +169,17 @@ impl Edge {
             let page = sandbox.fetch(&hostname, "/").await.map_err(because)?;
             let is_served = page.status == 200 && page.body.contains(&organization.to_string());
             if allocation.is_none() || records.len() != 2 || !is_served {
-                missing.push(format!(
-                    "lost: the start of {organization} completed; allocation {allocation:?}, records {records:?}, page {page:?}"
-                ));
+                missing.push(Violated::NothingLost.by(format!(
+                    "the start of {organization} completed; allocation {allocation:?}, records {records:?}, page {page:?}"
+                )));
             }
             drop(sandbox);
             match tokio::time::timeout(ENDING_MAX, self.end(client, organization)).await {
                 Ok(()) => _ = self.counts.stopped.fetch_add(1, Ordering::Relaxed),
-                Err(_) => missing.push(format!("stranded: the stop of {organization} does not end")),
+                Err(_) => {
+                    let how = format!("the stop of {organization} does not end");
+                    missing.push(Violated::NothingStranded.by(how));
+                }
             }
         }
         Ok(missing)
@@ -222,9 +248,31 @@ impl Edge {
                 std::fs::remove_file(&broken).map_err(because)?;
                 return Ok(true);
             }
+            OnEdge::VhostDiskFull => return self.vhost_disk_full().await,
         }
         .map_err(because)?;
         Ok(true)
+    }
+
+    /// Full until a daemon's step has met it, and a while longer.
+    async fn vhost_disk_full(&self) -> Result<bool, Failed> {
+        let Ok(disk) = &self.vhost_disk else { return Ok(false) };
+        // Nobody else writes there now.
+        let _sandbox = self.sandbox.lock().await;
+        let from = looks::first_id_at(Utc::now() - ASKED_FOR_WITHIN);
+        let failed = async || looks::failed_with(&self.pool, NO_ROOM, from).await;
+        // Postgres may be down: then it is not known.
+        let Ok(before) = failed().await else { return Ok(false) };
+        disk.fill().map_err(because)?;
+        let began = Instant::now();
+        let mut is_met = false;
+        while !is_met && began.elapsed() < MET_WITHIN {
+            tokio::time::sleep(PAUSE).await;
+            is_met = failed().await.is_ok_and(|now| now > before);
+        }
+        tokio::time::sleep(OUTAGE).await;
+        disk.make_room().map_err(because)?;
+        Ok(is_met)
     }
 
     /// Those that serve nobody misbehave for a while, and are well again. False: all of them serve somebody.

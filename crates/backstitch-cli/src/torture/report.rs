@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use rustix::process::Signal;
+use backstitch_testkit::violation::{Violated, Violation};
 use serde::Serialize;
 
 use super::audit::Audit;
+use super::bounds::short_of;
 use super::crew::Death;
 use crate::output::{cell, lines, table};
 
@@ -54,12 +55,21 @@ pub struct Report {
     pub violations: Vec<String>,
     /// Each fault: how often it was aimed, and how often it came about.
     pub faults: BTreeMap<String, Fired>,
+    /// Each fault that can't happen on this machine, and why.
+    pub not_possible: BTreeMap<String, String>,
     /// Starts and stops on real servers. Null: there was no edge.
     pub gateways: Option<Gateways>,
     /// From a worker's death to its burial, in milliseconds.
     pub buried_after_ms: Spread,
     /// From a worker's death until others had gone on with what it had in hand, in milliseconds.
     pub taken_over_after_ms: Spread,
+    /// Of the killed workers that were buried while Postgres was there, its clock right, and the machine not held up: how many
+    /// within their lease and two seconds.
+    pub buried_in_time: Share,
+    /// The same of what they had in hand: how many others had gone on with by then. What waits for its turn is among the late.
+    pub taken_over_in_time: Share,
+    /// Where less was shown than a run like this must, in words. Each is a violation too.
+    pub short_of: Vec<String>,
     /// The worker whose process is not killed, at the end of each round.
     pub veteran: Vec<Weight>,
     #[serde(skip)]
@@ -67,10 +77,11 @@ pub struct Report {
     #[serde(skip)]
     taken_over: Vec<u64>,
     #[serde(skip)]
-    unfailing: (u64, u64),
+    /// Of those in which no fault was scripted, how many completed.
+    pub unfailing: Share,
     #[serde(skip)]
     /// All of them.
-    pub every_violation: Vec<String>,
+    pub every_violation: Vec<Violation>,
 }
 
 /// How often a fault came about.
@@ -80,9 +91,18 @@ pub struct Fired {
     pub fired: u64,
 }
 
+/// So many of those.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Share {
+    pub count: u64,
+    pub of: u64,
+}
+
 /// What became of gateways.
 #[derive(Debug, Default, Clone, Copy, Serialize)]
 pub struct Gateways {
+    /// Starts and stops that ended, however often each was asked for.
+    pub workflows: u64,
     pub started: u64,
     pub stopped: u64,
     pub failed: u64,
@@ -115,43 +135,43 @@ impl Report {
     }
 
     /// Takes in what a round came to.
-    pub fn take(&mut self, audit: Audit, stuck: Vec<String>) {
+    pub fn take(&mut self, audit: Audit, stuck: Vec<Violation>) {
         self.rounds += 1;
         for (status, count) in audit.ended {
             self.workflows += count;
             *self.ended.entry(status).or_default() += count;
         }
-        self.unfailing.0 += audit.meant_to_complete.0;
-        self.unfailing.1 += audit.meant_to_complete.1;
+        self.unfailing += audit.completed_of_meant;
+        self.buried_in_time += audit.buried_in_time;
+        self.taken_over_in_time += audit.taken_over_in_time;
+        if let Some(gateways) = &mut self.gateways {
+            gateways.workflows += audit.gateway_workflows;
+        }
         self.calls += audit.effects;
         self.buried.extend(audit.buried_after_ms);
         self.taken_over.extend(audit.taken_over_after_ms);
         for violation in audit.violations.into_iter().chain(stuck) {
-            *self.counter(&violation) += 1;
-            self.every_violation.push(violation);
+            self.note(violation);
         }
     }
 
-    fn counter(&mut self, violation: &str) -> &mut u64 {
-        let begins = |words: &[&str]| words.iter().any(|word| violation.starts_with(word));
-        if begins(&["lost"]) {
-            &mut self.lost
-        } else if begins(&["leaked", "I5: compensated", "I5: completed, and these"]) {
-            &mut self.leaked
-        } else if begins(&["I9: compensate"]) {
-            &mut self.compensated_twice
-        } else if begins(&["I9"]) {
-            &mut self.applied_twice
-        } else if begins(&["stranded"]) {
-            &mut self.stranded
-        } else {
-            &mut self.other_violations
-        }
+    fn note(&mut self, violation: Violation) {
+        *match violation.what {
+            Violated::NothingLost => &mut self.lost,
+            Violated::NothingLeaked | Violated::CompensatedLeavesNothing | Violated::FailedLeavesNothing => {
+                &mut self.leaked
+            }
+            Violated::AppliedOnce => &mut self.applied_twice,
+            Violated::CompensatedOnce => &mut self.compensated_twice,
+            Violated::NothingStranded => &mut self.stranded,
+            _ => &mut self.other_violations,
+        } += 1;
+        self.every_violation.push(violation);
     }
 
     /// Counts what died.
     pub fn count(&mut self, deaths: &[Death]) {
-        let killed = deaths.iter().filter(|death| death.signal == Some(Signal::KILL.as_raw())).count() as u64;
+        let killed = deaths.iter().filter(|death| death.is_a_kill()).count() as u64;
         self.sigkills += killed;
         self.other_deaths += deaths.len() as u64 - killed;
     }
@@ -161,27 +181,49 @@ impl Report {
         let completed = self.ended.get("completed").copied().unwrap_or(0);
         let fired: u64 = self.faults.values().map(|count| count.fired).sum();
         if ended && (completed < OPERATIONS_MIN || fired == 0) {
-            self.every_violation
-                .push(format!("vacuous: {completed} workflows completed, {fired} faults came about"));
-            self.other_violations += 1;
+            let how = format!("{completed} workflows completed, {fired} faults came about");
+            self.note(Violated::EnoughShown.by(how));
+        }
+        self.short_of = if ended { short_of(self) } else { Vec::new() };
+        for how in self.short_of.clone() {
+            self.note(Violated::EnoughShown.by(how));
         }
         self.verdict = match self.every_violation.is_empty() {
             false => "broken",
             true if ended => "held",
             true => "unfinished",
         };
-        self.violations = self.every_violation.iter().take(VIOLATIONS_TOLD).cloned().collect();
+        self.violations =
+            self.every_violation.iter().take(VIOLATIONS_TOLD).map(ToString::to_string).collect();
         self.buried_after_ms = spread(&mut self.buried);
         self.taken_over_after_ms = spread(&mut self.taken_over);
-        let (unfailing, completed) = self.unfailing;
-        #[allow(clippy::cast_precision_loss)]
-        let share = completed as f64 / unfailing.max(1) as f64;
-        self.completed_of_unfailing = share;
+        self.completed_of_unfailing = self.unfailing.part();
     }
 
     /// Whether everything held.
     pub fn holds(&self) -> bool {
         self.verdict == "held"
+    }
+}
+
+impl Share {
+    /// From 0 to 1.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn part(self) -> f64 {
+        self.count as f64 / self.of.max(1) as f64
+    }
+
+    /// One more, that is among them or not.
+    pub fn add(&mut self, is_among: bool) {
+        self.of += 1;
+        self.count += u64::from(is_among);
+    }
+}
+
+impl std::ops::AddAssign for Share {
+    fn add_assign(&mut self, other: Self) {
+        self.count += other.count;
+        self.of += other.of;
     }
 }
 
@@ -197,6 +239,9 @@ pub fn told(report: &Report) -> String {
     let mut faults = table(&["FAULT", "FIRED", "AIMED"]);
     for (name, Fired { aimed, fired }) in &report.faults {
         faults.add_row([cell(name), cell(fired), cell(aimed)]);
+    }
+    for name in report.not_possible.keys() {
+        faults.add_row([cell(name), cell("not possible"), cell("-")]);
     }
     let ended: Vec<String> = report.ended.iter().map(|(status, count)| format!("{count} {status}")).collect();
     let mut text = format!(
@@ -227,6 +272,15 @@ pub fn told(report: &Report) -> String {
     };
     text.push_str(&lag("from a worker's death to its burial", &report.buried_after_ms));
     text.push_str(&lag("until others had gone on with its work", &report.taken_over_after_ms));
+    let share = |share: Share| format!("{:.1} % ({} of {})", share.part() * 100.0, share.count, share.of);
+    text.push_str(&format!(
+        "while Postgres was there, within a lease and 2 s: {} buried, {} taken over\n",
+        share(report.buried_in_time),
+        share(report.taken_over_in_time)
+    ));
+    for (name, why) in &report.not_possible {
+        text.push_str(&format!("not possible here: {name}: {why}\n"));
+    }
     for violation in &report.violations {
         text.push_str(&format!("broken: {violation}\n"));
     }
@@ -252,18 +306,16 @@ mod tests {
     fn violations_are_counted_by_what_they_mean() {
         let mut report = Report::default();
         let violations = [
-            "lost: 1",
-            "leaked: pool",
-            "I5: compensated, and these positions stand",
-            "I9: compensate of position 1",
-            "I9: run of position 1",
-            "stranded: 1",
-            "I2: early",
+            Violated::NothingLost,
+            Violated::NothingLeaked,
+            Violated::CompensatedLeavesNothing,
+            Violated::CompensatedOnce,
+            Violated::AppliedOnce,
+            Violated::NothingStranded,
+            Violated::IntentFirst,
         ];
-        report.take(
-            Audit { violations: violations.map(str::to_owned).to_vec(), ..Audit::default() },
-            Vec::new(),
-        );
+        let violations = violations.map(|what| what.by("workflow 1")).to_vec();
+        report.take(Audit { violations, ..Audit::default() }, Vec::new());
         report.conclude(true);
         assert!(!report.holds());
         assert_eq!((report.lost, report.leaked, report.compensated_twice), (1, 2, 1));

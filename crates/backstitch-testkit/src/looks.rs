@@ -1,0 +1,205 @@
+//! What is to be seen of workers and workflows in the database, and what must never be found there?
+
+use std::time::Duration;
+
+use backstitch::WorkflowId;
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+/// The incarnation of this process that lives. None: it is not at work, or was declared dead.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn living(pool: &PgPool, pid: i32) -> sqlx::Result<Option<i32>> {
+    sqlx::query_scalar("select incarnation_id from backstitch.incarnation where pid = $1 and died_at is null")
+        .bind(pid)
+        .fetch_optional(pool)
+        .await
+}
+
+/// Whether this incarnation was declared dead.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn is_buried(pool: &PgPool, incarnation: i32) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "select exists (select from backstitch.incarnation where incarnation_id = $1 and died_at is not null)",
+    )
+    .bind(incarnation)
+    .fetch_one(pool)
+    .await
+}
+
+/// The last workflow that was asked for. None: there was none yet.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn last_workflow(pool: &PgPool) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar("select workflow_id from backstitch.workflow order by workflow_id desc limit 1")
+        .fetch_optional(pool)
+        .await
+}
+
+/// What is there to look at when something did not hold: a name, and its rows as JSON, a line each.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn everything_there_is(pool: &PgPool) -> sqlx::Result<Vec<(&'static str, String)>> {
+    const TABLES: [(&str, &str); 6] = [
+        ("workflow", "select row_to_json(t)::text from backstitch.workflow t order by workflow_id"),
+        ("journal", "select row_to_json(t)::text from backstitch.journal t order by workflow_id, seq"),
+        ("ready", "select row_to_json(t)::text from backstitch.ready t"),
+        ("incarnation", "select row_to_json(t)::text from backstitch.incarnation t order by incarnation_id"),
+        ("alert", "select row_to_json(t)::text from backstitch.alert t order by alert_id"),
+        ("effect", "select row_to_json(t)::text from effect t order by entry"),
+    ];
+    let mut tables = Vec::new();
+    for (name, select) in TABLES {
+        let rows: Vec<String> = sqlx::query_scalar(select).fetch_all(pool).await?;
+        tables.push((name, rows.join("\n")));
+    }
+    Ok(tables)
+}
+
+/// Workflows with records committed in the name of an incarnation after it was declared dead. By the order of commits, which
+/// no jump of the database's clock changes.
+///
+/// # Errors
+/// When the database does not answer, or does not keep the times of commits (`track_commit_timestamp`).
+pub async fn written_by_the_dead(pool: &PgPool) -> sqlx::Result<Vec<WorkflowId>> {
+    let workflows: Vec<Uuid> = sqlx::query_scalar(
+        "select distinct j.workflow_id from backstitch.journal j
+            join backstitch.incarnation i on i.incarnation_id = j.incarnation
+        -- The row of a dead one is not written any more: its last version is its burial.
+        where i.died_at is not null and pg_xact_commit_timestamp(j.xmin) > pg_xact_commit_timestamp(i.xmin)",
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(workflows.into_iter().map(WorkflowId).collect())
+}
+
+/// Unfinished workflows that nobody holds and that are not due at any time (I18), or whose holder is dead.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn stranded(pool: &PgPool) -> sqlx::Result<Vec<WorkflowId>> {
+    let workflows: Vec<Uuid> = sqlx::query_scalar(
+        "select w.workflow_id from backstitch.workflow w
+            left join backstitch.ready r using (workflow_id)
+            left join backstitch.incarnation i on i.incarnation_id = r.holder
+        where w.finished_at is null
+            and (r.workflow_id is null or r.holder is null and r.due_at is null or i.died_at is not null)",
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(workflows.into_iter().map(WorkflowId).collect())
+}
+
+/// Workflows that have not ended.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn unfinished(pool: &PgPool) -> sqlx::Result<Vec<WorkflowId>> {
+    let workflows: Vec<Uuid> =
+        sqlx::query_scalar("select workflow_id from backstitch.ready").fetch_all(pool).await?;
+    Ok(workflows.into_iter().map(WorkflowId).collect())
+}
+
+/// When each life since then was declared dead: its process, and the time, whatever the database's clock said.
+///
+/// # Errors
+/// As [`written_by_the_dead`].
+pub async fn burials(pool: &PgPool, since: DateTime<Utc>) -> sqlx::Result<Vec<(i32, DateTime<Utc>)>> {
+    sqlx::query_as(
+        "select pid, pg_xact_commit_timestamp(xmin) from backstitch.incarnation
+        where death <> 'shutdown' and pg_xact_commit_timestamp(xmin) >= $1",
+    )
+    .bind(since)
+    .fetch_all(pool)
+    .await
+}
+
+/// When somebody else went on with a workflow that a life had in hand, of those from this id on: the process of that life, and
+/// the time, whatever the database's clock said.
+///
+/// # Errors
+/// As [`written_by_the_dead`].
+pub async fn takeovers(pool: &PgPool, from: Uuid) -> sqlx::Result<Vec<(i32, DateTime<Utc>)>> {
+    sqlx::query_as(
+        "select i.pid, pg_xact_commit_timestamp(t.next_xmin) from (
+            select incarnation, lead(incarnation) over w as next_by, lead(xmin) over w as next_xmin
+            from backstitch.journal where workflow_id >= $1
+            window w as (partition by workflow_id order by seq)
+        ) t join backstitch.incarnation i on i.incarnation_id = t.incarnation
+        where t.next_by <> t.incarnation and i.died_at is not null",
+    )
+    .bind(from)
+    .fetch_all(pool)
+    .await
+}
+
+/// How many of those that live hold a lease that no clock but one that is off can have given: it ends that far from now, in
+/// the past or in the future.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn leases_off(pool: &PgPool, from_now: Duration) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "select count(*) from backstitch.incarnation
+        where died_at is null and abs(extract(epoch from lease_until - clock_timestamp())) > $1",
+    )
+    .bind(from_now.as_secs_f64())
+    .fetch_one(pool)
+    .await
+}
+
+/// The processes of those that are not declared dead and whose lease ends later than that from now.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn leased_beyond(pool: &PgPool, from_now: Duration) -> sqlx::Result<Vec<i32>> {
+    sqlx::query_scalar(
+        "select pid from backstitch.incarnation
+        where died_at is null and lease_until > backstitch.clock() + make_interval(secs => $1)",
+    )
+    .bind(from_now.as_secs_f64())
+    .fetch_all(pool)
+    .await
+}
+
+/// Workflows that nobody holds and that are due later than that from now.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn due_beyond(pool: &PgPool, from_now: Duration) -> sqlx::Result<Vec<WorkflowId>> {
+    let workflows: Vec<Uuid> = sqlx::query_scalar(
+        "select workflow_id from backstitch.ready
+        where holder is null and due_at > backstitch.clock() + make_interval(secs => $1)",
+    )
+    .bind(from_now.as_secs_f64())
+    .fetch_all(pool)
+    .await?;
+    Ok(workflows.into_iter().map(WorkflowId).collect())
+}
+
+/// The first id that a workflow can have which was asked for at this time or later: ids are ordered by time.
+#[must_use]
+pub fn first_id_at(time: DateTime<Utc>) -> Uuid {
+    let milliseconds = u128::from(time.timestamp_millis().unsigned_abs());
+    Uuid::from_u128(milliseconds << 80)
+}
+
+/// How many attempts of the workflows from this id on ended with this error.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn failed_with(pool: &PgPool, code: &str, from: Uuid) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "select count(*) from backstitch.journal where workflow_id >= $1 and outcome_value ->> 'code' = $2",
+    )
+    .bind(from)
+    .bind(code)
+    .fetch_one(pool)
+    .await
+}
