@@ -87,7 +87,8 @@ from backstitch.token t;
 
 revoke all on function backstitch.create_token(text, bytea, text[], text[]), backstitch.token_of(bytea) from public;
 
--- As in 0011, and a worker may call the new function that makes tokens no more than the old one.
+-- As in 0011, and a worker may call the new function that makes tokens no more than the old one. And whoever may see the
+-- views may read the clock that they tell time by: a view looks at tables as its owner, and calls functions as its caller.
 create or replace function backstitch.grant_to(p_grantee text, p_role text)
     returns void
     language plpgsql
@@ -98,7 +99,7 @@ declare
         'enqueue(text, jsonb, text, text, integer, timestamptz, timestamptz, integer)',
         'enqueue_many(text, jsonb[], text[], text, integer, timestamptz, timestamptz, integer)'
     ];
-    v_wait text[] := array['settled(uuid[])', 'expect_announcements()'];
+    v_look text[] := array['settled(uuid[])', 'expect_announcements()', 'clock()'];
     v_decide text[] := array[
         'cancel(uuid, text, text)',
         'retry(uuid, text, text)',
@@ -159,7 +160,7 @@ begin
     loop
         execute format('grant select on backstitch.%I to %I', v_relation, p_grantee);
     end loop;
-    foreach v_function in array case p_role when 'operator' then v_wait || v_decide else v_wait end loop
+    foreach v_function in array case p_role when 'operator' then v_look || v_decide else v_look end loop
         execute format('grant execute on function backstitch.%s to %I', v_function, p_grantee);
     end loop;
 end

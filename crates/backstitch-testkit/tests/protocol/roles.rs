@@ -9,7 +9,7 @@ const ROLES: [&str; 4] = ["producer", "reader", "operator", "worker"];
 
 const ENQUEUE: [&str; 2] = ["enqueue", "enqueue_many"];
 
-const WAIT: [&str; 2] = ["expect_announcements", "settled"];
+const LOOK: [&str; 3] = ["clock", "expect_announcements", "settled"];
 
 const DECIDE: [&str; 9] =
     ["abandon", "cancel", "pause", "pause_kind", "resolve", "resume", "resume_kind", "retry", "skip_step"];
@@ -56,9 +56,9 @@ async fn every_role_may_what_it_is_for_and_nothing_else() {
         .await;
         let expected: Vec<String> = match role {
             "producer" => ENQUEUE.map(str::to_owned).into(),
-            "reader" => WAIT.map(str::to_owned).into(),
+            "reader" => LOOK.map(str::to_owned).into(),
             "operator" => {
-                let mut both: Vec<_> = WAIT.into_iter().chain(DECIDE).map(str::to_owned).collect();
+                let mut both: Vec<_> = LOOK.into_iter().chain(DECIDE).map(str::to_owned).collect();
                 both.sort();
                 both
             }
@@ -118,6 +118,13 @@ async fn every_role_can_do_its_work() {
 
     become_role(on, "reader").await;
     assert_eq!(one::<i64>(&mut *on, "select count(*) from backstitch.workflows").await, 3);
+    let views = "select relname::text from pg_class
+        where relnamespace = 'backstitch'::regnamespace and relkind = 'v' order by 1";
+    let views = names(&stage, views).await;
+    assert!(views.len() >= 9, "{views:?}");
+    for view in views {
+        execute(&mut *on, &format!("select * from backstitch.{view}")).await.expect(&view);
+    }
     let pause = format!("select backstitch.pause('{workflow}', 'ada', 'seen')");
     assert_eq!(code(execute(&mut *on, &pause).await), "42501");
 
