@@ -335,11 +335,24 @@ fn compensation(
 /// Whether this side's attempts kill their process, and there is no budget left to turn back with (I11). Then it is
 /// tried slowly, and somebody is told. The deaths that made the workflow turn back are not held against the way back.
 fn is_deadly(history: &History, side: &Side, around: &Circumstances) -> bool {
+    side.open && has_no_lives_left(history, around)
+}
+
+/// Whether a workflow kills its process, and no attempt is open that would say of what: its function does, or a
+/// transactional step. Where there is a way back, it turns back for that ([`must_unwind`]); this is past the pivot, or on
+/// the way back already. Then it is tried slowly, and somebody is told.
+#[must_use]
+pub fn dies_of_what_is_not_journaled(history: &History, around: &Circumstances) -> bool {
+    let is_open = history.slots().any(|(_, slot)| slot.run.open || slot.compensate.open);
+    !is_open && has_no_lives_left(history, around) && must_unwind(history, around).is_none()
+}
+
+fn has_no_lives_left(history: &History, around: &Circumstances) -> bool {
     let deaths_before = match history.unwinding() {
         Some(Cause::CrashLoop { deaths }) => *deaths,
         _ => 0,
     };
-    side.open && around.crash_charges >= deaths_before.saturating_add(CRASH_BUDGET)
+    around.crash_charges >= deaths_before.saturating_add(CRASH_BUDGET)
 }
 
 /// When a side that failed, or died of its attempt, may be tried again. None: now.

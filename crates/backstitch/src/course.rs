@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use backstitch_core::decide::{Circumstances, Conduct, Forward, Unwind, forward, later, must_unwind, unwind};
+use backstitch_core::decide::{
+    Circumstances, Conduct, Forward, Unwind, dies_of_what_is_not_journaled, forward, later, must_unwind,
+    unwind,
+};
 use backstitch_core::failure::{StepFailed, WorkflowError};
 use backstitch_core::history::{History, Slot};
 use backstitch_core::id::{Direction, Position};
@@ -66,6 +69,15 @@ impl<S: Send + Sync + 'static> Course<S> {
         let around = self.circumstances();
         if let Some(cause) = must_unwind(&self.history, &around) {
             self.turn_back(cause);
+        }
+        // Once told, it is tried: at the slow pace, or because somebody says so.
+        if !self.claimed.attention && dies_of_what_is_not_journaled(&self.history, &around) {
+            let message = format!(
+                "{} processes died of it: of its function, or of a step whose attempts leave no intent",
+                around.crash_charges
+            );
+            let due = later(around.now, SLOW_RETRY);
+            return Next::Attention(due, Attention { reason: "crash_loop", message });
         }
         loop {
             let next = if self.history.unwinding().is_some() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backstitch_core::decide::{
     Circumstances, Conduct, Ended, Forward, LateEffects, Orphaned, Patience, Recovery, Stuck, Unwind,
-    forward, judge, must_unwind, unwind,
+    dies_of_what_is_not_journaled, forward, judge, must_unwind, unwind,
 };
 use backstitch_core::history::History;
 use backstitch_core::id::{Direction, Position};
@@ -459,6 +459,23 @@ fn a_compensation_that_kills_its_process_is_stuck_like_one_that_fails() {
     let dependent = [&rows[..], &[commits(back(0, 1), LATER, succeeded())]].concat();
     let attention = Unwind::Attention { stuck, due: at(3 + SLOW) };
     assert_eq!(back_from(&dependent, CONDUCT, &charged(CRASH_BUDGET)), attention);
+}
+
+#[test]
+fn what_kills_its_process_without_an_intent_is_told_of_where_there_is_no_way_back() {
+    let charged = |crash_charges| Circumstances { crash_charges, ..around(4) };
+    let dies = |rows: &[Stitch], charges| dies_of_what_is_not_journaled(&history(rows), &charged(charges));
+    let past_the_pivot = [done(0, Backward::Pivot)];
+    let on_the_way_back = [done(0, LATER), unwinds()];
+    let turned_for_it = [done(0, LATER), turns(Turn::Unwinding(Cause::CrashLoop { deaths: CRASH_BUDGET }))];
+    for rows in [&past_the_pivot[..], &on_the_way_back] {
+        assert!(!dies(rows, CRASH_BUDGET - 1) && dies(rows, CRASH_BUDGET), "{rows:?}");
+    }
+    assert!(!dies(&turned_for_it, 2 * CRASH_BUDGET - 1) && dies(&turned_for_it, 2 * CRASH_BUDGET));
+    // Where it can turn back it does; and an open attempt is told of by itself.
+    assert!(!dies(&[done(0, LATER)], CRASH_BUDGET));
+    assert!(!dies(&[done(0, Backward::Pivot), begun(1, LATER)], CRASH_BUDGET));
+    assert!(!dies(&[done(0, LATER), unwinds(), begins(back(0, 1), LATER)], CRASH_BUDGET));
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use backstitch::limits::CRASH_BUDGET;
 use backstitch::{
-    Attempt, Conduct, Flow, Recovery, StepError, Steps, TransactionalBackward, TransactionalStep, Workflow,
-    WorkflowError,
+    Attempt, Conduct, Flow, Recovery, Status, StepError, Steps, TransactionalBackward, TransactionalStep,
+    Workflow, WorkflowError,
 };
 use backstitch_testkit::cut::Moment::{self, BeforeAnswer, BeforeStatement};
 use backstitch_testkit::script::{Act, CONDUCT, Do, Ground, Manner, Resuming, Script};
@@ -152,6 +152,40 @@ async fn a_transactional_step_that_kills_its_worker_is_not_tried_forever() {
         assert!(deaths <= CRASH_BUDGET, "{deaths} deaths, and nobody counts them");
     };
     assert_eq!((deaths, unfinished.error.failure.code.as_ref()), (CRASH_BUDGET, "crash_loop"));
+}
+
+/// Nor of those that take it back; and it can't be turned back again.
+#[tokio::test]
+async fn a_transactional_compensation_that_kills_its_worker_is_told_of_and_tried_slowly() {
+    let world = World::new().await;
+    let fuse = world.lay_fuse("deadly");
+    let deadly = (0..2 * CRASH_BUDGET).fold(Act::new().manner(Manner::Transactional), |act, _| {
+        act.compensate([Do::Burn(fuse.clone()), Do::Effect])
+    });
+    let handle = world.enqueue(giving_up::<true>([deadly])).await;
+    let mut deaths = 0;
+    loop {
+        // Whoever compensates it dies.
+        world.lay_fuse("deadly");
+        let process = world.process(WORKER).with_lock(&world.state_directory()).one_at_a_time();
+        let mut process = process.spawn().await;
+        tokio::select! {
+            () = world.reaches(handle.workflow, Status::NeedsAttention) => break process.kill().await,
+            _ = process.ended() => deaths += 1,
+        }
+        assert!(deaths <= CRASH_BUDGET + 1, "{deaths} deaths, and nobody is told");
+    }
+    // The first one is not charged: its claim had come to something.
+    assert_eq!(deaths, CRASH_BUDGET + 1);
+    let view = world.client.workflow(handle.workflow).await.expect("it answers").expect("it exists");
+    let attention = view.attention.expect("a reason");
+    assert!(attention.contains("processes died of it"), "{attention}");
+    // Mended, and somebody says so.
+    std::fs::remove_file(&fuse).expect("it lies there");
+    world.client.retry(handle.workflow, "ada", "mended").await.expect("it answers");
+    let worker = world.start_worker_with_lock().await;
+    assert_eq!(world.compensates(&handle).await.error.failure.code, "enough");
+    worker.shut_down().await;
 }
 
 /// A transactional step that is slow, and may be.
