@@ -4,7 +4,7 @@ use backstitch_testkit::wait::until;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::record::{Record, append_among_others, record};
+use crate::record::{Record, append, append_among_others, first, record};
 use crate::stage::{Session, Stage, bury, cancel, claim, one};
 
 const WORKFLOWS: usize = 24;
@@ -42,6 +42,9 @@ async fn eight_sessions_that_append_cancel_claim_and_bury_do_not_deadlock() {
         stage.enqueued().await;
     }
     let workflows = claim(&stage.pool, dying, i32::try_from(WORKFLOWS).expect("few")).await;
+    // Begun, or a cancel would end them.
+    let begun: Vec<_> = workflows.iter().map(|workflow| first(*workflow)).collect();
+    append(&stage.pool, dying, &begun).await.expect("it answers");
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..4 {
         tasks.spawn(append_overlapping(stage.session().await, dying, workflows.clone(), number));
@@ -51,7 +54,7 @@ async fn eight_sessions_that_append_cancel_claim_and_bury_do_not_deadlock() {
     }
     tasks.spawn(take_over(stage.session().await, living));
     // In the thick of it.
-    let written = format!("select count(*) > {} from backstitch.journal", WORKFLOWS / 2);
+    let written = format!("select count(*) > {} from backstitch.journal", WORKFLOWS + WORKFLOWS / 2);
     until("some of it is written", async || one::<bool>(&stage.pool, &written).await.then_some(())).await;
     assert!(bury(&stage.pool, dying).await.is_some(), "it lived");
     while let Some(task) = tasks.join_next().await {
@@ -63,7 +66,7 @@ async fn eight_sessions_that_append_cancel_claim_and_bury_do_not_deadlock() {
 
 /// Batches of the same workflows, each session in an order of its own. Whoever comes second is refused.
 async fn append_overlapping(mut session: Session, worker: i32, workflows: Vec<Uuid>, number: usize) {
-    for round in 0..ROUNDS {
+    for round in 1..=ROUNDS {
         let mut order = workflows.clone();
         order.rotate_left(number * 5);
         if number % 2 == 1 {

@@ -1,5 +1,6 @@
 //! What an operator may ask: a cancel and a retry, in every phase of a workflow's life.
 
+use backstitch::{Cause, Operator, RollbackReport};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -19,9 +20,11 @@ async fn a_cancel_is_answered_in_every_phase() {
 
     let pending = stage.enqueued().await;
     assert_eq!(cancel(&stage.pool, pending).await, "accepted");
-    assert_eq!(cancel(&stage.pool, pending).await, "accepted", "again");
-    assert_eq!(claim(&stage.pool, worker, 1).await, [pending]);
-    assert_eq!(cancel(&stage.pool, pending).await, "accepted", "and while it runs");
+    assert_eq!(cancel(&stage.pool, pending).await, "has_ended", "with that: it had not begun");
+
+    let running = stage.held_by(worker).await;
+    assert_eq!(cancel(&stage.pool, running).await, "accepted");
+    assert_eq!(cancel(&stage.pool, running).await, "accepted", "again");
 
     let compensating = stage.held_by(worker).await;
     assert_eq!(verdict(&stage.pool, worker, first(compensating)).await, "written");
@@ -35,6 +38,53 @@ async fn a_cancel_is_answered_in_every_phase() {
     let past = stage.held_by(worker).await;
     assert_eq!(verdict(&stage.pool, worker, record(past, 1, 0).begins_pivot(0)).await, "written");
     assert_eq!(cancel(&stage.pool, past).await, "past_the_pivot");
+}
+
+#[tokio::test]
+async fn a_cancel_of_what_has_not_begun_ends_it_in_the_words_of_a_worker() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    // Nor has one begun whose input nobody could read.
+    let unreadable = stage.held_by(worker).await;
+    let alarms = json!({"park_ms": 60_000, "attention": {"reason": "undecodable_input", "message": "m"}});
+    assert!(park(&stage.pool, worker, unreadable, 1, alarms).await);
+    let untouched = stage.enqueued().await;
+    let cause = Cause::Cancelled(Operator { by: "somebody".into(), why: "because".into() });
+    for workflow in [untouched, unreadable] {
+        assert_eq!(cancel(&stage.pool, workflow).await, "accepted");
+        let ended = format!(
+            "select jsonb_build_array(status, cause, error, report, finished_at is not null)
+            from backstitch.workflow where workflow_id = '{workflow}'"
+        );
+        let report = RollbackReport { cause: cause.clone(), steps: Vec::new() };
+        let expected = json!(["compensated", cause, cause.error(), report, true]);
+        assert_eq!(one::<Value>(&stage.pool, &ended).await, expected);
+        let turned = format!(
+            "select turn_value::jsonb from backstitch.journal where workflow_id = '{workflow}' and turn = 'unwinding'"
+        );
+        assert_eq!(one::<Value>(&stage.pool, &turned).await, json!(cause));
+        assert_eq!(stage.journal(workflow).await.len(), 2);
+    }
+    assert_eq!(one::<i64>(&stage.pool, "select count(*) from backstitch.ready").await, 0);
+    let open = "select count(*) from backstitch.alert where resolved_at is null";
+    assert_eq!(one::<i64>(&stage.pool, open).await, 0);
+}
+
+#[tokio::test]
+async fn a_cancel_that_waited_for_a_claim_tells_its_holder() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    let workflow = stage.enqueued().await;
+    let mut claiming = stage.session().await;
+    claiming.open().await;
+    assert_eq!(claim(&mut claiming.connection, worker, 1).await, [workflow]);
+    let mut session = stage.session().await;
+    let pid = session.pid;
+    let cancelling = tokio::spawn(async move { cancel(&mut session.connection, workflow).await });
+    stage.waits(pid, "transactionid").await;
+    claiming.commit().await.expect("the claim");
+    assert_eq!(cancelling.await.expect("no panic"), "accepted");
+    assert!(stage.ready(workflow, "cancel").await.is_some(), "it is its holder's to end");
 }
 
 #[tokio::test]
