@@ -37,6 +37,14 @@ begin
     end if;
     select r.phase, r.past_pivot, r.cancel into v_ready from backstitch.ready r where r.workflow_id = p_workflow;
     if not found then
+        -- Said again, because its answer was lost.
+        perform from backstitch.workflow w
+        where w.workflow_id = p_workflow
+            and w.cause = jsonb_build_object('cause', 'cancelled') || v_cancel
+            and w.report -> 'steps' = '[]';
+        if found then
+            return 'accepted';
+        end if;
         perform from backstitch.workflow w where w.workflow_id = p_workflow;
         return case when found then 'has_ended' else 'not_found' end;
     end if;

@@ -16,7 +16,7 @@ async fn many_are_cancelled_after_a_yes_and_only_those_that_are_meant() {
     let ran = world.run(&[&cancel[..], &["--yes"]].concat()).await.expect(0);
     assert_eq!(ran.out, "cancel: 2 accepted, 0 refused\n");
     let listed = world.run(&["list", "--json"]).await.expect(0).json();
-    let whys: Vec<_> = listed.as_array().unwrap().iter().map(|view| &view["cancel"]["why"]).collect();
+    let whys: Vec<_> = listed.as_array().unwrap().iter().map(|view| &view["cause"]["why"]).collect();
     assert_eq!(whys, [&json!(null), &json!("wrong month"), &json!("wrong month")]);
     let none = world.run(&["cancel", "--kind", "c", "--why", "none"]).await.expect(0);
     assert_eq!(none.out, "cancel: 0 accepted, 0 refused\n");

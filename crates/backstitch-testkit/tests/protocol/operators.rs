@@ -20,7 +20,9 @@ async fn a_cancel_is_answered_in_every_phase() {
 
     let pending = stage.enqueued().await;
     assert_eq!(cancel(&stage.pool, pending).await, "accepted");
-    assert_eq!(cancel(&stage.pool, pending).await, "has_ended", "with that: it had not begun");
+    assert_eq!(cancel(&stage.pool, pending).await, "accepted", "again: its answer may have been lost");
+    let other = format!("select backstitch.cancel('{pending}', 'ada', 'too late')");
+    assert_eq!(one::<String>(&stage.pool, &other).await, "has_ended", "with the first: it had not begun");
 
     let running = stage.held_by(worker).await;
     assert_eq!(cancel(&stage.pool, running).await, "accepted");
