@@ -3,17 +3,17 @@
 use backstitch::{Failures, Filter};
 
 use crate::arguments::Errors;
-use crate::connect;
 use crate::exit::{Exit, Failed};
 use crate::output::{cell, lines, note, say, say_json, shortened, table};
+use crate::reach::reach;
 use crate::settings::Settings;
 use crate::time::moment;
 
 /// Groups, and tells.
 pub async fn run(settings: &Settings, arguments: Errors) -> Result<Exit, Failed> {
-    let client = connect::client(settings).await?;
     let Errors { kind, queue, since, until, limit, json } = arguments;
-    let failures = client.failures(Filter { kind, queue, since, until, limit, ..Filter::default() }).await?;
+    let filter = Filter { kind, queue, since, until, limit, ..Filter::default() };
+    let failures = reach(settings).await?.failures(filter).await?;
     if json {
         say_json(&failures)?;
         return Ok(Exit::Done);
@@ -21,7 +21,7 @@ pub async fn run(settings: &Settings, arguments: Errors) -> Result<Exit, Failed>
     if !failures.errors.is_empty() {
         say(&told(&failures))?;
     }
-    note(&reach(&failures));
+    note(&looked(&failures));
     Ok(Exit::Done)
 }
 
@@ -42,7 +42,7 @@ fn told(failures: &Failures) -> String {
 }
 
 /// How far it was looked.
-fn reach(failures: &Failures) -> String {
+fn looked(failures: &Failures) -> String {
     let found = if failures.errors.is_empty() { "no failures: " } else { "" };
     let workflows = match failures.looked_at {
         1 => "1 workflow was".to_owned(),

@@ -7,7 +7,7 @@ mod problem;
 mod server;
 
 use backstitch::{
-    Answered, Client, Ending, Error, Filter, Handle, IncarnationId, Json, KindView, Operate, Position,
+    Answered, Client, Ending, Error, Failures, Filter, Handle, IncarnationId, Json, KindView, Operate, Position,
     StatusCount, StepView, WorkerView, WorkflowId, WorkflowView,
 };
 use chrono::{DateTime, Utc};
@@ -172,6 +172,14 @@ impl Reach {
         match self {
             Self::Database(client) => Ok(client.stats().await?),
             Self::Server(server) => server.stats().await,
+        }
+    }
+
+    /// Which errors workflows failed with. Of the filter, those members count that [`Client::failures`] goes by.
+    pub async fn failures(&self, filter: Filter) -> Result<Failures, Failed> {
+        match self {
+            Self::Database(client) => Ok(client.failures(filter, None).await?),
+            Self::Server(server) => server.failures(filter).await,
         }
     }
 

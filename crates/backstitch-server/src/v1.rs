@@ -2,6 +2,7 @@
 
 mod ask;
 mod decide;
+mod errors;
 mod events;
 mod fleet;
 mod look;
@@ -95,6 +96,7 @@ fn described_routes(access: Access) -> OpenApiRouter<Api> {
         .routes(routes!(fleet::kinds))
         .routes(routes!(fleet::workers))
         .routes(routes!(fleet::stats))
+        .routes(routes!(errors::errors))
         .routes(routes!(step::skip_step))
         .routes(routes!(step::resolve));
     decide::VERBS.iter().fold(routes, decide::add)

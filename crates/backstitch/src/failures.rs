@@ -2,7 +2,7 @@
 
 use backstitch_core::id::WorkflowId;
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
 use crate::error::Error;
@@ -13,12 +13,12 @@ use crate::view::Filter;
 const LOOKED_AT_MAX: i64 = 100_000;
 
 /// Failures by error, and how far back they were looked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Failures {
-    /// So many workflows were looked at, the newest first.
+    /// So many workflows were looked at, the newest first; of some kinds, so many of those were among them.
     pub looked_at: i64,
-    /// That was the most that is looked at: older ones may have failed too.
+    /// With those of other kinds that was the most that is looked at: older ones may have failed too.
     pub is_bounded: bool,
     /// When the oldest of them was asked for. None: there was none.
     pub oldest_at: Option<DateTime<Utc>>,
@@ -27,7 +27,7 @@ pub struct Failures {
 }
 
 /// Workflows of one kind that failed with the same code.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FailureGroup {
     /// The error's code.
@@ -49,12 +49,15 @@ pub struct FailureGroup {
 impl Client {
     /// Failures by error: of what was taken back, and of what is stuck on its way back.
     ///
-    /// Of the filter, `kind`, `queue`, `since` and `until` say where to look, and `limit` how many errors to tell.
+    /// Of the filter, `kind`, `queue`, `since` and `until` say where to look, and `limit` how many errors to tell. `kinds`: as
+    /// for a [`Token`](crate::Token), nothing is told of workflows of any other, not even how many there are. None: of every
+    /// kind.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn failures(&self, filter: Filter) -> Result<Failures, Error> {
+    pub async fn failures(&self, filter: Filter, kinds: Option<&[String]>) -> Result<Failures, Error> {
         let (from, to) = filter.ids();
+        let kinds = kinds.map(<[String]>::to_vec);
         let rows = self
             .database
             .run("grouping failures", move |connection| {
@@ -69,26 +72,33 @@ impl Client {
                             order by w.workflow_id desc
                             limit $3
                         ),
-                        failed as (
-                            select n.error -> 'failure' ->> 'code' as code, n.kind, count(*) as workflows,
-                                min(coalesce(n.finished_at, n.enqueued_at)) as first_at,
-                                max(coalesce(n.finished_at, n.enqueued_at)) as last_at,
-                                (array_agg(n.workflow_id order by n.workflow_id desc))[1] as example,
-                                (array_agg(n.error -> 'failure' ->> 'message' order by n.workflow_id desc))[1] as message
+                        visible as not materialized (
+                            select n.workflow_id, n.kind, n.queue, n.enqueued_at, n.finished_at, n.error
                             from newest n
-                            where n.error is not null
-                                and ($4::text is null or n.kind = $4)
-                                and ($5::text is null or n.queue = $5)
-                                and ($6::timestamptz is null or n.enqueued_at >= $6)
-                                and ($7::timestamptz is null or n.enqueued_at < $7)
+                            where $9::text[] is null or n.kind = any ($9)
+                        ),
+                        failed as (
+                            select v.error -> 'failure' ->> 'code' as code, v.kind, count(*) as workflows,
+                                min(coalesce(v.finished_at, v.enqueued_at)) as first_at,
+                                max(coalesce(v.finished_at, v.enqueued_at)) as last_at,
+                                (array_agg(v.workflow_id order by v.workflow_id desc))[1] as example,
+                                (array_agg(v.error -> 'failure' ->> 'message' order by v.workflow_id desc))[1] as message
+                            from visible v
+                            where v.error is not null
+                                and ($4::text is null or v.kind = $4)
+                                and ($5::text is null or v.queue = $5)
+                                and ($6::timestamptz is null or v.enqueued_at >= $6)
+                                and ($7::timestamptz is null or v.enqueued_at < $7)
                             group by 1, 2
                             order by workflows desc, code, kind
                             limit $8
                         )
-                        select l.looked_at as "looked_at!", l.oldest_at, f.code as "code?", f.kind as "kind?",
+                        select l.looked_at as "looked_at!", b.is_bounded as "is_bounded!", l.oldest_at,
+                            f.code as "code?", f.kind as "kind?",
                             f.workflows as "workflows?", f.first_at as "first_at?", f.last_at as "last_at?",
                             f.example as "example?", f.message as "message?"
-                        from (select count(*) as looked_at, min(n.enqueued_at) as oldest_at from newest n) l
+                        from (select count(*) as looked_at, min(v.enqueued_at) as oldest_at from visible v) l
+                            cross join (select count(*) = $3 as is_bounded from newest) b
                             left join failed f on true
                         order by f.workflows desc, f.code, f.kind
                         "#,
@@ -99,14 +109,16 @@ impl Client {
                         filter.queue,
                         filter.since,
                         filter.until,
-                        i64::from(filter.limit)
+                        i64::from(filter.limit),
+                        kinds.as_deref()
                     )
                     .fetch_all(connection)
                     .await
                 })
             })
             .await?;
-        let (looked_at, oldest_at) = rows.first().map_or((0, None), |row| (row.looked_at, row.oldest_at));
+        let (looked_at, is_bounded, oldest_at) =
+            rows.first().map_or((0, false, None), |row| (row.looked_at, row.is_bounded, row.oldest_at));
         let errors = rows
             .into_iter()
             .filter_map(|row| {
@@ -121,6 +133,6 @@ impl Client {
                 })
             })
             .collect();
-        Ok(Failures { looked_at, is_bounded: looked_at == LOOKED_AT_MAX, oldest_at, errors })
+        Ok(Failures { looked_at, is_bounded, oldest_at, errors })
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backstitch::{
-    Answered, AttemptView, Ending, Filter, Json, Operator, Status, StatusCount, StepView, WorkerView,
+    Answered, AttemptView, Ending, Failures, Filter, Json, Operator, Status, StatusCount, StepView, WorkerView,
     WorkflowId, WorkflowView,
 };
 use backstitch_server::BearerToken;
@@ -128,7 +128,9 @@ impl Server {
         let (mut workflows, mut left, mut before) = (Vec::new(), filter.limit, filter.before);
         loop {
             let filter = Filter { before, limit: left.min(PAGE), ..filter.clone() };
-            let page: Page = self.get(filtered(self.at(&["workflows"]), &filter)).await?;
+            let mut url = filtered(self.at(&["workflows"]), &filter);
+            url.query_pairs_mut().append_pair("whole", "true");
+            let page: Page = self.get(url).await?;
             left = left.saturating_sub(u32::try_from(page.workflows.len()).unwrap_or(u32::MAX));
             workflows.extend(page.workflows.into_iter().map(with_null));
             if left == 0 || page.before.is_none() {
@@ -187,6 +189,10 @@ impl Server {
             statuses: Vec<StatusCount>,
         }
         Ok(self.get::<Stats>(self.at(&["stats"])).await?.statuses)
+    }
+
+    pub async fn failures(&self, filter: Filter) -> Result<Failures, Failed> {
+        self.get(filtered(self.at(&["errors"]), &filter)).await
     }
 
     pub async fn decide(
@@ -353,7 +359,6 @@ fn filtered(mut url: Url, filter: &Filter) -> Url {
         ("since", since.as_ref().map(moment)),
         ("until", until.as_ref().map(moment)),
         ("limit", Some(limit.to_string())),
-        ("whole", Some("true".to_owned())),
     ];
     for (name, value) in said {
         if let Some(value) = value {

@@ -42,6 +42,7 @@ async fn the_description_names_every_route_and_nothing_that_is_not_there() {
     }
     routes.sort();
     let expected = [
+        "GET /errors",
         "GET /kinds",
         "GET /stats",
         "GET /workers",

@@ -99,6 +99,12 @@ async fn every_look_is_the_same_over_http() {
     both.same(0, &["kinds"]).await;
     both.same(0, &["stats", "--json"]).await;
     assert!(both.same(0, &["stats"]).await.out.contains("needs_attention"));
+    let errors = both.same(0, &["errors", "--json"]).await.json();
+    assert_eq!((&errors["looked_at"], &errors["errors"][0]["workflows"]), (&json!(4), &json!(2)));
+    assert!(both.same(0, &["errors", "--kind", "toy", "--since", "1h"]).await.out.contains("worn_out"));
+    for filter in [&["--queue", "slow"][..], &["--until", "1h"], &["--kind", "report.build", "--limit", "1"]] {
+        assert_eq!(both.same(0, &[&["errors"], filter].concat()).await.out, "", "{filter:?}");
+    }
     // What they say of time passes between two looks; of the dead it stays.
     let dead = |ran: Ran| {
         let workers = ran.json();
@@ -227,8 +233,7 @@ async fn what_is_decided_is_the_same_over_http() {
 async fn what_http_cannot_is_said_and_nothing_else_is_asked_instead() {
     let both = Both::new().await;
     for command in [
-        &["errors"][..],
-        &["migrate"],
+        &["migrate"][..],
         &["verify", NOWHERE],
         &["token", "list"],
         &["pause", "--kind", "report.build", "--why", "mended"],

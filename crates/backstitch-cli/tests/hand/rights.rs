@@ -31,6 +31,7 @@ fn routes() -> Vec<Row> {
         (Method::GET, "/v1/kinds", nothing.clone(), [200, 403, 200]),
         (Method::GET, "/v1/workers", nothing.clone(), [200, 403, 200]),
         (Method::GET, "/v1/stats", nothing.clone(), [200, 403, 200]),
+        (Method::GET, "/v1/errors", nothing.clone(), [200, 403, 200]),
         (Method::GET, "/metrics", nothing, [200, 403, 200]),
         (Method::POST, "/v1/workflows/ID/pause", decision.clone(), [403, 403, 200]),
         (Method::POST, "/v1/workflows/ID/resume", decision.clone(), [403, 403, 200]),
@@ -128,6 +129,9 @@ async fn workflows_of_another_scope_do_not_exist() {
                         let statuses = body["statuses"].as_array().unwrap();
                         assert_eq!(statuses.len(), 4, "only what has not ended is counted by kind: {body}");
                         assert!(statuses.iter().all(|status| status["workflows"] == 0), "{body}");
+                    }
+                    "/v1/errors" => {
+                        assert_eq!((&body["looked_at"], &body["errors"]), (&json!(0), &json!([])), "{body}");
                     }
                     list => assert_eq!(body[list.trim_start_matches("/v1/")], json!([]), "{list}"),
                 }
