@@ -7,8 +7,8 @@ mod problem;
 mod server;
 
 use backstitch::{
-    Answered, Client, Ending, Error, Failures, Filter, Handle, IncarnationId, Json, KindView, Operate, Position,
-    StatusCount, StepView, WorkerView, WorkflowId, WorkflowView,
+    Answered, Client, Ending, Error, Failures, Filter, Handle, IncarnationId, Json, KindView, Operate,
+    Position, StatusCount, StepView, WorkerView, WorkflowId, WorkflowView,
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -209,19 +209,17 @@ impl Reach {
 
     /// Nothing of this kind is taken up until it is resumed.
     pub async fn pause_kind(&self, kind: &str, decision: &Decision) -> Result<(), Failed> {
-        Ok(operate(self.database("to pause a kind")?, decision, None).pause_kind(kind).await?)
+        match self {
+            Self::Database(client) => Ok(operate(client, decision, None).pause_kind(kind).await?),
+            Self::Server(server) => server.pause_kind(kind, decision).await,
+        }
     }
 
     /// False: it was not paused.
     pub async fn resume_kind(&self, kind: &str, decision: &Decision) -> Result<bool, Failed> {
-        Ok(operate(self.database("to resume a kind")?, decision, None).resume_kind(kind).await?)
-    }
-
-    /// For what is not to be had over HTTP.
-    fn database(&self, what: &str) -> Result<&Client, Failed> {
         match self {
-            Self::Database(client) => Ok(client),
-            Self::Server(_) => Err(connect::not_over_http(what)),
+            Self::Database(client) => Ok(operate(client, decision, None).resume_kind(kind).await?),
+            Self::Server(server) => server.resume_kind(kind, decision).await,
         }
     }
 }

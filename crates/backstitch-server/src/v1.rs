@@ -5,6 +5,7 @@ mod decide;
 mod errors;
 mod events;
 mod fleet;
+mod kind;
 mod look;
 mod outcome;
 mod params;
@@ -97,6 +98,8 @@ fn described_routes(access: Access) -> OpenApiRouter<Api> {
         .routes(routes!(fleet::workers))
         .routes(routes!(fleet::stats))
         .routes(routes!(errors::errors))
+        .routes(routes!(kind::pause_kind))
+        .routes(routes!(kind::resume_kind))
         .routes(routes!(step::skip_step))
         .routes(routes!(step::resolve));
     decide::VERBS.iter().fold(routes, decide::add)

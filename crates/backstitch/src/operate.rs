@@ -4,6 +4,7 @@ use std::fmt;
 
 use backstitch_core::id::{Position, WorkflowId};
 use backstitch_core::json::Json;
+use backstitch_core::limits::NAME_BYTES_MAX;
 use serde::Serialize;
 use sqlx::types::Json as AsJsonb;
 use uuid::Uuid;
@@ -213,20 +214,20 @@ impl Operate<'_> {
     /// Nothing of this kind is claimed until it is resumed; what is under way goes on.
     ///
     /// # Errors
-    /// As [`cancel`](Self::cancel).
+    /// As [`cancel`](Self::cancel), or when no kind can be called so.
     pub async fn pause_kind(self, kind: &str) -> Result<(), Error> {
         let Self { client, by, why, .. } = self;
-        let kind = kind.to_owned();
+        let kind = name_of_kind(kind)?;
         ask!(client, "pausing a kind", "select backstitch.pause_kind($1, $2, $3)", kind, by, why).map(drop)
     }
 
     /// Ends the pause of a kind. False: it was not paused.
     ///
     /// # Errors
-    /// As [`cancel`](Self::cancel).
+    /// As [`pause_kind`](Self::pause_kind).
     pub async fn resume_kind(self, kind: &str) -> Result<bool, Error> {
         let Self { client, by, why, .. } = self;
-        let kind = kind.to_owned();
+        let kind = name_of_kind(kind)?;
         ask!(
             client,
             "resuming a kind",
@@ -328,6 +329,13 @@ impl fmt::Display for Answered {
             Self::NotFound => "is none: there is no workflow of that id",
         })
     }
+}
+
+fn name_of_kind(kind: &str) -> Result<String, Error> {
+    if (1..=NAME_BYTES_MAX).contains(&kind.len()) {
+        return Ok(kind.to_owned());
+    }
+    Err(Error::Refused(format!("the name of a kind has 1 to {NAME_BYTES_MAX} bytes, not {}", kind.len())))
 }
 
 fn number(position: Position) -> i32 {

@@ -228,6 +228,35 @@ impl Server {
         }
     }
 
+    pub async fn pause_kind(&self, kind: &str, decision: &Decision) -> Result<(), Failed> {
+        match self.decide_about_kind(kind, "pause", decision).await? {
+            Said::Yes(..) => Ok(()),
+            Said::No(problem) => Err((*problem).into()),
+        }
+    }
+
+    pub async fn resume_kind(&self, kind: &str, decision: &Decision) -> Result<bool, Failed> {
+        match self.decide_about_kind(kind, "resume", decision).await? {
+            Said::Yes(..) => Ok(true),
+            Said::No(problem) => match problem.answered() {
+                Ok(Answered::IsNotPaused) => Ok(false),
+                Ok(other) => Err(Failed::refused(format!("kind {kind} {other}"))),
+                Err(problem) => Err((*problem).into()),
+            },
+        }
+    }
+
+    async fn decide_about_kind(&self, kind: &str, verb: &str, decision: &Decision) -> Result<Said, Failed> {
+        // What stands for a directory in a path can't stand for a kind.
+        if ["", ".", ".."].contains(&kind) {
+            return Err(Failed::usage(format!(
+                "kind {kind:?} can't be named in a URL: name the database instead"
+            )));
+        }
+        let body = json!({ "by": decision.by, "why": decision.why }).to_string();
+        self.ask(Method::POST, self.at(&["kinds", kind, verb]), Some(body.into_bytes())).await
+    }
+
     async fn get<T: DeserializeOwned>(&self, url: Url) -> Result<T, Failed> {
         self.ask(Method::GET, url, None).await?.read()
     }

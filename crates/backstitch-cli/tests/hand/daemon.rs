@@ -9,9 +9,10 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use serde_json::{Value, json};
 use sqlx::Executor;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::toys::{self, Toy};
 use crate::world::World;
@@ -21,15 +22,15 @@ pub struct Daemon {
     pub url: String,
     address: String,
     child: Child,
-    log: Lines<BufReader<ChildStderr>>,
+    log: UnboundedReceiver<String>,
 }
 
 impl Daemon {
     pub async fn start(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut log = lines(child.stderr.take().unwrap());
         let mut said = String::new();
-        while let Some(line) = log.next_line().await.unwrap() {
+        while let Some(line) = log.recv().await {
             if let Some((_, address)) = line.split_once("http.address=") {
                 let address = address.trim().to_owned();
                 return Self { url: format!("http://{address}"), address, child, log };
@@ -53,7 +54,7 @@ impl Daemon {
     pub async fn stop(mut self) -> (i32, String) {
         self.terminate();
         let mut rest = String::new();
-        while let Some(line) = self.log.next_line().await.unwrap() {
+        while let Some(line) = self.log.recv().await {
             rest.push_str(&line);
             rest.push('\n');
         }
@@ -74,13 +75,26 @@ impl Daemon {
 
     /// Waits until its log says this.
     pub async fn says(&mut self, part: &str) {
-        while let Some(line) = self.log.next_line().await.unwrap() {
+        while let Some(line) = self.log.recv().await {
             if line.contains(part) {
                 return;
             }
         }
         panic!("the daemon ended without saying {part:?}");
     }
+}
+
+/// Read as they come: a daemon that nobody listens to would wait for somebody once the pipe is full.
+fn lines(log: ChildStderr) -> UnboundedReceiver<String> {
+    let (told, heard) = unbounded_channel();
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(log).lines();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            // A test that is over listens no more.
+            let _ = told.send(line);
+        }
+    });
+    heard
 }
 
 async fn read(answer: reqwest::Response) -> (u16, Value) {
@@ -148,7 +162,7 @@ async fn an_alert_is_posted_until_the_webhook_takes_it() {
 
     // The first answer is no; the second takes it.
     let heard: Arc<Mutex<Vec<Value>>> = Arc::default();
-    let (told, mut taken) = tokio::sync::mpsc::unbounded_channel();
+    let (told, mut taken) = unbounded_channel();
     let hear = async move |State(heard): State<Arc<Mutex<Vec<Value>>>>, body: axum::Json<Value>| {
         let mut heard = heard.lock().unwrap();
         heard.push(body.0);

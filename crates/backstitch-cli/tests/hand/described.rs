@@ -35,8 +35,10 @@ async fn the_description_names_every_route_and_nothing_that_is_not_there() {
             let method: Method = method.to_uppercase().parse().unwrap();
             routes.push(format!("{method} {path}"));
             // Whoever is nobody is told so: then the route is there.
-            let path =
-                path.replace("{id}", "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10").replace("{position}", "0");
+            let path = path
+                .replace("{id}", "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10")
+                .replace("{position}", "0")
+                .replace("{kind}", "toy");
             read(nobody.request(method, &format!("/v1{path}"))).await.refuses(401, "token_missing");
         }
     }
@@ -51,6 +53,8 @@ async fn the_description_names_every_route_and_nothing_that_is_not_there() {
         "GET /workflows/{id}/events",
         "GET /workflows/{id}/journal",
         "GET /workflows/{id}/wait",
+        "POST /kinds/{kind}/pause",
+        "POST /kinds/{kind}/resume",
         "POST /workflows",
         "POST /workflows/batch",
         "POST /workflows/{id}/abandon",

@@ -41,8 +41,9 @@ async fn any_text_is_a_kind_a_key_or_a_reason_and_comes_back_as_it_was() {
     let world = World::new().await;
     let daemon = Daemon::start(serve(&world)).await;
     let [producer, operator] = everybody(&world, &daemon).await;
-    // One more, as a token may not ask too often.
+    // More of them, as a token may not ask too often.
     let [_, finder] = everybody(&world, &daemon).await;
+    let [_, holder] = everybody(&world, &daemon).await;
     let mut taken = 0;
     for text in texts() {
         let body = json!({ "kind": text, "key": text, "queue": text, "input": { &text: text } });
@@ -69,6 +70,15 @@ async fn any_text_is_a_kind_a_key_or_a_reason_and_comes_back_as_it_was() {
         let answer =
             operator.post(&format!("/v1/workflows/{id}/cancel"), &json!({ "by": text, "why": text })).await;
         assert_eq!(answer.status, if text.trim().is_empty() { 400 } else { 200 }, "{text:?}");
+        // A client takes these out of a path: what it asks for is another.
+        if !["", ".", ".."].contains(&&*text) {
+            let decision = json!({ "by": "ada", "why": "a test" });
+            for verb in ["pause", "resume"] {
+                let said =
+                    holder.post(&format!("/v1/kinds/{text_encoded}/{verb}"), &decision).await.expect(200);
+                assert_eq!(said.body, json!({ "kind": text, "answer": "accepted" }), "{text:?}");
+            }
+        }
     }
     assert!(taken >= 300, "{taken}");
     for text in texts() {

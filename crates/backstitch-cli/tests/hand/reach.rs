@@ -4,6 +4,7 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, serve};
+use crate::plain::plain;
 use crate::toys;
 use crate::world::{Ran, World, bare, end};
 
@@ -96,13 +97,16 @@ async fn every_look_is_the_same_over_http() {
     let kinds = both.same(0, &["kinds", "--json"]).await.json();
     let paused: Vec<_> = kinds.as_array().unwrap().iter().filter(|kind| kind["paused"].is_object()).collect();
     assert!(paused.len() == 1 && paused[0]["kind"] == "report.build", "{kinds}");
-    both.same(0, &["kinds"]).await;
+    // How long the oldest waits goes on between two looks.
+    let kinds = both.over_http(&both.token, &["kinds"]).await.expect(0).out;
+    assert_eq!(plain(&kinds), plain(&both.world.run(&["kinds"]).await.expect(0).out));
     both.same(0, &["stats", "--json"]).await;
     assert!(both.same(0, &["stats"]).await.out.contains("needs_attention"));
     let errors = both.same(0, &["errors", "--json"]).await.json();
     assert_eq!((&errors["looked_at"], &errors["errors"][0]["workflows"]), (&json!(4), &json!(2)));
     assert!(both.same(0, &["errors", "--kind", "toy", "--since", "1h"]).await.out.contains("worn_out"));
-    for filter in [&["--queue", "slow"][..], &["--until", "1h"], &["--kind", "report.build", "--limit", "1"]] {
+    for filter in [&["--queue", "slow"][..], &["--until", "1h"], &["--kind", "report.build", "--limit", "1"]]
+    {
         assert_eq!(both.same(0, &[&["errors"], filter].concat()).await.out, "", "{filter:?}");
     }
     // What they say of time passes between two looks; of the dead it stays.
@@ -221,6 +225,30 @@ async fn what_is_decided_is_the_same_over_http() {
         let http = told(both.over_http(&both.token, &["show", &one, "--json"]).await);
         assert_eq!(http, told(both.world.run(&["show", &other, "--json"]).await), "{commands:?}");
     }
+    for (kind, json) in [("report.build", &[][..]), ("report.build", &["--json"]), ("a/b?c=%2f #é", &[])] {
+        let story = async |over_http: bool| {
+            let mut told = Vec::new();
+            // Said again it is so already; what is not paused can't be resumed.
+            for (verb, code) in [("pause", 0), ("pause", 0), ("resume", 0), ("resume", 5)] {
+                let said = [&[verb, "--kind", kind], &why[..], json].concat();
+                let ran = match over_http {
+                    true => both.over_http(&both.token, &said).await.expect(code),
+                    false => both.world.run(&said).await.expect(code),
+                };
+                let kinds = both.same(0, &["kinds", "--json"]).await.json();
+                let paused = json!({ "by": "ada", "why": "a test" });
+                let is_paused = |view: &Value| view["kind"] == kind && view["paused"] == paused;
+                assert_eq!(kinds.as_array().unwrap().iter().any(is_paused), verb == "pause", "{kinds}");
+                told.push((ran.out, ran.err));
+            }
+            told
+        };
+        assert_eq!(story(true).await, story(false).await, "{kind}");
+    }
+    let long = "x".repeat(101);
+    both.same(2, &[&["pause", "--kind", &long], &why[..]].concat()).await.complains(2, &["1 to 100 bytes"]);
+    let parent = [&["pause", "--kind", ".."], &why[..]].concat();
+    both.over_http(&both.token, &parent).await.complains(2, &["can't be named in a URL"]);
     let nobody = decide(NOWHERE, &["cancel"], 5).await;
     assert_eq!(nobody.err, by_database(NOWHERE, &["cancel"], 5).await.err);
     let all = ["cancel", "--kind", "report.build", "--why", "all", "--yes"];
@@ -232,12 +260,7 @@ async fn what_is_decided_is_the_same_over_http() {
 #[tokio::test]
 async fn what_http_cannot_is_said_and_nothing_else_is_asked_instead() {
     let both = Both::new().await;
-    for command in [
-        &["migrate"][..],
-        &["verify", NOWHERE],
-        &["token", "list"],
-        &["pause", "--kind", "report.build", "--why", "mended"],
-    ] {
+    for command in [&["migrate"][..], &["verify", NOWHERE], &["token", "list"]] {
         let mut asked = both.world.command(command);
         asked.env("BACKSTITCH_SERVER", &both.daemon.url).env("BACKSTITCH_TOKEN", &both.token);
         end(asked).await.complains(2, &["can't be asked over HTTP", "BACKSTITCH_SERVER"]);

@@ -33,6 +33,8 @@ fn routes() -> Vec<Row> {
         (Method::GET, "/v1/stats", nothing.clone(), [200, 403, 200]),
         (Method::GET, "/v1/errors", nothing.clone(), [200, 403, 200]),
         (Method::GET, "/metrics", nothing, [200, 403, 200]),
+        (Method::POST, "/v1/kinds/toy/pause", decision.clone(), [403, 403, 200]),
+        (Method::POST, "/v1/kinds/toy/resume", decision.clone(), [403, 403, 200]),
         (Method::POST, "/v1/workflows/ID/pause", decision.clone(), [403, 403, 200]),
         (Method::POST, "/v1/workflows/ID/resume", decision.clone(), [403, 403, 200]),
         (Method::POST, "/v1/workflows/ID/abandon", decision.clone(), [403, 403, 409]),

@@ -81,6 +81,22 @@ impl<S: Send + Sync> FromRequestParts<S> for OfStep {
     }
 }
 
+/// The kind that the path names.
+#[derive(Debug)]
+pub struct OfKind(pub Text);
+
+impl<S: Send + Sync> FromRequestParts<S> for OfKind {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let named = Path::<String>::from_request_parts(parts, state).await;
+        let kind = named.ok().and_then(|Path(text)| Text::try_from(text).ok());
+        let wrong =
+            "the path names no kind: give its name, percent-encoded as UTF-8, without a null character";
+        kind.map(Self).ok_or_else(|| Refusal::invalid(wrong).into())
+    }
+}
+
 /// The query.
 #[derive(Debug)]
 pub struct Asked<T>(pub T);
