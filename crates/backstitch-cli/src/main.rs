@@ -23,6 +23,7 @@ mod list;
 mod log;
 mod migrate;
 mod output;
+mod outside;
 mod pg;
 mod progress;
 mod prune;

@@ -14,7 +14,7 @@ use crate::exit::{Exit, Failed};
 use crate::gateway_http::{self, GatewayRoutes};
 use crate::settings::{ServeSettings, Settings};
 use crate::signals::Signals;
-use crate::{alerts, crew, gateway, prune};
+use crate::{alerts, crew, gateway, outside, prune};
 
 /// Serves until told to stop.
 pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Failed> {
@@ -37,11 +37,12 @@ pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Fai
     // Before the worker: a second daemon on the same port takes up no work that it would have to hand back.
     let listener = listen(&daemon.listen).await?;
     let domain = edge.as_ref().map(|edge| edge.powerdns.zone.clone());
+    let asked = of_its_own(&client);
+    let outside = edge.clone().map(|edge| outside::of_gateways(asked.clone(), edge)).transpose()?;
     let running = crew::start(&client, edge, &worker).await?;
 
     let (closing, stopped) = (CancellationToken::new(), CancellationToken::new());
     let beside = TaskTracker::new();
-    let asked = of_its_own(&client);
     let gate = Gate::new(daemon.access, asked.clone());
     let gateway = gateway_routes(&client, domain, &daemon, &stopped);
     let gateway = match daemon.listen.is_beyond_loopback() {
@@ -54,6 +55,7 @@ pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Fai
         client: asked,
         gate,
         errors,
+        outside,
         origins: daemon.allowed_origins,
         metrics: metrics.clone(),
         stopped: stopped.clone(),

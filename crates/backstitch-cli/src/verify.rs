@@ -8,20 +8,34 @@ use comfy_table::Color;
 use tempfile::TempDir;
 
 use crate::arguments::{EdgeArguments, Verify};
+use crate::edge;
 use crate::exit::{Exit, Failed};
 use crate::output::{cell, clean, lines, note, say, say_json, table};
+use crate::progress::waiting;
+use crate::reach::{Reach, reach};
 use crate::settings::Settings;
-use crate::{connect, edge};
+
+/// It may take some seconds.
+const ORPHANS_SOUGHT: &str = "looking at every record, vhost, route and allocation …";
 
 /// Looks at what one workflow left, or for what is nobody's.
 pub async fn run(settings: &Settings, arguments: Verify) -> Result<Exit, Failed> {
     let Verify { workflow, json, edge, .. } = arguments;
-    let client = connect::client(settings).await?;
+    let reach = reach(settings).await?;
     let Some(workflow) = workflow else {
-        let place = Place::of(settings, edge, &client)?;
-        return orphans::run(&client, &place.edge, json).await;
+        let found = match &reach {
+            Reach::Database(client) => {
+                let place = Place::of(settings, edge, client)?;
+                waiting(ORPHANS_SOUGHT, orphans::look(client, &place.edge)).await?
+            }
+            Reach::Server(server) => waiting(ORPHANS_SOUGHT, server.orphans()).await?,
+        };
+        return orphans::tell(&found, json);
     };
-    let verified = verified(settings, edge, &client, workflow).await?;
+    let verified = match &reach {
+        Reach::Database(client) => verified(settings, edge, client, workflow).await?,
+        Reach::Server(server) => server.verify(workflow).await?,
+    };
     match json {
         true => say_json(&verified)?,
         false if verified.steps.is_empty() => note("no step has begun: there is nothing to look for"),
@@ -84,7 +98,7 @@ fn told(verified: &Verified) -> String {
             cell(step.position),
             cell(&step.step),
             cell(expected),
-            cell(step.sighting.unwrap_or("-")),
+            cell(step.sighting.as_deref().unwrap_or("-")),
             match step.verdict {
                 Verdict::Agrees => verdict.fg(Color::Green),
                 Verdict::Differs | Verdict::NotSeen => verdict.fg(Color::Red),

@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use backstitch::{Client, Known, WorkflowId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::edge::Edge;
 use crate::identifiers::{GatewayId, Hostname, OrganizationId, Owner};
@@ -27,7 +27,7 @@ use stray::why_stray;
 const ENDED_MAX: u32 = 1_000;
 
 /// What was looked at, and what of it is nobody's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Orphans {
     /// How much there is.
     pub looked_at: LookedAt,
@@ -36,7 +36,7 @@ pub struct Orphans {
 }
 
 /// How much of ours there is outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LookedAt {
     /// Names with an ownership record.
     pub dns_records: usize,
@@ -51,7 +51,7 @@ pub struct LookedAt {
 }
 
 /// Something outside that is nobody's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Orphan {
     /// What it is.
     #[serde(flatten)]
@@ -65,7 +65,7 @@ pub struct Orphan {
 }
 
 /// Something of ours outside.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "thing", rename_all = "snake_case")]
 pub enum Thing {
     /// A name in the zone.

@@ -22,8 +22,8 @@ async fn verify(platform: &Platform, workflow: WorkflowId) -> Verified {
 
 /// Each step, with what was seen of it and what comes of that.
 fn seen(verified: &Verified) -> Vec<(&str, &str, Verdict)> {
-    let of = |sighting: Option<&'static str>| sighting.unwrap_or("-");
-    verified.steps.iter().map(|step| (step.step.as_str(), of(step.sighting), step.verdict)).collect()
+    let steps = verified.steps.iter();
+    steps.map(|step| (&*step.step, step.sighting.as_deref().unwrap_or("-"), step.verdict)).collect()
 }
 
 fn differing(verified: &Verified) -> Vec<(&str, &str)> {

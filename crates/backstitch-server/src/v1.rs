@@ -12,6 +12,7 @@ mod params;
 mod places;
 mod shape;
 mod step;
+mod verify;
 mod wait;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use self::places::Places;
 use crate::access::{Access, Gate};
 use crate::metrics::Metrics;
 use crate::origins::{self, Origin};
+use crate::outside::{Looks, Outside};
 use crate::problem::Problem;
 use crate::refusal::Refusal;
 use crate::{openapi, scrape};
@@ -35,7 +37,6 @@ use crate::{openapi, scrape};
 pub use self::outcome::DeclaredError;
 
 /// What the routes under `/v1` stand on.
-#[derive(Debug)]
 pub struct ApiSettings {
     /// Asks the engine. Best one of its own: callers then never take a connection that a worker needs.
     pub client: Client,
@@ -43,6 +44,8 @@ pub struct ApiSettings {
     pub gate: Gate,
     /// What the errors of kinds mean over HTTP, where the kinds say.
     pub errors: Vec<DeclaredError>,
+    /// Looks at what workflows left. None: this daemon has none of their code.
+    pub outside: Option<Arc<dyn Outside>>,
     /// Whose pages may ask, in somebody's browser.
     pub origins: Vec<Origin>,
     /// Counts who waits and who follows, and is told at `/metrics`.
@@ -57,6 +60,7 @@ pub(crate) struct Api {
     client: Client,
     gate: Gate,
     errors: Arc<[DeclaredError]>,
+    looks: Looks,
     places: Places,
     stopped: CancellationToken,
 }
@@ -76,10 +80,11 @@ impl FromRef<Api> for Client {
 /// The routes under `/v1`, `GET /openapi.json`, which describes them, `GET /docs`, where a person can try them, and
 /// `GET /metrics`.
 pub fn api(settings: ApiSettings) -> Router {
-    let ApiSettings { client, gate, errors, origins, metrics, stopped } = settings;
+    let ApiSettings { client, gate, errors, outside, origins, metrics, stopped } = settings;
     let access = gate.access();
     let watched = scrape::routes(client.clone(), gate.clone(), metrics.clone());
-    let state = Api { client, gate, errors: errors.into(), places: Places::new(metrics), stopped };
+    let (looks, places) = (Looks::new(outside), Places::new(metrics));
+    let state = Api { client, gate, errors: errors.into(), looks, places, stopped };
     let (router, described) = described_routes(access).split_for_parts();
     let router = router.fallback(unknown_path).method_not_allowed_fallback(wrong_method);
     let router = origins::allowed(router.with_state(state), origins);
@@ -98,6 +103,8 @@ fn described_routes(access: Access) -> OpenApiRouter<Api> {
         .routes(routes!(fleet::workers))
         .routes(routes!(fleet::stats))
         .routes(routes!(errors::errors))
+        .routes(routes!(verify::verify))
+        .routes(routes!(verify::orphans))
         .routes(routes!(kind::pause_kind))
         .routes(routes!(kind::resume_kind))
         .routes(routes!(step::skip_step))

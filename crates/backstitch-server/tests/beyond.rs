@@ -42,6 +42,7 @@ impl Stage {
             client: client.clone(),
             gate: gate.clone(),
             errors: Vec::new(),
+            outside: None,
             origins: Vec::new(),
             metrics: Metrics::new(),
             stopped: stop.clone(),

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use backstitch_core::failure::StepError;
 use backstitch_core::id::{Direction, IdempotencyKey, Position, WorkflowId};
 use backstitch_core::json::Json;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::Connection;
 use tokio::time::timeout;
 
@@ -50,7 +50,7 @@ pub struct Probes<S> {
 }
 
 /// What a workflow's steps left outside, beside what its journal says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Verified {
     /// Which workflow.
@@ -64,7 +64,7 @@ pub struct Verified {
 }
 
 /// One step, by its journal and by what was seen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct VerifiedStep {
     /// Its place.
@@ -76,7 +76,7 @@ pub struct VerifiedStep {
     /// What should be outside.
     pub expected: Expected,
     /// What was seen: stands, partly, gone or unknown. None: nothing was.
-    pub sighting: Option<&'static str>,
+    pub sighting: Option<String>,
     /// What there is to say about it. None: nothing beyond the words.
     pub says: Option<String>,
     /// What comes of both.
@@ -84,7 +84,7 @@ pub struct VerifiedStep {
 }
 
 /// What should be outside of a step, by the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Expected {
     /// Its effect.
@@ -108,7 +108,7 @@ impl Expected {
 }
 
 /// Whether journal and outside agree on a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// They do.
@@ -150,6 +150,11 @@ impl<S: Send + Sync + 'static> Probes<S> {
     pub fn of<W: Workflow<S>>(mut self) -> Self {
         self.kinds.insert(W::KIND, Kind::of::<W>());
         self
+    }
+
+    /// What it looks with.
+    pub fn services(&self) -> &S {
+        &self.services
     }
 
     /// Looks for each step that the workflow began. The steps of a kind that is not known here are not looked for.
@@ -256,7 +261,7 @@ fn judged(step: &StepView, has_turned: bool, has_changed: bool, seen: Seen) -> V
         step: step.step.clone(),
         status: step.status.clone(),
         expected,
-        sighting,
+        sighting: sighting.map(str::to_owned),
         says,
         verdict,
     }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use backstitch::{
-    Answered, AttemptView, Ending, Failures, Filter, Json, Operator, Status, StatusCount, StepView, WorkerView,
-    WorkflowId, WorkflowView,
+    Answered, AttemptView, Ending, Failures, Filter, Json, Operator, Status, StatusCount, StepView, Verified,
+    WorkerView, WorkflowId, WorkflowView,
 };
+use backstitch_gateway::orphans::Orphans;
 use backstitch_server::BearerToken;
 use chrono::{DateTime, SecondsFormat, Utc};
 use http_body_util::{BodyExt, Full, Limited};
@@ -31,6 +32,8 @@ use crate::seen::Seen;
 
 /// A daemon that is well answers within milliseconds; it gives its own database some seconds.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// What looks at the outside asks everything that is there, by and by.
+const LOOK_TIME: Duration = Duration::from_secs(120);
 /// The longest wait that the daemon grants at once.
 const WAIT: Duration = Duration::from_secs(60);
 /// Before it is asked again after it was not there.
@@ -193,6 +196,18 @@ impl Server {
 
     pub async fn failures(&self, filter: Filter) -> Result<Failures, Failed> {
         self.get(filtered(self.at(&["errors"]), &filter)).await
+    }
+
+    pub async fn verify(&self, workflow: WorkflowId) -> Result<Verified, Failed> {
+        self.have_looked(self.at(&["workflows", &workflow.to_string(), "verify"])).await
+    }
+
+    pub async fn orphans(&self) -> Result<Orphans, Failed> {
+        self.have_looked(self.at(&["orphans"])).await
+    }
+
+    async fn have_looked<T: DeserializeOwned>(&self, url: Url) -> Result<T, Failed> {
+        self.once(Method::GET, &url, None, LOOK_TIME).await?.0.read()
     }
 
     pub async fn decide(

@@ -6,18 +6,18 @@ use backstitch_gateway::orphans::{LookedAt, Orphan, Orphans, Thing, orphans};
 
 use crate::exit::{Exit, Failed};
 use crate::output::{Tint, clean, say, say_json, tinted};
-use crate::progress::waiting;
+use crate::outside::ALL_OR_NOTHING;
 
 /// Looks for it.
-pub async fn run(client: &Client, edge: &Edge, json: bool) -> Result<Exit, Failed> {
-    let found =
-        waiting("looking at every record, vhost, route and allocation …", orphans(edge, client)).await;
-    let found = found.map_err(|error| {
-        Failed::because(&error, "nothing is said of the rest: half a look would call half an edge clean")
-    })?;
+pub async fn look(client: &Client, edge: &Edge) -> Result<Orphans, Failed> {
+    orphans(edge, client).await.map_err(|error| Failed::because(&error, ALL_OR_NOTHING))
+}
+
+/// Tells it.
+pub fn tell(found: &Orphans, json: bool) -> Result<Exit, Failed> {
     match json {
-        true => say_json(&found)?,
-        false => say(&told(&found))?,
+        true => say_json(found)?,
+        false => say(&told(found))?,
     }
     Ok(if found.orphans.is_empty() { Exit::Done } else { Exit::NeedsAttention })
 }

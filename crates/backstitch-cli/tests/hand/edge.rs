@@ -13,9 +13,10 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, serve};
+use crate::http::Caller;
 use crate::toys::{self, Toy};
-use crate::world::World;
+use crate::world::{Ran, World, bare, end};
 
 const ORGANIZATION: &str = "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10";
 
@@ -73,6 +74,16 @@ impl Edge {
 
     pub fn serve(&self) -> Command {
         self.world.command(&["serve"])
+    }
+
+    /// The same whether the database is asked or this daemon.
+    async fn same(&self, daemon: &Daemon, token: &str, code: i32, arguments: &[&str]) -> Ran {
+        let database = self.world.run(arguments).await.expect(code);
+        let mut command = bare(self.world.directory.path(), arguments);
+        command.env("BACKSTITCH_SERVER", &daemon.url).env("BACKSTITCH_TOKEN", token);
+        let http = end(command).await.expect(code);
+        assert_eq!((&http.out, &http.err), (&database.out, &database.err), "{arguments:?}");
+        http
     }
 }
 
@@ -173,29 +184,30 @@ async fn a_gateway_is_started_once_and_stopped() {
 
 #[tokio::test]
 async fn whoever_verifies_is_told_what_differs_and_what_is_nobodys() {
-    let edge = Edge::start().await;
+    let mut edge = Edge::start().await;
     let (upstream, _asked) = gateway(true).await;
     edge.world.run(&["gateway", "add", "berlin-1", &upstream]).await.expect(0);
     let clean = edge.world.run(&["verify", "--orphans"]).await.expect(0).out;
     assert!(clean.starts_with("nothing is nobody's: looked at 0 DNS records, 0 vhosts"), "{clean}");
     let daemon = Daemon::start(edge.serve()).await;
+    let ops = edge.world.run(&["token", "create", "ops", "--role", "operate"]).await.expect(0).out;
+    let same = async |code: i32, arguments: &[&str]| edge.same(&daemon, ops.trim(), code, arguments).await;
     edge.world.run(&["gateway", "start", ORGANIZATION]).await.expect(0);
-    assert_eq!(daemon.stop().await.0, 0);
     let listed = edge.world.run(&["list", "--json"]).await.expect(0).json();
     let id = listed[0]["workflow"].as_str().unwrap().to_owned();
 
-    let agrees = edge.world.run(&["verify", &id]).await.expect(0).out;
+    let agrees = same(0, &["verify", &id]).await.out;
     for step in ["allocate-gateway", "register-dns", "write-vhost", "reload-nginx", "handshake"] {
         let said = agrees.lines().any(|line| line.contains(step) && line.contains("completed: stands"));
         assert!(said, "{step}: {agrees}");
     }
     let explained = edge.world.run(&["explain", &id]).await.expect(0).out;
     assert!(explained.contains(&format!("backstitch verify {id}")), "{explained}");
-    edge.world.run(&["verify", "--orphans"]).await.expect(0);
+    same(0, &["verify", "--orphans"]).await;
 
     // As if somebody had tidied up by hand, and the stop had met nothing.
     std::fs::remove_file(edge.sandbox.nginx_config().sites.join(format!("org-{ORGANIZATION}.conf"))).unwrap();
-    let differs = edge.world.run(&["verify", &id, "--json"]).await.expect(4).json();
+    let differs = same(4, &["verify", &id, "--json"]).await.json();
     assert_eq!((&differs["workflow"], &differs["status"]), (&json!(id), &json!("completed")));
     let vhost = json!({
         "position": 2, "step": "write-vhost", "status": "completed",
@@ -205,21 +217,40 @@ async fn whoever_verifies_is_told_what_differs_and_what_is_nobodys() {
     let words: Vec<_> = differs["steps"].as_array().unwrap().iter().map(|step| &step["verdict"]).collect();
     assert_eq!(words, ["agrees", "agrees", "differs", "agrees", "agrees"]);
 
+    let operator = Caller::with(&daemon, ops.trim());
+    assert_eq!(operator.get(&format!("/v1/workflows/{id}/verify")).await.expect(200).body, differs);
+
     let release = "select gateway.proc_organizations_gateways_stop(1, $1::uuid)";
     sqlx::query(release).bind(&id).execute(&edge.world.database.pool().await).await.unwrap();
-    let orphans = edge.world.run(&["verify", "--orphans", "--json"]).await.expect(4).json();
+    let orphans = same(4, &["verify", "--orphans", "--json"]).await.json();
     assert_eq!(orphans["looked_at"]["dns_records"], 1);
     let found: Vec<_> =
         orphans["orphans"].as_array().unwrap().iter().map(|orphan| &orphan["thing"]).collect();
     assert_eq!(found, ["dns_record", "route"]);
-    let told = edge.world.run(&["verify", "--orphans"]).await.expect(4).out;
+    let told = same(4, &["verify", "--orphans"]).await.out;
     for said in ["2 things are nobody's", "→ unless another backstitch", "its gateway was given back"] {
         assert!(told.contains(said), "{said}: {told}");
     }
 
+    // Over HTTP it is said in the same words, to operators of both kinds.
+    for (role, kinds, status) in
+        [("operate", "gateway.start,gateway.stop", 200), ("operate", "gateway.start", 403), ("read", "", 403)]
+    {
+        let caller = Caller::of_role(&edge.world, &daemon, role, kinds).await;
+        let answer = caller.get("/v1/orphans").await.expect(status);
+        assert!(status == 403 || answer.body == orphans, "{answer:#?}");
+    }
+
+    let key = std::fs::read_to_string(edge.world.path("key")).unwrap();
     std::fs::write(edge.world.path("key"), "another").unwrap();
     edge.world.run(&["verify", &id]).await.expect(4);
     edge.world.run(&["verify", "--orphans"]).await.complains(1, &["refused the api key", "half a look"]);
+    std::fs::write(edge.world.path("key"), key).unwrap();
+    // A look that somebody outside does not answer is none, whoever asks for it.
+    edge.sandbox.powerdns_server().kill().unwrap();
+    let unseen = edge.same(&daemon, ops.trim(), 1, &["verify", "--orphans"]).await;
+    unseen.complains(1, &["powerdns", "half a look"]);
+    assert_eq!(daemon.stop().await.0, 0);
 }
 
 #[tokio::test]
@@ -233,6 +264,14 @@ async fn what_nobody_can_look_for_is_said_to_be_so() {
     let id = handle.workflow.to_string();
     let verified = world.run(&["verify", &id, "--json"]).await.expect(0).json();
     assert_eq!(verified["steps"][0]["verdict"], "not_probed");
+    // A daemon without the code of any kind says who has it.
+    let daemon = Daemon::start(serve(&world)).await;
+    let operator = Caller::of_role(&world, &daemon, "operate", "").await;
+    for path in [&format!("/v1/workflows/{id}/verify"), "/v1/orphans"] {
+        let refused = operator.get(path).await.refuses(409, "not_served_here");
+        assert!(refused.body["detail"].as_str().unwrap().contains("run `backstitch verify`"), "{refused:#?}");
+    }
+    daemon.stop().await;
     let nowhere = "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10";
     world.run(&["verify", nowhere]).await.complains(5, &["there is no workflow", nowhere]);
     world.run(&["verify", "--orphans"]).await.complains(2, &["--domain", "PowerDNS"]);

@@ -32,6 +32,9 @@ fn routes() -> Vec<Row> {
         (Method::GET, "/v1/workers", nothing.clone(), [200, 403, 200]),
         (Method::GET, "/v1/stats", nothing.clone(), [200, 403, 200]),
         (Method::GET, "/v1/errors", nothing.clone(), [200, 403, 200]),
+        // They need a daemon that serves workflows, and this one serves none.
+        (Method::GET, "/v1/workflows/ID/verify", nothing.clone(), [403, 403, 409]),
+        (Method::GET, "/v1/orphans", nothing.clone(), [403, 403, 409]),
         (Method::GET, "/metrics", nothing, [200, 403, 200]),
         (Method::POST, "/v1/kinds/toy/pause", decision.clone(), [403, 403, 200]),
         (Method::POST, "/v1/kinds/toy/resume", decision.clone(), [403, 403, 200]),
@@ -124,6 +127,8 @@ async fn workflows_of_another_scope_do_not_exist() {
                 );
             } else if row.0 == Method::POST || OF_EVERY_KIND.contains(&row.1) {
                 answer.refuses(403, "kind_out_of_scope");
+            } else if row.1 == "/v1/orphans" {
+                answer.refuses(409, "not_served_here");
             } else {
                 let body = answer.expect(200).body;
                 match row.1 {

@@ -131,8 +131,11 @@ async fn each_step_is_seen_as_its_probe_sees_it() {
 
     let probes = Probes::new(world.client.clone(), ()).of::<Picture>();
     let verified = probes.verify(handle.workflow).await.expect("it is looked at");
-    let seen: Vec<_> =
-        verified.steps.iter().map(|step| (step.sighting, step.verdict, step.says.as_deref())).collect();
+    let seen: Vec<_> = verified
+        .steps
+        .iter()
+        .map(|step| (step.sighting.as_deref(), step.verdict, step.says.as_deref()))
+        .collect();
     assert_eq!(seen[0], (Some("stands"), Verdict::Agrees, None));
     assert_eq!(seen[1], (Some("gone"), Verdict::Differs, None));
     assert_eq!(seen[2], (None, Verdict::NotSeen, Some("it is night (dark)")));
