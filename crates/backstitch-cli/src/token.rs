@@ -15,9 +15,9 @@ use crate::time::moment;
 pub async fn run(settings: &Settings, command: TokenCommand) -> Result<Exit, Failed> {
     let client = connect::client(settings).await?;
     match command.verb {
-        TokenVerb::Create { name, role, kinds, json } => {
+        TokenVerb::Create { name, roles, kinds, json } => {
             let secret = BearerToken::mint().map_err(|error| Failed::because(&error, ""))?;
-            let token = client.create_token(&name, secret.hash(), role, kinds.as_deref()).await?;
+            let token = client.create_token(&name, secret.hash(), &roles, kinds.as_deref()).await?;
             if json {
                 say_json(&json!({ "token": token, "bearer": secret.reveal() }))?;
             } else {
@@ -46,12 +46,12 @@ pub async fn run(settings: &Settings, command: TokenCommand) -> Result<Exit, Fai
 }
 
 fn as_table(tokens: &[Token]) -> String {
-    let mut table = table(&["ID", "NAME", "ROLE", "KINDS", "MADE", "REVOKED"]);
+    let mut table = table(&["ID", "NAME", "ROLES", "KINDS", "MADE", "REVOKED"]);
     for token in tokens {
         table.add_row([
             cell(token.token),
             cell(&token.name),
-            cell(token.role),
+            cell(token.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ")),
             cell(token.kinds.as_ref().map_or_else(|| "every".to_owned(), |kinds| kinds.join(", "))),
             cell(moment(token.created_at)),
             cell(token.revoked_at.map_or_else(|| "-".to_owned(), moment)),

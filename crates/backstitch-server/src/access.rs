@@ -185,12 +185,15 @@ impl Caller {
     }
 
     fn must_have(&self, roles: &[Role]) -> Result<(), Refusal> {
-        let Some(token) = self.token.as_ref().filter(|token| !roles.contains(&token.role)) else {
+        let has_none = |token: &&Token| token.roles.iter().all(|role| !roles.contains(role));
+        let Some(token) = self.token.as_ref().filter(has_none) else {
             return Ok(());
         };
-        let needed: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
-        let why =
-            format!("a token of role {} can't do that: use one of role {}", token.role, needed.join(" or "));
+        let words = |roles: &[Role], between| {
+            roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(between)
+        };
+        let (has, needed) = (words(&token.roles, " and "), words(roles, " or "));
+        let why = format!("a token of role {has} can't do that: use one of role {needed}");
         Err(Refusal::new(StatusCode::FORBIDDEN, "role_insufficient", why))
     }
 }

@@ -67,7 +67,7 @@ impl Stage {
     async fn token(&self, role: Role, kinds: &[&str]) -> String {
         let kinds: Vec<_> = kinds.iter().map(|kind| (*kind).to_owned()).collect();
         let token = BearerToken::mint().unwrap();
-        self.client.create_token("a test", token.hash(), role, Some(&kinds)).await.unwrap();
+        self.client.create_token("a test", token.hash(), &[role], Some(&kinds)).await.unwrap();
         token.reveal().to_owned()
     }
 

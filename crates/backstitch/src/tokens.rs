@@ -61,8 +61,10 @@ pub struct Token {
     pub token: Uuid,
     /// Who has it, for people.
     pub name: String,
-    /// What it is good for.
+    /// The first of its roles.
     pub role: Role,
+    /// What it is good for: what any of these may. One at least.
+    pub roles: Vec<Role>,
     /// Only workflows of these kinds exist for it. None: of every kind.
     pub kinds: Option<Vec<String>>,
     /// Since when.
@@ -72,26 +74,27 @@ pub struct Token {
 }
 
 impl Client {
-    /// Lets whoever has the token of this hash in. Its id.
+    /// Lets whoever has the token of this hash in, as each of these roles. Its id.
     ///
     /// # Errors
-    /// When the database does not answer, or the name or the kinds can't be taken.
+    /// When the database does not answer, or the name, the roles or the kinds can't be taken.
     pub async fn create_token(
         &self,
         name: &str,
         hash: TokenHash,
-        role: Role,
+        roles: &[Role],
         kinds: Option<&[String]>,
     ) -> Result<Uuid, Error> {
         let (name, kinds) = (name.to_owned(), kinds.map(<[String]>::to_vec));
+        let roles: Vec<_> = roles.iter().map(|role| role.as_str().to_owned()).collect();
         self.database
             .run("making a token", move |connection| {
                 Box::pin(async move {
                     sqlx::query_scalar!(
-                        r#"select backstitch.create_token($1, $2, $3, $4) as "token!""#,
+                        r#"select backstitch.create_token($1, $2, $3::text[], $4) as "token!""#,
                         name,
                         &hash[..],
-                        role.as_str(),
+                        &roles,
                         kinds.as_deref()
                     )
                     .fetch_one(connection)
@@ -129,7 +132,7 @@ impl Client {
                     sqlx::query_as!(
                         TokenRow,
                         r#"
-                        select token_id as "token_id!", name as "name!", role as "role!", kinds,
+                        select token_id as "token_id!", name as "name!", roles as "roles!", kinds,
                             created_at as "created_at!", revoked_at
                         from backstitch.tokens
                         order by token_id desc
@@ -154,9 +157,9 @@ impl Client {
                     sqlx::query_as!(
                         TokenRow,
                         r#"
-                        select token_id as "token_id!", name as "name!", role as "role!", kinds,
+                        select token_id as "token_id!", name as "name!", roles as "roles!", kinds,
                             created_at as "created_at!", revoked_at
-                        from backstitch.find_token($1)
+                        from backstitch.token_of($1)
                         "#,
                         &hash[..]
                     )
@@ -172,16 +175,18 @@ impl Client {
 struct TokenRow {
     token_id: Uuid,
     name: String,
-    role: String,
+    roles: Vec<String>,
     kinds: Option<Vec<String>>,
     created_at: DateTime<Utc>,
     revoked_at: Option<DateTime<Utc>>,
 }
 
 impl TokenRow {
-    /// None: a later version gave it a role that this one does not know, so here it opens nothing.
+    /// A role that a later version gave it and this one does not know opens nothing here. None: it has no other.
     fn token(self) -> Option<Token> {
-        let Self { token_id, name, role, kinds, created_at, revoked_at } = self;
-        Some(Token { token: token_id, name, role: role.parse().ok()?, kinds, created_at, revoked_at })
+        let Self { token_id, name, roles, kinds, created_at, revoked_at } = self;
+        let roles: Vec<Role> = roles.iter().filter_map(|role| role.parse().ok()).collect();
+        let role = *roles.first()?;
+        Some(Token { token: token_id, name, role, roles, kinds, created_at, revoked_at })
     }
 }

@@ -21,15 +21,16 @@ pub enum TokenVerb {
     #[command(after_help = concat!(
         "Examples:\n",
         "  backstitch token create platform --role produce --kind gateway.start,gateway.stop\n",
-        "  backstitch token create ops --role operate > ops.token\n\n",
+        "  backstitch token create ops --role operate > ops.token\n",
+        "  backstitch token create reports --role produce --role read    asks for workflows, and lists them\n\n",
         exit_codes!()
     ))]
     Create {
         /// Who has it, for people: 1 to 100 bytes
         name: String,
-        /// read: looks. produce: asks for workflows and waits for them. operate: looks and decides
-        #[arg(long, value_parser = parse_role)]
-        role: Role,
+        /// read: looks. produce: asks for workflows and waits for them. operate: looks and decides. Said more than once: all of that
+        #[arg(long = "role", value_name = "ROLE", value_parser = parse_role, value_delimiter = ',', required = true)]
+        roles: Vec<Role>,
         /// Only workflows of these kinds exist for it, up to 16 [default: of every kind]
         #[arg(long = "kind", value_name = "KIND,…", value_delimiter = ',')]
         kinds: Option<Vec<String>>,

@@ -31,7 +31,7 @@ async fn the_server_answers_every_request_as_it_is_described() {
     let world = World::new().await;
     let daemon = Daemon::start(serve(&world)).await;
     let worker = toys::worker(&world).await;
-    // No token may do everything: what the one is refused the other does.
+    // One role after the other: what the one is refused the other does.
     for role in ["produce", "operate"] {
         let made = world.run(&["token", "create", role, "--role", role, "--json"]).await.expect(0).json();
         let bearer = made["bearer"].as_str().expect("a bearer");

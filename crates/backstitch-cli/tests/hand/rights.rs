@@ -7,7 +7,9 @@ use crate::daemon::{Daemon, serve};
 use crate::http::{Answer, Caller, read};
 use crate::world::World;
 
-/// A route, and what readers, producers and operators are answered.
+const ROLES: [&str; 3] = ["read", "produce", "operate"];
+
+/// A route, and what each of these roles is answered.
 type Row = (Method, &'static str, Value, [u16; 3]);
 
 /// What is about all kinds together, so for no token of some of them.
@@ -87,12 +89,15 @@ async fn every_route_asks_who_is_there() {
 async fn every_route_asks_for_the_right_role() {
     let world = World::new().await;
     let daemon = Daemon::start(serve(&world)).await;
-    for (index, role) in ["read", "produce", "operate"].into_iter().enumerate() {
+    // Of several roles a token may what any of them may.
+    for roles in [&[0][..], &[1], &[2], &[0, 1], &[1, 2], &[2, 0], &[0, 1, 2]] {
+        let role = roles.iter().map(|role| ROLES[*role]).collect::<Vec<_>>().join(",");
         for kinds in ["", "toy", "other,toy"] {
-            let caller = Caller::of_role(&world, &daemon, role, kinds).await;
+            let caller = Caller::of_role(&world, &daemon, &role, kinds).await;
             let workflow = a_workflow(&world).await;
             for row in &routes() {
-                let expected = row.3[index];
+                let expected =
+                    roles.iter().map(|role| row.3[*role]).find(|status| *status != 403).unwrap_or(403);
                 let answer = ask(&caller, row, &workflow).await;
                 if expected == 403 {
                     answer.refuses(403, "role_insufficient");
@@ -112,7 +117,7 @@ async fn workflows_of_another_scope_do_not_exist() {
     let world = World::new().await;
     let daemon = Daemon::start(serve(&world)).await;
     let workflow = a_workflow(&world).await;
-    for (index, role) in ["read", "produce", "operate"].into_iter().enumerate() {
+    for (index, role) in ROLES.into_iter().enumerate() {
         let caller = Caller::of_role(&world, &daemon, role, "other,toys,to").await;
         for row in routes().iter().filter(|row| row.3[index] != 403) {
             let answer = ask(&caller, row, &workflow).await;

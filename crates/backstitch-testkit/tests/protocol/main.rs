@@ -23,4 +23,5 @@ mod retention;
 mod roles;
 mod stage;
 mod stale;
+mod tokens;
 mod transactions;
