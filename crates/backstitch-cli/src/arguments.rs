@@ -19,8 +19,8 @@ pub use self::decide::{On, OnStep, OnWorkflow, OnWorkflowOrKind, Resolve};
 pub use self::edge::EdgeArguments;
 pub use self::look::{Completions, Counted, Doctor, Errors, Explain, List, Man, Show, Verify, Wait, Workers};
 pub use self::operate::{
-    Enqueue, GatewayCommand, GatewayVerb, Migrate, OnOrganization, PgCommand, PgVerb, Prune, Recover, Serve,
-    WorkerArguments,
+    Enqueue, GatewayCommand, GatewayVerb, Migrate, OnOrganization, PgCommand, PgVerb, Prune, Recover, Seal,
+    Serve, WorkerArguments,
 };
 pub use self::token::{TokenCommand, TokenVerb};
 pub use self::torture::{Control, Torture, TortureCommand, TorturePart};
@@ -167,6 +167,17 @@ pub enum Command {
         exit_codes!()
     ))]
     Enqueue(Enqueue),
+    /// Make of a text a secret that may stand in an input of a kind
+    ///
+    /// Reads the text from the standard input, without the line break at its end, and prints what is put in its place: one line
+    /// of JSON. The same text for the same kind is sealed the same under the same key, so a key still finds its workflow.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch seal report.publish --keyring-file keyring < token.txt\n",
+        "  backstitch enqueue report.publish \"{\\\"token\\\": $(backstitch seal report.publish < token.txt)}\"\n\n",
+        exit_codes!()
+    ))]
+    Seal(Seal),
     /// Wait until a workflow has ended, or needs attention
     #[command(after_help = concat!(
         "Examples:\n",

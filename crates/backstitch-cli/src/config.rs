@@ -27,6 +27,7 @@ pub struct Config {
     pub keep_finished: Option<String>,
     pub concurrency: Option<u32>,
     pub queues: Option<Vec<String>>,
+    pub keyring_file: Option<PathBuf>,
     #[serde(default)]
     pub postgres: PostgresConfig,
     #[serde(default)]

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use backstitch::{Json, JsonError, Plaintext, Workflow};
+use backstitch::{Json, JsonError, Plaintext};
 use backstitch_gateway::identifiers::{Domain, Hostname, OrganizationId};
 use backstitch_gateway::networks::AllowedNetworks;
 use backstitch_gateway::nginx::{Nginx, NginxConfig};
 use backstitch_gateway::powerdns::{PowerDns, PowerDnsConfig, REQUEST_TIMEOUT};
 use backstitch_gateway::verdict::Classified;
-use backstitch_gateway::{ANSWER_PATIENCE, EdgeConfig, StartGateway, StopGateway};
+use backstitch_gateway::{ANSWER_PATIENCE, EdgeConfig};
 
 use crate::arguments::EdgeArguments;
 use crate::config::{GatewayConfig, PowerDnsConfig as PowerDnsFile};
@@ -157,11 +157,7 @@ fn wrong(what: &str, problem: &str) -> Failed {
 
 /// Whether the input fits, if the kind is one that this program knows: the worker would only find out later.
 pub fn check_input(kind: &str, input: &Json) -> Result<(), JsonError> {
-    match kind {
-        StartGateway::KIND => input.decode::<StartGateway>().map(|_| ()),
-        StopGateway::KIND => input.decode::<StopGateway>().map(|_| ()),
-        _ => Ok(()),
-    }
+    backstitch_gateway::inputs().check(kind, input)
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ mod prune;
 mod reach;
 mod recover;
 mod redraw;
+mod seal;
 mod seen;
 mod serve;
 mod settings;
@@ -80,6 +81,7 @@ async fn run(arguments: Arguments) -> Result<Exit, Failed> {
         Command::Recover(arguments) => recover::run(&settings, arguments).await,
         Command::Migrate(arguments) => migrate::run(&settings, &arguments).await,
         Command::Enqueue(arguments) => enqueue::run(&settings, arguments).await,
+        Command::Seal(arguments) => seal::run(&settings, &arguments),
         Command::Wait(arguments) => wait::run(&settings, arguments).await,
         Command::List(arguments) => list::run(&settings, arguments).await,
         Command::Errors(arguments) => errors::run(&settings, arguments).await,

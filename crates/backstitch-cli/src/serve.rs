@@ -1,6 +1,6 @@
 //! `backstitch serve`: the daemon, from its first check to its last answer.
 
-use backstitch::Client;
+use backstitch::{Client, Inputs};
 use backstitch_gateway::identifiers::Domain;
 use backstitch_server::{ApiSettings, Gate, Metrics, Place, api, health, serve};
 use tokio::net::TcpListener;
@@ -38,6 +38,7 @@ pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Fai
     let listener = listen(&daemon.listen).await?;
     let domain = edge.as_ref().map(|edge| edge.powerdns.zone.clone());
     let asked = of_its_own(&client);
+    let inputs = edge.as_ref().map_or_else(Inputs::new, |_| backstitch_gateway::inputs());
     let outside = edge.clone().map(|edge| outside::of_gateways(asked.clone(), edge)).transpose()?;
     let running = crew::start(&client, edge, &worker).await?;
 
@@ -55,6 +56,7 @@ pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Fai
         client: asked,
         gate,
         errors,
+        inputs,
         outside,
         origins: daemon.allowed_origins,
         metrics: metrics.clone(),

@@ -1,8 +1,9 @@
 //! What holds: flag over environment over file over default?
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use backstitch::Keyring;
 use backstitch_gateway::EdgeConfig;
 use backstitch_postgres::Cluster;
 use backstitch_server::{Access, BearerToken, NoOrigin, Origin, Place, Tls};
@@ -102,6 +103,18 @@ impl Settings {
             ))
         };
         BearerToken::shown(text.trim()).ok_or_else(wrong).map(Some)
+    }
+
+    /// The keys that seal secrets.
+    pub fn keyring(&self, said: Option<&Path>) -> Result<Keyring, Failed> {
+        let Some(path) = said.or(self.config.keyring_file.as_deref()) else {
+            let ways = "--keyring-file, BACKSTITCH_KEYRING_FILE or keyring_file in backstitch.toml";
+            return Err(Failed::usage(format!("there is no keyring to seal with: name one by {ways}")));
+        };
+        let whence = format!("the keyring {}", path.display());
+        let wrong = |problem: String| Failed::usage(format!("{whence}: {problem}"));
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        Keyring::parse(&text).map_err(|error| wrong(error.to_string()))
     }
 
     /// The Postgres of this user's own.

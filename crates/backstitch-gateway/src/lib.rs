@@ -25,5 +25,5 @@ mod workflows;
 
 pub use crate::edge::{ANSWER_PATIENCE, Edge, EdgeConfig, EdgeError};
 pub use crate::pool::migrate;
-pub use crate::worker::{probes, worker};
+pub use crate::worker::{inputs, probes, worker};
 pub use crate::workflows::{StartGateway, StopGateway};

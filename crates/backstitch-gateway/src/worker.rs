@@ -1,6 +1,6 @@
-//! Who serves `gateway.start` and `gateway.stop`, and who looks at what they left?
+//! Who serves `gateway.start` and `gateway.stop`, who looks at what they left, and what do they take?
 
-use backstitch::{Client, Database, Probes, Worker};
+use backstitch::{Client, Database, Inputs, Probes, Worker};
 
 use crate::edge::Edge;
 use crate::workflows::{StartGateway, StopGateway};
@@ -8,6 +8,12 @@ use crate::workflows::{StartGateway, StopGateway};
 /// A worker that serves both kinds, not yet started.
 pub fn worker(database: Database, edge: Edge) -> Worker<Edge> {
     Worker::new(database, edge).serve::<StartGateway>().serve::<StopGateway>()
+}
+
+/// What both kinds take.
+#[must_use]
+pub fn inputs() -> Inputs {
+    Inputs::new().of::<Edge, StartGateway>().of::<Edge, StopGateway>()
 }
 
 /// What looks whether the steps of both kinds left what their journals say.

@@ -51,6 +51,16 @@ pub enum Refused {
 )]
 pub struct RefusedKey(ProblemBody);
 
+/// The input does not fit.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "described, never made")]
+#[response(
+    status = 422,
+    description = "The kind does not take this input: invalid_input, where the daemon has the kind's code",
+    content_type = "application/problem+json"
+)]
+pub struct RefusedInput(ProblemBody);
+
 /// There is no such workflow.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "described, never made")]

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::FromRef;
 use axum::http::StatusCode;
-use backstitch::Client;
+use backstitch::{Client, Inputs};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -44,6 +44,8 @@ pub struct ApiSettings {
     pub gate: Gate,
     /// What the errors of kinds mean over HTTP, where the kinds say.
     pub errors: Vec<DeclaredError>,
+    /// What the kinds take whose code this daemon has: what does not fit is refused at the door.
+    pub inputs: Inputs,
     /// Looks at what workflows left. None: this daemon has none of their code.
     pub outside: Option<Arc<dyn Outside>>,
     /// Whose pages may ask, in somebody's browser.
@@ -60,6 +62,7 @@ pub(crate) struct Api {
     client: Client,
     gate: Gate,
     errors: Arc<[DeclaredError]>,
+    inputs: Arc<Inputs>,
     looks: Looks,
     places: Places,
     stopped: CancellationToken,
@@ -80,11 +83,11 @@ impl FromRef<Api> for Client {
 /// The routes under `/v1`, `GET /openapi.json`, which describes them, `GET /docs`, where a person can try them, and
 /// `GET /metrics`.
 pub fn api(settings: ApiSettings) -> Router {
-    let ApiSettings { client, gate, errors, outside, origins, metrics, stopped } = settings;
+    let ApiSettings { client, gate, errors, inputs, outside, origins, metrics, stopped } = settings;
     let access = gate.access();
     let watched = scrape::routes(client.clone(), gate.clone(), metrics.clone());
     let (looks, places) = (Looks::new(outside), Places::new(metrics));
-    let state = Api { client, gate, errors: errors.into(), looks, places, stopped };
+    let state = Api { client, gate, errors: errors.into(), inputs: inputs.into(), looks, places, stopped };
     let (router, described) = described_routes(access).split_for_parts();
     let router = router.fallback(unknown_path).method_not_allowed_fallback(wrong_method);
     let router = origins::allowed(router.with_state(state), origins);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::post;
-use backstitch::{Client, Database, Role};
+use backstitch::{Client, Database, Inputs, Role};
 use backstitch_postgres::test::TestDatabase;
 use backstitch_server::{Access, ApiSettings, BearerToken, Gate, Metrics, Place, Tls, api, serve};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -42,6 +42,7 @@ impl Stage {
             client: client.clone(),
             gate: gate.clone(),
             errors: Vec::new(),
+            inputs: Inputs::new(),
             outside: None,
             origins: Vec::new(),
             metrics: Metrics::new(),

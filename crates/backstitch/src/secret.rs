@@ -200,8 +200,8 @@ impl<'de> Deserialize<'de> for Secret {
         });
         form.map(Self).ok_or_else(|| {
             D::Error::custom(
-                "a secret is {\"$secret\": {\"reference\": \"source:name\"}} or one that a keyring has sealed, never the \
-                 text itself",
+                "a secret is {\"$secret\": {\"reference\": \"source:name\"}} or one that a keyring has sealed (`backstitch seal`), \
+                 never the text itself",
             )
         })
     }

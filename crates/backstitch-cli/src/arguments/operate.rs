@@ -124,6 +124,19 @@ pub struct Enqueue {
     pub json: bool,
 }
 
+/// `seal`
+#[derive(Debug, Args)]
+pub struct Seal {
+    /// For workflows of which kind: for another it does not open
+    pub kind: String,
+    /// Under the key of this id, to ask again for what was asked for under it [default: the keyring's first]
+    #[arg(long, value_name = "KEY")]
+    pub under: Option<String>,
+    /// The keyring, which the workers of the kind have too
+    #[arg(long, value_name = "FILE", env = "BACKSTITCH_KEYRING_FILE")]
+    pub keyring_file: Option<PathBuf>,
+}
+
 /// `prune`
 #[derive(Debug, Args)]
 pub struct Prune {

@@ -74,6 +74,7 @@ impl From<Problem> for Failed {
             ("workflow_not_found", Some(workflow)) => Error::NotFound(workflow).into(),
             ("key_taken", Some(first)) => Error::KeyTaken { first, message: detail }.into(),
             ("invalid_request", _) => Error::Refused(detail).into(),
+            ("invalid_input", _) => Self::usage(detail),
             _ if status == 401 => Self::new(
                 Exit::Error,
                 format!(

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::process::Stdio;
 
 use backstitch::{
-    Attempt, Backward, Client, Compensate, Conduct, Flow, Outcome, Patience, Recovery, RetryPolicy, Step,
-    StepError, Steps, Worker, Workflow, WorkflowError,
+    Attempt, Backward, Client, Compensate, Conduct, Filter, Flow, Keyring, Outcome, Patience, Recovery,
+    RetryPolicy, Secret, Step, StepError, Steps, Worker, Workflow, WorkflowError,
 };
 use backstitch_postgres::Durability;
 use backstitch_postgres::test::{database_in, private_cluster};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sqlx::Executor;
 use tokio::process::Command;
 
@@ -21,6 +22,7 @@ use crate::world::World;
 
 const README: &str = include_str!("../../../../README.md");
 const CLI: &str = include_str!("../../../../docs/cli.md");
+const SECRETS: &str = include_str!("../../../../docs/secrets.md");
 const GATEWAY: &str = include_str!("../../../../docs/gateway.md");
 
 /// The blocks of this language.
@@ -106,7 +108,7 @@ fn every_page_has_the_blocks_that_are_run() {
     assert_eq!(blocks(include_str!("../../../../docs/performance.md"), "sh").len(), 1);
     // For an hour; `torture` runs the same for minutes.
     assert_eq!(blocks(include_str!("../../../../docs/guarantees.md"), "sh").len(), 1);
-    assert_eq!(blocks(include_str!("../../../../docs/secrets.md"), "sh").len(), 0);
+    assert_eq!(blocks(SECRETS, "sh").len(), 1);
 }
 
 #[tokio::test]
@@ -179,6 +181,21 @@ async fn what_the_page_on_the_command_line_shows_is_what_happens() {
     run(&world, None, &over_http).await.went_well(&["route", "needs_attention"]);
     assert_eq!(daemon.stop().await.0, 0);
     worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn what_the_page_on_secrets_shows_is_what_happens() {
+    let world = World::new().await;
+    std::fs::write(world.path("token.txt"), "open sesame\n").unwrap();
+    let shown = run(&world, None, blocks(SECRETS, "sh")[0]).await;
+    shown.went_well(&["no living worker serves the kind"]);
+    assert!(!shown.said.contains("sesame"), "{}", shown.said);
+    let filter = Filter { key: Some("2026-12".to_owned()), limit: 1, ..Filter::default() };
+    let asked = world.client().await.workflows(filter).await.unwrap();
+    let token: Secret =
+        serde_json::from_value(asked[0].input.decode::<Value>().unwrap()["token"].clone()).unwrap();
+    let keyring = Keyring::parse(&std::fs::read_to_string(world.path("keyring")).unwrap()).unwrap();
+    assert_eq!(keyring.open("report.publish", &token).unwrap().expose(), "open sesame");
 }
 
 async fn stuck(client: &Client) {

@@ -161,6 +161,10 @@ async fn a_gateway_is_started_once_and_stopped() {
     let (upstream, _asked) = gateway(true).await;
     edge.world.run(&["gateway", "add", "berlin-1", &upstream]).await.expect(0);
     let daemon = Daemon::start(edge.serve()).await;
+    // Whoever serves a kind knows what it takes.
+    let producer = Caller::of_role(&edge.world, &daemon, "produce", "").await;
+    let acme = json!({ "kind": "gateway.start", "input": { "organization": "acme" } });
+    producer.post("/v1/workflows", &acme).await.refuses(422, "invalid_input");
     let body = json!({ "organization_id": ORGANIZATION }).to_string();
     let hostname = format!("org-{ORGANIZATION}.{}", edge.sandbox.domain);
     let answer = (200, json!({ "gateway_hostname": hostname }));

@@ -2,12 +2,13 @@
 
 use crate::world::{bare, end};
 
-const COMMANDS: [&[&str]; 49] = [
+const COMMANDS: [&[&str]; 50] = [
     &[],
     &["serve"],
     &["recover"],
     &["migrate"],
     &["enqueue"],
+    &["seal"],
     &["wait"],
     &["list"],
     &["errors"],

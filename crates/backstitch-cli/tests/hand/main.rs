@@ -32,6 +32,7 @@ mod reach;
 mod retention;
 mod rights;
 mod rush;
+mod sealing;
 mod shown;
 mod torture;
 mod toys;

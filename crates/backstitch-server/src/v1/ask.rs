@@ -4,15 +4,16 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use backstitch::{Client, Handle, WorkflowId};
+use backstitch::{Handle, Inputs, Json as Encoded, WorkflowId, limits};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::Api;
 use super::params::{Named, Sent, Text};
 use crate::access::{Allowed, Ask};
-use crate::openapi::{Refused, RefusedKey};
+use crate::openapi::{Refused, RefusedInput, RefusedKey};
 use crate::problem::Problem;
 use crate::refusal::Refusal;
 
@@ -116,19 +117,20 @@ fn usual_priority() -> u8 {
     responses(
         (status = 201, description = "It is asked for", body = Enqueued, headers(("Location" = String, description = "Where it is seen"))),
         (status = 200, description = "It was asked for before, with this key and input", body = Enqueued),
-        Refused, RefusedKey
+        Refused, RefusedKey, RefusedInput
     ),
 )]
 pub async fn enqueue(
     Allowed { caller, .. }: Allowed<Ask>,
-    State(client): State<Client>,
+    State(api): State<Api>,
     headers: HeaderMap,
     Sent(asked): Sent<Enqueue>,
 ) -> Result<Response, Problem> {
     let Enqueue { kind, input, key, queue, priority, run_at, deadline_at } = asked;
     caller.must_see(kind.as_str())?;
+    taken(&api.inputs, kind.as_str(), &input, "the input")?;
     let mut enqueue =
-        client.enqueue_untyped(kind.into_string(), &input).queue(queue.into_string()).priority(priority);
+        api.client.enqueue_untyped(kind.into_string(), &input).queue(queue.into_string()).priority(priority);
     if let Some(key) = one_key(key, &headers)? {
         enqueue = enqueue.key(key.into_string());
     }
@@ -151,11 +153,11 @@ pub async fn enqueue(
     path = "/workflows/batch",
     tag = "ask",
     request_body = EnqueueMany,
-    responses((status = 200, description = "These they are", body = EnqueuedMany), Refused, RefusedKey),
+    responses((status = 200, description = "These they are", body = EnqueuedMany), Refused, RefusedKey, RefusedInput),
 )]
 pub async fn enqueue_many(
     Allowed { caller, .. }: Allowed<Ask>,
-    State(client): State<Client>,
+    State(api): State<Api>,
     Sent(asked): Sent<EnqueueMany>,
 ) -> Result<Json<EnqueuedMany>, Problem> {
     let EnqueueMany { kind, workflows, queue, priority, run_at, deadline_at } = asked;
@@ -165,9 +167,15 @@ pub async fn enqueue_many(
     }
     let (inputs, keys): (Vec<_>, Vec<_>) =
         workflows.into_iter().map(|Named(one)| (one.input, one.key)).unzip();
+    for (at, input) in inputs.iter().enumerate() {
+        taken(&api.inputs, kind.as_str(), input, &format!("the input of workflow {at}"))?;
+    }
     let given: Vec<_> = keys.iter().flatten().map(|key| key.as_str().to_owned()).collect();
-    let mut enqueue =
-        client.enqueue_many_untyped(kind.into_string(), inputs).queue(queue.into_string()).priority(priority);
+    let mut enqueue = api
+        .client
+        .enqueue_many_untyped(kind.into_string(), inputs)
+        .queue(queue.into_string())
+        .priority(priority);
     match given.len() {
         0 => {}
         all if all == keys.len() => enqueue = enqueue.keys(given),
@@ -183,6 +191,20 @@ pub async fn enqueue_many(
     Ok(Json(EnqueuedMany {
         workflow_ids: handles.iter().map(|handle: &Handle<_>| handle.workflow).collect(),
     }))
+}
+
+/// Refuses what the kind does not take, where that is known. What can't be taken of any kind the engine refuses.
+fn taken(inputs: &Inputs, kind: &str, input: &RawValue, which: &str) -> Result<(), Problem> {
+    if !inputs.knows(kind) {
+        return Ok(());
+    }
+    let Ok(input) = Encoded::parse(input.get(), limits::INPUT_BYTES_MAX) else {
+        return Ok(());
+    };
+    inputs.check(kind, &input).map_err(|problem| {
+        let why = format!("kind {kind}: {which} {problem}: correct it and ask again");
+        Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_input", why).into()
+    })
 }
 
 /// The key, from wherever it was given. None: nowhere.
