@@ -15,6 +15,8 @@ use crate::exit::{Exit, Failed};
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub database_url: Option<DatabaseUrl>,
+    pub server: Option<String>,
+    pub server_token_file: Option<PathBuf>,
     pub transaction_pooler: Option<bool>,
     pub state_directory: Option<PathBuf>,
     pub listen: Option<String>,

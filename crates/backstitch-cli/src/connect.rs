@@ -115,6 +115,7 @@ fn place(options: &PgConnectOptions) -> String {
 /// What only the database can be asked for.
 pub fn not_over_http(what: &str) -> Failed {
     Failed::usage(format!(
-        "{what} can't be asked over HTTP: leave --server and BACKSTITCH_SERVER away, and name the database"
+        "{what} can't be asked over HTTP: leave --server, BACKSTITCH_SERVER and server in backstitch.toml away, and \
+         name the database"
     ))
 }

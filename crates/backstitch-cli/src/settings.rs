@@ -64,13 +64,17 @@ impl Settings {
     /// Reads the configuration file. clap has settled flag over environment already.
     pub fn read(everywhere: Everywhere) -> Result<Self, Failed> {
         let config = config::read(everywhere.config.as_deref())?;
+        if config.server.is_some() && config.database_url.is_some() {
+            let why =
+                "the configuration says server and database_url: a command asks one of them, so say one";
+            return Err(Failed::usage(why));
+        }
         Ok(Self { everywhere, config })
     }
 
     /// The URL that was said. None: the Postgres of this user's own.
     pub fn database_url(&self) -> Option<&str> {
-        let said = self.everywhere.database_url.as_deref().filter(|url| !url.is_empty());
-        said.or(self.config.database_url.as_ref().map(|url| url.0.as_str()))
+        self.database_said().or(self.config.database_url.as_ref().map(|url| url.0.as_str()))
     }
 
     /// Whether a pooler that lends a session for one transaction is between here and the database.
@@ -80,21 +84,29 @@ impl Settings {
 
     /// The daemon to ask instead of the database. None: none was named.
     pub fn server(&self) -> Option<&str> {
-        self.everywhere.server.as_deref().filter(|url| !url.is_empty())
+        self.server_said().or_else(|| self.server_of_the_file())
     }
 
     /// What is shown to that daemon. None: nothing.
     pub fn server_token(&self) -> Result<Option<BearerToken>, Failed> {
-        let (whence, text) = match &self.everywhere.server_token_file {
-            Some(path) => {
-                let whence = format!("--server-token-file {}", path.display());
-                let text = std::fs::read_to_string(path);
-                (whence.clone(), text.map_err(|error| Failed::usage(format!("{whence}: {error}")))?)
+        let in_file = |name: &str, path: &Path| {
+            let whence = format!("{name} {}", path.display());
+            match std::fs::read_to_string(path) {
+                Ok(text) => Ok((whence, text)),
+                Err(error) => Err(Failed::usage(format!("{whence}: {error}"))),
             }
-            None => match std::env::var_os(TOKEN).filter(|token| !token.is_empty()) {
-                Some(token) => (TOKEN.to_owned(), token.to_string_lossy().into_owned()),
-                None => return Ok(None),
-            },
+        };
+        // What the file has is for the daemon that the file names: another may not learn it.
+        let is_of_the_file = self.server_said().is_none() && self.server_of_the_file().is_some();
+        let of_the_file = self.config.server_token_file.as_deref().filter(|_| is_of_the_file);
+        let (whence, text) = if let Some(path) = &self.everywhere.server_token_file {
+            in_file("--server-token-file", path)?
+        } else if let Some(token) = std::env::var_os(TOKEN).filter(|token| !token.is_empty()) {
+            (TOKEN.to_owned(), token.to_string_lossy().into_owned())
+        } else if let Some(path) = of_the_file {
+            in_file("server_token_file", path)?
+        } else {
+            return Ok(None);
         };
         // Not repeated: it may be a secret of somebody else.
         let wrong = || {
@@ -103,6 +115,19 @@ impl Settings {
             ))
         };
         BearerToken::shown(text.trim()).ok_or_else(wrong).map(Some)
+    }
+
+    fn database_said(&self) -> Option<&str> {
+        self.everywhere.database_url.as_deref().filter(|url| !url.is_empty())
+    }
+
+    fn server_said(&self) -> Option<&str> {
+        self.everywhere.server.as_deref().filter(|url| !url.is_empty())
+    }
+
+    /// A database that is said for this one command goes before it.
+    fn server_of_the_file(&self) -> Option<&str> {
+        self.config.server.as_deref().filter(|_| self.database_said().is_none())
     }
 
     /// The keys that seal secrets.

@@ -11,12 +11,13 @@ use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
-use backstitch::{Client, Role, Token};
+use backstitch::{Client, Role, Token, TokenHash};
 use tokio::time::Instant;
 
 use crate::problem::Problem;
 use crate::rate::Rate;
 use crate::refusal::Refusal;
+use crate::strangers::{Peer, Strangers};
 use crate::token::BearerToken;
 
 /// Whom the daemon believes.
@@ -34,6 +35,7 @@ pub struct Gate {
     access: Access,
     client: Client,
     rate: Arc<Rate>,
+    strangers: Arc<Strangers>,
 }
 
 /// Whoever asks.
@@ -61,7 +63,7 @@ pub enum Ask {}
 #[derive(Debug)]
 pub enum Await {}
 
-/// To decide about a workflow.
+/// To decide about a workflow, and to have the outside looked at.
 #[derive(Debug)]
 pub enum Decide {}
 
@@ -97,7 +99,8 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let caller = state.as_ref().caller(&parts.headers, R::ROLES).await?;
+        let peer = Peer::of(&parts.extensions);
+        let caller = state.as_ref().caller(peer, &parts.headers, R::ROLES).await?;
         Ok(Self { caller, right: PhantomData })
     }
 }
@@ -106,7 +109,7 @@ impl Gate {
     /// Looks tokens up through this client.
     #[must_use]
     pub fn new(access: Access, client: Client) -> Self {
-        Self { access, client, rate: Arc::default() }
+        Self { access, client, rate: Arc::default(), strangers: Arc::new(Strangers::new(Instant::now())) }
     }
 
     /// Whom it believes.
@@ -120,21 +123,20 @@ impl Gate {
         router.layer(middleware::from_fn(move |request: Request, next: Next| {
             let gate = gate.clone();
             async move {
-                let caller = gate.caller(request.headers(), Ask::ROLES).await?;
+                let peer = Peer::of(request.extensions());
+                let caller = gate.caller(peer, request.headers(), Ask::ROLES).await?;
                 kinds.iter().try_for_each(|kind| caller.must_see(kind))?;
                 Ok::<_, Refusal>(next.run(request).await)
             }
         }))
     }
 
-    async fn caller(&self, headers: &HeaderMap, roles: &[Role]) -> Result<Caller, Refusal> {
+    async fn caller(&self, peer: Peer, headers: &HeaderMap, roles: &[Role]) -> Result<Caller, Refusal> {
         if self.access == Access::EverybodyHere {
             return somebody_here(headers);
         }
         let token = match bearer(headers)? {
-            Some(token) => {
-                self.client.find_token(token.hash()).await.map_err(|error| Refusal::of_engine(&error))?
-            }
+            Some(token) => self.find(peer, token.hash()).await?,
             None => None,
         };
         let token = token.ok_or_else(|| {
@@ -147,6 +149,20 @@ impl Gate {
         let caller = Caller { token: Some(token) };
         caller.must_have(roles)?;
         Ok(caller)
+    }
+
+    async fn find(&self, peer: Peer, token: TokenHash) -> Result<Option<Token>, Refusal> {
+        let shown = self.strangers.show(peer, token, Instant::now()).map_err(|seconds| {
+            let why = "from this address too many tokens were shown that nobody knows: correct the token, or ask again later";
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_unknown_tokens", why).retry_after(seconds)
+        })?;
+        let found = self.client.find_token(token).await;
+        match &found {
+            Ok(Some(_)) => shown.was_good(Instant::now()),
+            Ok(None) => shown.was_unknown(),
+            Err(_) => shown.was_unanswered(Instant::now()),
+        }
+        found.map_err(|error| Refusal::of_engine(&error))
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod access;
 mod body;
+mod bucket;
 mod health;
 mod listen;
 mod metrics;
@@ -17,6 +18,7 @@ mod rate;
 mod refusal;
 mod scrape;
 mod serve;
+mod strangers;
 mod tls;
 mod token;
 mod v1;
@@ -32,6 +34,7 @@ pub use problem::PROBLEM_JSON;
 pub use rate::{REQUESTS_AT_ONCE, REQUESTS_PER_SECOND};
 pub use refusal::Refusal;
 pub use serve::{HEAD_TIME, serve};
+pub use strangers::{UNKNOWN_TOKENS_AT_ONCE, UNKNOWN_TOKENS_PER_SECOND};
 pub use tls::{Tls, TlsError};
 pub use token::BearerToken;
 pub use v1::{ApiSettings, DeclaredError, api};

@@ -67,7 +67,7 @@ impl Metrics {
         );
         registry.register(
             "rate_limited",
-            "Requests that were refused because their token asked too often",
+            "Requests that were refused because their token asked too often, or nobody knew it",
             rate_limited.clone(),
         );
         registry.register("open_waits", "Callers who wait for an end", open_waits.clone());

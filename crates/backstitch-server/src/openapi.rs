@@ -30,7 +30,7 @@ pub enum Refused {
     /// The body is too large
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(ProblemBody),
-    /// The token asked too often: see Retry-After
+    /// The token asked too often, or the address showed too many that nobody knows: see Retry-After
     #[response(status = 429, content_type = "application/problem+json")]
     TooMany(ProblemBody),
     /// A fault of the daemon or its database, or a workflow that needs attention

@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::bucket::{Allowance, Bucket};
+
 /// How many requests a token may make a second for as long as it likes: far below what would slow the workers down.
 pub const REQUESTS_PER_SECOND: f64 = 200.0;
 
@@ -18,12 +20,6 @@ pub struct Rate {
     buckets: Mutex<HashMap<Uuid, Bucket>>,
 }
 
-#[derive(Debug)]
-struct Bucket {
-    left: f64,
-    at: Instant,
-}
-
 impl Rate {
     /// Takes one request of this token's.
     ///
@@ -31,16 +27,10 @@ impl Rate {
     /// It asked too often: in how many seconds it may again.
     pub fn take(&self, token: Uuid, now: Instant) -> Result<(), u32> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = buckets.entry(token).or_insert(Bucket { left: REQUESTS_AT_ONCE, at: now });
-        let passed = now.saturating_duration_since(bucket.at).as_secs_f64();
-        bucket.left = (bucket.left + passed * REQUESTS_PER_SECOND).min(REQUESTS_AT_ONCE);
-        bucket.at = now;
-        if bucket.left < 1.0 {
-            // One is back in milliseconds, but the header counts in seconds.
-            return Err(1);
-        }
-        bucket.left -= 1.0;
-        Ok(())
+        let allowance = Allowance { per_second: REQUESTS_PER_SECOND, at_once: REQUESTS_AT_ONCE };
+        let bucket = buckets.entry(token).or_insert_with(|| Bucket::full(allowance, now));
+        // One is back in milliseconds, but the header counts in seconds.
+        if bucket.take(now) { Ok(()) } else { Err(1) }
     }
 }
 

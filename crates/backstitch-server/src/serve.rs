@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
+use crate::strangers::Peer;
 use crate::tls::Tls;
 
 /// How long a caller may take to agree on TLS, and to send its request line and headers, and how long an idle connection is kept.
@@ -46,12 +50,12 @@ pub async fn serve(
     let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Some(accepted) = stop.run_until_cancelled(accept(&listener, &places)).await {
         match accepted {
-            Ok((stream, place)) => {
+            Ok((stream, peer, place)) => {
                 let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
                 connections.spawn(async move {
                     match tls {
-                        None => converse(stream, router, stop).await,
-                        Some(tls) => converse_by_tls(stream, tls, router, stop).await,
+                        None => converse(stream, peer, router, stop).await,
+                        Some(tls) => converse_by_tls(stream, peer, tls, router, stop).await,
                     }
                     drop(place);
                 });
@@ -83,23 +87,38 @@ async fn wrong_method(method: Method, uri: Uri) -> Refusal {
 async fn accept(
     listener: &TcpListener,
     places: &std::sync::Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, Peer, tokio::sync::OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
+    let (stream, address) = listener.accept().await?;
+    Ok((stream, Peer(address.ip()), place))
 }
 
-async fn converse_by_tls(stream: TcpStream, tls: TlsAcceptor, router: Router, stop: CancellationToken) {
+async fn converse_by_tls(
+    stream: TcpStream,
+    peer: Peer,
+    tls: TlsAcceptor,
+    router: Router,
+    stop: CancellationToken,
+) {
     match stop.run_until_cancelled(timeout(HEAD_TIME, tls.accept(stream))).await {
-        Some(Ok(Ok(stream))) => converse(stream, router, stop).await,
+        Some(Ok(Ok(stream))) => converse(stream, peer, router, stop).await,
         Some(Ok(Err(error))) => tracing::debug!(%error, "a connection did not come to speak TLS"),
         Some(Err(_)) => tracing::debug!("a connection took too long to speak TLS"),
         None => {}
     }
 }
 
-async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, stop: CancellationToken) {
-    let service = TowerToHyperService::new(router);
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)

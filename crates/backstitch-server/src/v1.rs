@@ -20,6 +20,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::FromRef;
 use axum::http::StatusCode;
+use axum::routing::any;
 use backstitch::{Client, Inputs};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
@@ -91,7 +92,8 @@ pub fn api(settings: ApiSettings) -> Router {
     let (router, described) = described_routes(access).split_for_parts();
     let router = router.fallback(unknown_path).method_not_allowed_fallback(wrong_method);
     let router = origins::allowed(router.with_state(state), origins);
-    openapi::routes(described).nest("/v1", router).merge(watched)
+    // A nest has no place for its own end.
+    openapi::routes(described).nest("/v1", router).route("/v1/", any(unknown_path)).merge(watched)
 }
 
 fn described_routes(access: Access) -> OpenApiRouter<Api> {

@@ -56,9 +56,9 @@ impl Problem {
         known.filter(|_| self.status == 409).ok_or(self)
     }
 
-    /// We ask too often.
+    /// We ask too often. Not that nobody knows our token: that gets no better by asking again.
     pub fn is_too_soon(&self) -> bool {
-        self.status == 429
+        self.code == "too_many_requests"
     }
 
     /// It is worth asking again by itself.
@@ -78,7 +78,7 @@ impl From<Problem> for Failed {
             _ if status == 401 => Self::new(
                 Exit::Error,
                 format!(
-                    "{detail}; give one in BACKSTITCH_TOKEN or --server-token-file (`backstitch token create`)"
+                    "{detail}; give one in BACKSTITCH_TOKEN, --server-token-file or server_token_file in backstitch.toml (`backstitch token create`)"
                 ),
             ),
             _ if status == 403 => Self::refused(detail),

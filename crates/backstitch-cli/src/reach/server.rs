@@ -69,7 +69,9 @@ impl Server {
         };
         if !parsed.username().is_empty() || parsed.password().is_some() || parsed.query().is_some() {
             // Not repeated: it may hold a password.
-            return Err(Failed::usage("--server: give the URL alone, and the token in BACKSTITCH_TOKEN"));
+            return Err(Failed::usage(
+                "--server: give the URL alone, and the token in BACKSTITCH_TOKEN or --server-token-file",
+            ));
         }
         match (parsed.scheme(), parsed.host_str()) {
             ("https", Some(_)) => {}
@@ -337,13 +339,15 @@ impl Server {
             request = request.header(AUTHORIZATION, format!("Bearer {}", token.reveal()));
         }
         let body = Full::from(body.unwrap_or_default());
-        request.body(body).map_err(|error| Failed::because(&error, "correct --server or BACKSTITCH_SERVER"))
+        request.body(body).map_err(|error| {
+            Failed::because(&error, "correct --server, BACKSTITCH_SERVER or server in backstitch.toml")
+        })
     }
 
     fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> Failed {
         let cause = Failed::because(
             error,
-            "check that `backstitch serve` runs there, and --server or BACKSTITCH_SERVER",
+            "check that `backstitch serve` runs there, and --server, BACKSTITCH_SERVER or server in backstitch.toml",
         );
         Failed::new(Exit::Error, format!("the server {} can't be reached: {cause}", self.url))
     }

@@ -214,6 +214,7 @@ async fn a_path_or_a_query_that_makes_no_sense_is_4xx() {
     let elsewhere = read(operator.request(Method::DELETE, "/v1/workflows")).await;
     elsewhere.refuses(405, "method_not_allowed");
     operator.get("/v1").await.refuses(404, "not_found");
+    operator.get("/v1/").await.refuses(404, "not_found");
     operator.get("/v1/nothing").await.refuses(404, "not_found");
     daemon.stop().await;
 }

@@ -230,6 +230,37 @@ async fn without_tokens_programs_on_this_host_may_do_everything_and_pages_nothin
 }
 
 #[tokio::test]
+async fn whoever_guesses_tokens_waits_and_learns_nothing_meanwhile() {
+    let world = World::new().await;
+    let daemon = Daemon::start(serve(&world)).await;
+    let known = Caller::of_role(&world, &daemon, "read", "").await;
+    known.get("/v1/workflows").await.expect(200);
+    let mut guessed = 0;
+    let mut guess_until_refused = async || loop {
+        let guess = Caller::with(&daemon, format!("bst_{guessed:064x}"));
+        let answer = guess.get("/v1/workflows").await;
+        if answer.status == 429 {
+            break answer.refuses(429, "too_many_unknown_tokens");
+        }
+        answer.refuses(401, "token_unknown");
+        guessed += 1;
+    };
+    assert_eq!(guess_until_refused().await.headers["retry-after"], "1");
+    // One that opens is refused as one that does not; unless a second has passed, and one more may be shown.
+    loop {
+        let good = Caller::of_role(&world, &daemon, "read", "").await;
+        guess_until_refused().await;
+        match good.get("/v1/workflows").await {
+            answer if answer.status == 200 => {}
+            answer => break drop(answer.refuses(429, "too_many_unknown_tokens")),
+        }
+    }
+    known.get("/v1/workflows").await.expect(200);
+    assert!(guessed >= 100, "{guessed}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_token_that_asks_too_often_is_told_when_to_ask_again() {
     let world = World::new().await;
     let daemon = Daemon::start(serve(&world)).await;
