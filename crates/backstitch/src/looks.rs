@@ -44,7 +44,7 @@ impl Client {
             .collect())
     }
 
-    /// Every try of every step of a workflow, in the order in which they began.
+    /// Every try of every step of a workflow, in the order in which they began: that of the journal.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -56,11 +56,11 @@ impl Client {
                     sqlx::query!(
                         r#"
                         select position as "position!", step as "step!", direction as "direction!",
-                            attempt as "attempt!", key as "key!", incarnation, began_at as "began_at!", ended_at,
-                            outcome, value as "value: serde_json::Value"
+                            attempt as "attempt!", key as "key!", incarnation, began_seq as "began_seq!",
+                            began_at as "began_at!", ended_seq, ended_at, outcome, value as "value: serde_json::Value"
                         from backstitch.attempts
                         where workflow_id = $1
-                        order by began_at, position, attempt
+                        order by began_seq
                         "#,
                         workflow.0
                     )
@@ -77,7 +77,9 @@ impl Client {
                 attempt: row.attempt.unsigned_abs(),
                 key: row.key,
                 incarnation: row.incarnation,
+                began_seq: row.began_seq.unsigned_abs(),
                 began_at: row.began_at,
+                ended_seq: row.ended_seq.map(i32::unsigned_abs),
                 ended_at: row.ended_at,
                 failure: row
                     .value

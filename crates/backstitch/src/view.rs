@@ -178,8 +178,12 @@ pub struct AttemptView {
     pub key: String,
     /// The incarnation that made it.
     pub incarnation: Option<i32>,
-    /// When its intent was written.
+    /// The row of the journal with its intent: what began later has a larger one, whatever the clock says.
+    pub began_seq: u32,
+    /// When that was written.
     pub began_at: DateTime<Utc>,
+    /// The row of the journal with its outcome. None: it is under way, or in doubt.
+    pub ended_seq: Option<u32>,
     /// When its outcome was written. None: it is under way, or in doubt.
     pub ended_at: Option<DateTime<Utc>>,
     /// How it ended, in the journal's words. None: as above.

@@ -31,8 +31,8 @@ fn attempt(position: u32, direction: &str, attempt: u32, outcome: Option<&str>) 
     let failed = outcome.is_some_and(|outcome| !matches!(outcome, "succeeded" | "handed_back"));
     json!({
         "position": position, "step": "", "direction": direction, "attempt": attempt,
-        "key": format!("{ID}/{position}/{direction}"), "incarnation": 3, "began_at": "2027-01-31T12:00:10Z",
-        "ended_at": outcome.map(|_| "2027-01-31T12:00:11Z"), "outcome": outcome,
+        "key": format!("{ID}/{position}/{direction}"), "incarnation": 3, "began_seq": 0, "began_at": "2027-01-31T12:00:10Z",
+        "ended_seq": outcome.map(|_| 1), "ended_at": outcome.map(|_| "2027-01-31T12:00:11Z"), "outcome": outcome,
         "failure": failed.then(|| json!({ "code": "nginx_broken", "message": "nginx refused" })),
     })
 }

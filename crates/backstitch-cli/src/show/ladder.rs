@@ -186,7 +186,7 @@ mod tests {
         json!({
             "position": 0, "step": "render", "direction": "run", "attempt": attempt,
             "key": "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10/0/run", "incarnation": incarnation,
-            "began_at": format!("2027-01-31T12:00:0{attempt}Z"), "ended_at": null, "outcome": null, "failure": null,
+            "began_seq": attempt, "began_at": format!("2027-01-31T12:00:0{attempt}Z"), "ended_seq": null, "ended_at": null, "outcome": null, "failure": null,
         })
     }
 

@@ -196,8 +196,12 @@ struct AttemptShape {
     key: String,
     /// The number of the worker that made it
     incarnation: Option<i32>,
-    /// When its intent was written
+    /// The row of the journal with its intent: what began later has a larger one
+    began_seq: u32,
+    /// When that was written
     began_at: DateTime<Utc>,
+    /// The row of the journal with its outcome. Null: it is under way, or in doubt
+    ended_seq: Option<u32>,
     /// When its outcome was written. Null: it is under way, or in doubt
     ended_at: Option<DateTime<Utc>>,
     /// How it ended, in the journal's words
@@ -216,12 +220,27 @@ impl From<AttemptView> for AttemptShape {
             attempt,
             key,
             incarnation,
+            began_seq,
             began_at,
+            ended_seq,
             ended_at,
             outcome,
             failure,
             ..
         } = view;
-        Self { position, step, direction, attempt, key, incarnation, began_at, ended_at, outcome, failure }
+        Self {
+            position,
+            step,
+            direction,
+            attempt,
+            key,
+            incarnation,
+            began_seq,
+            began_at,
+            ended_seq,
+            ended_at,
+            outcome,
+            failure,
+        }
     }
 }

@@ -16,6 +16,7 @@ mod enqueues;
 mod hostile;
 mod keys;
 mod operators;
+mod order;
 mod plans;
 mod races;
 mod record;
