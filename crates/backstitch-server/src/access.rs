@@ -63,7 +63,7 @@ pub enum Ask {}
 #[derive(Debug)]
 pub enum Await {}
 
-/// To decide about a workflow.
+/// To decide about a workflow, and to have the outside looked at.
 #[derive(Debug)]
 pub enum Decide {}
 
@@ -152,14 +152,15 @@ impl Gate {
     }
 
     async fn find(&self, peer: Peer, token: TokenHash) -> Result<Option<Token>, Refusal> {
-        self.strangers.show(peer, &token, Instant::now()).map_err(|seconds| {
+        let shown = self.strangers.show(peer, token, Instant::now()).map_err(|seconds| {
             let why = "from this address too many tokens were shown that nobody knows: correct the token, or ask again later";
             Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_unknown_tokens", why).retry_after(seconds)
         })?;
         let found = self.client.find_token(token).await;
         match &found {
-            Ok(None) => self.strangers.was_unknown(&token),
-            known => self.strangers.was_no_guess(peer, &token, known.is_ok(), Instant::now()),
+            Ok(Some(_)) => shown.was_good(Instant::now()),
+            Ok(None) => shown.was_unknown(),
+            Err(_) => shown.was_unanswered(Instant::now()),
         }
         found.map_err(|error| Refusal::of_engine(&error))
     }

@@ -3,9 +3,10 @@
 //! Counted by address, and before the token is looked up: else whoever guesses would be told of a hit, however often they had
 //! missed. A token that was good is no guess, so its owner is let through beside somebody who guesses from the same address.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::Extensions;
@@ -18,7 +19,7 @@ use crate::bucket::{Allowance, Bucket};
 /// token was revoked. A token is one of 2^256, so what this keeps down is not the odds but the noise, and the look-ups.
 pub const UNKNOWN_TOKENS_AT_ONCE: f64 = 100.0;
 
-/// How many a second for as long as it likes: a program that tries on is seen in the log, and costs next to nothing.
+/// How many a second for as long as it likes: a program that tries on is counted among the refused, and costs next to nothing.
 pub const UNKNOWN_TOKENS_PER_SECOND: f64 = 1.0;
 
 const ALLOWANCE: Allowance =
@@ -66,45 +67,85 @@ struct Seen {
     rest: Bucket,
     swept_at: Instant,
     good: HashSet<TokenHash>,
+    /// Those that are being looked up, and for how many requests.
+    asked: HashMap<TokenHash, u32>,
+}
+
+/// A token that is being looked up. Counts as unknown, unless it is told to be something else.
+#[derive(Debug)]
+pub struct Shown {
+    strangers: Arc<Strangers>,
+    peer: Peer,
+    token: TokenHash,
+    /// Others show the same one meanwhile: only the first of them is counted, or all who come back at once after a restart
+    /// of the daemon, with one token, would be taken for as many guesses.
+    is_counted: bool,
 }
 
 impl Strangers {
     pub fn new(now: Instant) -> Self {
-        let rest = Bucket::full(ALLOWANCE, now);
-        Self(Mutex::new(Seen { buckets: HashMap::new(), rest, swept_at: now, good: HashSet::new() }))
+        Self(Mutex::new(Seen {
+            buckets: HashMap::new(),
+            rest: Bucket::full(ALLOWANCE, now),
+            swept_at: now,
+            good: HashSet::new(),
+            asked: HashMap::new(),
+        }))
     }
 
-    /// Whether this token may be looked up for whoever is there. It is taken for unknown until [`was_good`](Self::was_good).
+    /// Whether this token may be looked up for whoever is there.
     ///
     /// # Errors
     /// Too many were unknown: in how many seconds one more may be shown.
-    pub fn show(&self, peer: Peer, token: &TokenHash, now: Instant) -> Result<(), u32> {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.good.contains(token) || seen.bucket(peer, now).take(now) {
-            Ok(())
-        } else {
-            Err(AGAIN_SECONDS)
+    pub fn show(self: &Arc<Self>, peer: Peer, token: TokenHash, now: Instant) -> Result<Shown, u32> {
+        let mut seen = self.seen();
+        let is_counted = !seen.good.contains(&token) && !seen.asked.contains_key(&token);
+        if is_counted && !seen.bucket(peer, now).take(now) {
+            return Err(AGAIN_SECONDS);
+        }
+        *seen.asked.entry(token).or_default() += 1;
+        Ok(Shown { strangers: Arc::clone(self), peer, token, is_counted })
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shown {
+    /// It opened something.
+    pub fn was_good(self, now: Instant) {
+        let mut seen = self.strangers.seen();
+        if seen.good.len() >= KNOWN_MAX {
+            seen.good.clear();
+        }
+        if seen.good.insert(self.token) {
+            seen.bucket(self.peer, now).give_back();
         }
     }
 
-    /// It opens something, or nobody could say.
-    pub fn was_no_guess(&self, peer: Peer, token: &TokenHash, is_good: bool, now: Instant) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.good.contains(token) {
-            return;
+    /// It opened nothing, or nothing any more.
+    pub fn was_unknown(self) {
+        self.strangers.seen().good.remove(&self.token);
+    }
+
+    /// Nobody could say.
+    pub fn was_unanswered(self, now: Instant) {
+        if self.is_counted {
+            self.strangers.seen().bucket(self.peer, now).give_back();
         }
-        seen.bucket(peer, now).give_back();
-        if is_good {
-            if seen.good.len() >= KNOWN_MAX {
-                seen.good.clear();
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        let mut seen = self.strangers.seen();
+        if let Entry::Occupied(mut asked) = seen.asked.entry(self.token) {
+            *asked.get_mut() -= 1;
+            if *asked.get() == 0 {
+                asked.remove();
             }
-            seen.good.insert(*token);
         }
-    }
-
-    /// It opens nothing, or nothing any more.
-    pub fn was_unknown(&self, token: &TokenHash) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).good.remove(token);
     }
 }
 
@@ -138,15 +179,20 @@ mod tests {
         hash
     }
 
+    fn strangers(now: Instant) -> Arc<Strangers> {
+        Arc::new(Strangers::new(now))
+    }
+
     /// How many unknown tokens it may show now.
-    fn shown(strangers: &Strangers, peer: Peer, now: Instant) -> usize {
-        (0..1_000).take_while(|number| strangers.show(peer, &token(*number), now).is_ok()).count()
+    fn shown(strangers: &Arc<Strangers>, peer: Peer, now: Instant) -> usize {
+        let show = |number| strangers.show(peer, token(number), now).map(Shown::was_unknown);
+        (0..1_000).take_while(|number| show(*number).is_ok()).count()
     }
 
     #[test]
     fn whoever_guesses_waits_and_others_do_not() {
         let now = Instant::now();
-        let strangers = Strangers::new(now);
+        let strangers = strangers(now);
         assert_eq!(shown(&strangers, peer("192.0.2.1"), now), 100);
         assert_eq!(
             shown(&strangers, peer("::ffff:192.0.2.1"), now),
@@ -164,38 +210,52 @@ mod tests {
     #[test]
     fn a_token_that_was_good_is_let_through_until_it_is_revoked() {
         let now = Instant::now();
-        let strangers = Strangers::new(now);
+        let strangers = strangers(now);
         let (here, good) = (peer("192.0.2.1"), token(u64::MAX));
-        assert_eq!(strangers.show(here, &good, now), Ok(()));
-        strangers.was_no_guess(here, &good, true, now);
+        let show = || strangers.show(here, good, now);
+        show().expect("it may").was_good(now);
         assert_eq!(shown(&strangers, here, now), 100, "it costs no guess");
-        assert_eq!(strangers.show(here, &good, now), Ok(()));
-        assert_eq!(strangers.show(here, &token(7), now), Err(AGAIN_SECONDS));
-        strangers.was_unknown(&good);
-        assert_eq!(strangers.show(here, &good, now), Err(AGAIN_SECONDS));
+        show().expect("it was good").was_unknown();
+        assert_eq!(show().expect_err("it is revoked"), AGAIN_SECONDS);
     }
 
     #[test]
-    fn an_outage_of_the_database_is_held_against_nobody() {
+    fn all_who_come_back_at_once_with_one_token_are_let_through() {
         let now = Instant::now();
-        let strangers = Strangers::new(now);
+        let strangers = strangers(now);
+        let here = peer("192.0.2.1");
+        let herd: Vec<_> =
+            (0..1_000).map(|_| strangers.show(here, token(u64::MAX), now).expect("it may")).collect();
+        herd.into_iter().for_each(|shown| shown.was_good(now));
+        assert_eq!(shown(&strangers, here, now), 100, "it costs no guess");
+        assert!(strangers.seen().asked.is_empty());
+    }
+
+    #[test]
+    fn an_outage_of_the_database_is_held_against_nobody_and_a_hang_up_is() {
+        let now = Instant::now();
+        let strangers = strangers(now);
         let here = peer("192.0.2.1");
         for number in 0..1_000 {
-            assert_eq!(strangers.show(here, &token(number), now), Ok(()));
-            strangers.was_no_guess(here, &token(number), false, now);
+            strangers.show(here, token(number), now).expect("it may").was_unanswered(now);
         }
         assert_eq!(shown(&strangers, here, now), 100);
+        let there = peer("192.0.2.2");
+        for number in 0..100 {
+            drop(strangers.show(there, token(number), now).expect("it may"));
+        }
+        assert_eq!(shown(&strangers, there, now), 0);
     }
 
     #[test]
     fn so_many_addresses_are_told_apart_and_the_rest_share() {
         let now = Instant::now();
-        let strangers = Strangers::new(now);
+        let strangers = strangers(now);
         let address = |number: u32| Peer(IpAddr::V4(Ipv4Addr::from_bits(number)));
         for number in 0..20_000 {
-            let _ = strangers.show(address(number), &token(1), now);
+            let _ = strangers.show(address(number), token(1), now);
         }
-        let held = || strangers.0.lock().expect("whole").buckets.len();
+        let held = || strangers.seen().buckets.len();
         assert_eq!(held(), ADDRESSES_MAX);
         assert_eq!(shown(&strangers, address(30_000), now), 0, "the rest has shown its hundred");
         assert_eq!(shown(&strangers, address(3), now), 99);

@@ -2,16 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do")]
 
-use backstitch::{
-    Client, Database, Filter, Flow, Inputs, Keyring, Recovery, Secret, Steps, Workflow, WorkflowError,
-};
-use backstitch_postgres::test::TestDatabase;
-use backstitch_server::{Access, ApiSettings, Gate, Metrics, api, serve};
+mod stage;
+
+use backstitch::{Flow, Inputs, Keyring, Recovery, Secret, Steps, Workflow, WorkflowError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use stage::Stage;
 
 /// Its input has a secret.
 #[derive(Serialize, Deserialize)]
@@ -32,64 +28,9 @@ impl Workflow<()> for Publish {
     }
 }
 
-struct Stage {
-    client: Client,
-    _database: TestDatabase,
-    address: std::net::SocketAddr,
-    stop: CancellationToken,
-    served: tokio::task::JoinHandle<()>,
-}
-
-impl Stage {
-    async fn new() -> Self {
-        let database = backstitch_postgres::test::database().await;
-        let client = Client::new(Database::connect(&database.url).await.unwrap());
-        backstitch::migrate(client.database()).await.unwrap();
-        let stop = CancellationToken::new();
-        let router = api(ApiSettings {
-            client: client.clone(),
-            gate: Gate::new(Access::EverybodyHere, client.clone()),
-            errors: Vec::new(),
-            inputs: Inputs::new().of::<(), Publish>(),
-            outside: None,
-            origins: Vec::new(),
-            metrics: Metrics::new(),
-            stopped: stop.clone(),
-        });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let served = tokio::spawn(serve(listener, None, router, Metrics::new(), stop.clone()));
-        Self { client, _database: database, address, stop, served }
-    }
-
-    /// The status of an answer, and what it says.
-    async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let body = body.to_string();
-        let length = body.len();
-        let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-        );
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
-    }
-
-    async fn enqueued(&self) -> usize {
-        self.client.workflows(Filter { limit: 100, ..Filter::default() }).await.unwrap().len()
-    }
-
-    async fn end(self) {
-        self.stop.cancel();
-        self.served.await.unwrap();
-    }
-}
-
 #[tokio::test]
 async fn a_text_in_the_clear_where_a_secret_belongs_is_refused_and_not_quoted() {
-    let stage = Stage::new().await;
+    let stage = Stage::new(Inputs::new().of::<(), Publish>(), None).await;
     let publish = |token: Value| json!({ "report": "2026-11", "token": token });
     let one = |input: Value| json!({ "kind": Publish::KIND, "input": input });
     for clear in [json!("open sesame"), json!({ "$secret": "open sesame" }), json!(["open sesame"])] {
@@ -119,7 +60,7 @@ async fn a_text_in_the_clear_where_a_secret_belongs_is_refused_and_not_quoted() 
 
 #[tokio::test]
 async fn what_does_not_fit_is_refused_and_a_kind_that_is_not_known_may_take_anything() {
-    let stage = Stage::new().await;
+    let stage = Stage::new(Inputs::new().of::<(), Publish>(), None).await;
     let one = |kind: &str| json!({ "kind": kind, "input": { "report": 7 } });
     let (status, said) = stage.post("/v1/workflows", &one(Publish::KIND)).await;
     assert_eq!((status, &said["code"]), (422, &json!("invalid_input")), "{said}");

@@ -181,6 +181,44 @@ async fn a_list_is_read_page_by_page() {
 }
 
 #[tokio::test]
+async fn errors_are_told_of_the_kinds_of_the_token_and_of_others_not_even_how_many() {
+    let world = World::new().await;
+    let daemon = Daemon::start(serve(&world)).await;
+    let worker = toys::worker(&world).await;
+    let producer = Caller::of_role(&world, &daemon, "produce", "").await;
+    for number in 0..3 {
+        let other = json!({ "kind": "other", "input": number });
+        producer.post("/v1/workflows", &other).await.expect(201);
+    }
+    for _ in 0..2 {
+        let id = producer.post("/v1/workflows", &toy(true, false)).await.expect(201).workflow();
+        producer.get(&format!("/v1/workflows/{id}/wait")).await.refuses(422, "worn_out");
+    }
+    for (kinds, path, looked_at, failed) in [
+        ("", "/v1/errors", 5, 2),
+        ("toy", "/v1/errors", 2, 2),
+        ("other,toy,toy", "/v1/errors", 5, 2),
+        ("other", "/v1/errors", 3, 0),
+        ("other", "/v1/errors?kind=toy", 3, 0),
+        ("none", "/v1/errors", 0, 0),
+    ] {
+        let reader = Caller::of_role(&world, &daemon, "read", kinds).await;
+        let told = reader.get(path).await.expect(200).body;
+        assert_eq!((&told["looked_at"], &told["is_bounded"]), (&json!(looked_at), &json!(false)), "{kinds}");
+        assert_eq!(told["oldest_at"].is_null(), looked_at == 0, "{told}");
+        let counted: i64 =
+            told["errors"].as_array().unwrap().iter().map(|one| one["workflows"].as_i64().unwrap()).sum();
+        assert_eq!(counted, failed, "{kinds}: {told}");
+    }
+    let reader = Caller::of_role(&world, &daemon, "read", "").await;
+    for wrong in ["limit=0", "limit=10001", "since=yesterday", "status=completed"] {
+        reader.get(&format!("/v1/errors?{wrong}")).await.refuses(400, "invalid_request");
+    }
+    worker.shut_down().await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn an_operator_decides_and_is_told_why_not() {
     let world = World::new().await;
     let daemon = Daemon::start(serve(&world)).await;

@@ -188,7 +188,7 @@ async fn a_gateway_is_started_once_and_stopped() {
 
 #[tokio::test]
 async fn whoever_verifies_is_told_what_differs_and_what_is_nobodys() {
-    let edge = Edge::start().await;
+    let mut edge = Edge::start().await;
     let (upstream, _asked) = gateway(true).await;
     edge.world.run(&["gateway", "add", "berlin-1", &upstream]).await.expect(0);
     let clean = edge.world.run(&["verify", "--orphans"]).await.expect(0).out;
@@ -244,11 +244,17 @@ async fn whoever_verifies_is_told_what_differs_and_what_is_nobodys() {
         let answer = caller.get("/v1/orphans").await.expect(status);
         assert!(status == 403 || answer.body == orphans, "{answer:#?}");
     }
-    assert_eq!(daemon.stop().await.0, 0);
 
+    let key = std::fs::read_to_string(edge.world.path("key")).unwrap();
     std::fs::write(edge.world.path("key"), "another").unwrap();
     edge.world.run(&["verify", &id]).await.expect(4);
     edge.world.run(&["verify", "--orphans"]).await.complains(1, &["refused the api key", "half a look"]);
+    std::fs::write(edge.world.path("key"), key).unwrap();
+    // A look that somebody outside does not answer is none, whoever asks for it.
+    edge.sandbox.powerdns_server().kill().unwrap();
+    let unseen = edge.same(&daemon, ops.trim(), 1, &["verify", "--orphans"]).await;
+    unseen.complains(1, &["powerdns", "half a look"]);
+    assert_eq!(daemon.stop().await.0, 0);
 }
 
 #[tokio::test]

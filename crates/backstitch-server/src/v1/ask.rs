@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use backstitch::{Handle, Inputs, Json as Encoded, JsonError, WorkflowId, limits};
+use backstitch::{Handle, Inputs, Json as Encoded, WorkflowId, limits};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -128,8 +128,7 @@ pub async fn enqueue(
 ) -> Result<Response, Problem> {
     let Enqueue { kind, input, key, queue, priority, run_at, deadline_at } = asked;
     caller.must_see(kind.as_str())?;
-    let name = |problem: JsonError| format!("kind {}: the input {problem}", kind.as_str());
-    taken(&api.inputs, kind.as_str(), &input, name)?;
+    taken(&api.inputs, kind.as_str(), &input, "the input")?;
     let mut enqueue =
         api.client.enqueue_untyped(kind.into_string(), &input).queue(queue.into_string()).priority(priority);
     if let Some(key) = one_key(key, &headers)? {
@@ -169,9 +168,7 @@ pub async fn enqueue_many(
     let (inputs, keys): (Vec<_>, Vec<_>) =
         workflows.into_iter().map(|Named(one)| (one.input, one.key)).unzip();
     for (at, input) in inputs.iter().enumerate() {
-        let name =
-            |problem: JsonError| format!("kind {}: the input of workflow {at} {problem}", kind.as_str());
-        taken(&api.inputs, kind.as_str(), input, name)?;
+        taken(&api.inputs, kind.as_str(), input, &format!("the input of workflow {at}"))?;
     }
     let given: Vec<_> = keys.iter().flatten().map(|key| key.as_str().to_owned()).collect();
     let mut enqueue = api
@@ -197,12 +194,7 @@ pub async fn enqueue_many(
 }
 
 /// Refuses what the kind does not take, where that is known. What can't be taken of any kind the engine refuses.
-fn taken(
-    inputs: &Inputs,
-    kind: &str,
-    input: &RawValue,
-    name: impl Fn(JsonError) -> String,
-) -> Result<(), Problem> {
+fn taken(inputs: &Inputs, kind: &str, input: &RawValue, which: &str) -> Result<(), Problem> {
     if !inputs.knows(kind) {
         return Ok(());
     }
@@ -210,7 +202,7 @@ fn taken(
         return Ok(());
     };
     inputs.check(kind, &input).map_err(|problem| {
-        let why = format!("{}: correct it and ask again", name(problem));
+        let why = format!("kind {kind}: {which} {problem}: correct it and ask again");
         Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_input", why).into()
     })
 }
