@@ -5,12 +5,11 @@ mod edge;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use backstitch_gateway::nginx::{Nginx, NginxConfig, NginxError, Reload, Removal, Vhost};
 use backstitch_gateway::verdict::{Classified, Verdict};
+use backstitch_postgres::test::SmallDisk;
 use edge::{Edge, owner, sandbox};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -356,22 +355,25 @@ async fn read_head(socket: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
+/// A few vhosts.
+const DISK_BYTES: u64 = 64 * 1024;
+
 #[tokio::test]
 async fn disk_full_is_an_error_not_a_loss() {
     let edge = sandbox(0).await;
     let nginx = edge.sandbox.nginx().unwrap();
     let standing = edge.vhost();
-    let disk = SmallDisk::mount(edge.sandbox.nginx_config().sites);
+    let disk = SmallDisk::mount(&edge.sandbox.nginx_config().sites, DISK_BYTES).unwrap();
     nginx.write_vhost(&standing).await.unwrap();
     nginx.reload_until_live(&standing.hostname, standing.owner).await.unwrap();
-    disk.fill();
+    disk.fill().unwrap();
 
     let vhost = edge.vhost();
     let error = nginx.write_vhost(&vhost).await.unwrap_err();
     assert!(matches!(error, NginxError::Disk { .. }), "{error:?}");
     assert_eq!(error.verdict(), Verdict::Retry);
     assert!(!error.may_have_happened());
-    assert_eq!(edge.sites(), ["filler".to_owned(), file_of(&standing)]);
+    assert_eq!(edge.sites(), [file_of(&standing)]);
     nginx.test().await.unwrap();
 
     // An earlier file is not lost to a failed rewrite, and can be taken back from a full disk.
@@ -380,45 +382,10 @@ async fn disk_full_is_an_error_not_a_loss() {
     let organization = standing.hostname.organization();
     assert_eq!(nginx.remove_vhost(organization, standing.owner).await.unwrap(), Removal::Removed);
     nginx.reload_until_gone(&standing.hostname, standing.owner).await.unwrap();
-}
 
-/// A file system of a few pages; mounting needs root or sudo, as the set-up of these tests does.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(directory: PathBuf) -> Self {
-        as_root(
-            Command::new("mount")
-                .args(["-t", "tmpfs", "-o", "size=16k,mode=0777", "backstitch-test"])
-                .arg(&directory),
-        );
-        Self(directory)
-    }
-
-    fn fill(&self) {
-        use std::io::Write;
-        let mut filler = fs::File::create(self.0.join("filler")).unwrap();
-        while filler.write_all(&[b'#'; 512]).is_ok() {}
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        as_root(Command::new("umount").arg("--lazy").arg(&self.0));
-    }
-}
-
-fn as_root(command: &Command) {
-    let mut command_as_root = Command::new("sudo");
-    command_as_root.arg("-n").arg(command.get_program()).args(command.get_args());
-    let done = match rustix::process::geteuid().is_root() {
-        true => Command::new(command.get_program()).args(command.get_args()).status(),
-        false => command_as_root.status(),
-    };
-    assert!(
-        done.is_ok_and(|status| status.success()),
-        "{command:?} needs root: run the tests as root or with sudo"
-    );
+    disk.make_room().unwrap();
+    nginx.write_vhost(&vhost).await.unwrap();
+    nginx.reload_until_live(&vhost.hostname, vhost.owner).await.unwrap();
 }
 
 #[tokio::test]

@@ -2,10 +2,13 @@
 //!
 //! From one server that all tests of a user share and that stays when they are done ([`database`]); or, for a
 //! test that kills and restarts Postgres, from a server of its own ([`private_cluster`]). Neither keeps
-//! anything through a crash of the machine unless asked to. Everything here panics when it fails: a test has
-//! nothing better to do.
+//! anything through a crash of the machine unless asked to. Most of it panics when it fails: a test has nothing
+//! better to do. For what a full disk does there is [`SmallDisk`], also for others than Postgres.
+
+mod small_disk;
 
 use std::env;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -17,9 +20,11 @@ use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::evidence;
 use crate::modes::{Durability, Stop};
-use crate::owner;
+use crate::owner::{self, Owner};
 use crate::pid_file;
 use crate::running::Running;
+
+pub use small_disk::SmallDisk;
 
 /// Names a server to use in place of the shared one; its user must be allowed to make databases.
 const OVERRIDE: &str = "BACKSTITCH_TEST_DATABASE_URL";
@@ -29,6 +34,9 @@ const DATABASE: &str = "backstitch_test_";
 
 /// How the names of private clusters' directories start, before `<process>-<random>`.
 const PRIVATE: &str = "backstitch-private-postgres-";
+
+/// What the directory of a private cluster is called over which a small disk is mounted.
+const SMALL_DISK: &str = "small-disk";
 
 /// Enough for a worker and for what a test looks at; many tests share the 200 of the server.
 const POOL_CONNECTIONS_MAX: u32 = 10;
@@ -149,10 +157,47 @@ pub async fn private_cluster(durability: Durability) -> PrivateCluster {
 /// As [`Cluster::start`].
 pub async fn try_private_cluster(durability: Durability) -> Result<PrivateCluster, Error> {
     sweep_clusters().await;
-    let directory = temporary().join(format!("{PRIVATE}{}-{}", std::process::id(), random()));
+    start_private(private_directory(), durability).await
+}
+
+/// As [`private_cluster`], all of it on a disk of `bytes` that may be full. Made, it takes some 60 MB.
+///
+/// # Panics
+/// If it cannot be started, or this user may not mount, with the reason.
+pub async fn private_cluster_on_small_disk(
+    durability: Durability,
+    bytes: u64,
+) -> (SmallDisk, PrivateCluster) {
+    sweep_clusters().await;
+    let directory = private_directory();
+    let mounted = std::fs::create_dir(&directory).and_then(|()| SmallDisk::mount(&directory, bytes));
+    let disk = or_panic(mounted.map_err(Error::io("mounting a small disk over", &directory)));
+    (disk, or_panic(start_private(directory, durability).await))
+}
+
+fn private_directory() -> PathBuf {
+    temporary().join(format!("{PRIVATE}{}-{}", std::process::id(), random()))
+}
+
+async fn start_private(directory: PathBuf, durability: Durability) -> Result<PrivateCluster, Error> {
     let cluster = Cluster::at(directory).durability(durability);
     let server = cluster.start().await?;
     Ok(PrivateCluster { cluster, server })
+}
+
+impl PrivateCluster {
+    /// A disk of `bytes` that may be full, for a part of what the server keeps, as a tablespace: where it is, and what
+    /// it is. Goes at the latest with the server.
+    ///
+    /// # Errors
+    /// When this user may not mount.
+    pub fn small_disk(&self, bytes: u64) -> io::Result<(PathBuf, SmallDisk)> {
+        let directory = self.cluster.directory().join(SMALL_DISK);
+        let made = Owner::of(self.cluster.directory()).and_then(|owner| owner.make_directory(&directory));
+        made.map_err(io::Error::other)?;
+        let disk = SmallDisk::mount(&directory, bytes)?;
+        Ok((directory, disk))
+    }
 }
 
 impl Drop for PrivateCluster {
@@ -164,6 +209,7 @@ impl Drop for PrivateCluster {
 
 async fn remove(cluster: &Cluster) -> Result<(), Error> {
     cluster.stop(Stop::Immediate).await?;
+    small_disk::unmount_below(cluster.directory());
     std::fs::remove_dir_all(cluster.directory()).map_err(Error::io("removing", cluster.directory()))
 }
 

@@ -3,15 +3,18 @@
 //! It listens on a socket of its own and passes every byte on, until a cut that is armed meets its statement. Then the
 //! connection ends on both sides: before Postgres has heard the statement, or after Postgres has carried it out and
 //! before the worker has heard the answer. Instead of being cut it can be [held](Line::hold) there, while its worker is
-//! killed, or for a while. A whole line can be frozen, or made to let no answer through. And it counts what passes.
+//! killed, or for a while. A whole line can be frozen, shut in one direction, or made to let no answer through. And it counts what passes, and what
+//! Postgres says no to.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -65,6 +68,11 @@ pub enum Passage {
     AnswersHeld,
     /// Nothing.
     Frozen,
+    /// The half in which the worker speaks is shut: Postgres hears that it says nothing more, and can still answer what it was
+    /// asked.
+    WorkerShut,
+    /// The half in which Postgres speaks is shut: the worker hears that it answers nothing more, and is still heard.
+    PostgresShut,
 }
 
 /// A line to one server. Ends with its drop.
@@ -83,6 +91,10 @@ struct Armed {
     passage: watch::Sender<Passage>,
     /// How many statements of each text have begun.
     begun: Mutex<HashMap<String, u64>>,
+    /// How many errors of each code (SQLSTATE) came back.
+    refused: Mutex<HashMap<String, u64>>,
+    /// How many connections were shut in one direction.
+    half_shut: AtomicU64,
 }
 
 impl Line {
@@ -102,6 +114,8 @@ impl Line {
             made: watch::Sender::new(0),
             passage: watch::Sender::new(Passage::Open),
             begun: Mutex::default(),
+            refused: Mutex::default(),
+            half_shut: AtomicU64::new(0),
         });
         let listening = {
             let armed = Arc::clone(&armed);
@@ -151,7 +165,8 @@ impl Line {
         held
     }
 
-    /// From now on only this gets through, on every connection. What is held back is late, not lost.
+    /// From now on only this gets through, on every connection. What is held back is late, not lost; a half that is shut stays
+    /// shut until its connection ends.
     pub fn let_through(&self, passage: Passage) {
         self.armed.passage.send_replace(passage);
     }
@@ -167,6 +182,19 @@ impl Line {
     pub fn begun(&self, statement: &str) -> u64 {
         let begun = self.armed.begun.lock().unwrap_or_else(PoisonError::into_inner);
         begun.iter().filter(|(text, _)| text.contains(statement)).map(|(_, times)| times).sum()
+    }
+
+    /// How many times Postgres has said no with this code (SQLSTATE), such as `53100`: its disk is full.
+    #[must_use]
+    pub fn refused(&self, code: &str) -> u64 {
+        let refused = self.armed.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.get(code).copied().unwrap_or(0)
+    }
+
+    /// How many connections were shut in one direction.
+    #[must_use]
+    pub fn half_shut(&self) -> u64 {
+        self.armed.half_shut.load(Ordering::Relaxed)
     }
 
     /// How many cuts were made.
@@ -219,6 +247,21 @@ impl Armed {
         });
         self.made.send_modify(|made| *made += u32::from(met.is_some()));
         met
+    }
+
+    /// Takes note of an error that comes back.
+    fn note_refusal(&self, message: &Message) {
+        if let Some(code) = message.error_code() {
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            *refused.entry(code).or_default() += 1;
+        }
+    }
+
+    /// Shuts the half that is written to, once that is what gets through.
+    async fn shuts(&self, passage: Passage, half: &mut OwnedWriteHalf) -> std::io::Result<()> {
+        self.passes(|now| now == passage).await;
+        self.half_shut.fetch_add(1, Ordering::Relaxed);
+        half.shutdown().await
     }
 
     async fn passes(&self, wanted: impl Fn(Passage) -> bool) {
@@ -281,6 +324,13 @@ impl Message {
         self.bytes.get(5..).unwrap_or_default()
     }
 
+    /// An error is a list of fields, each a letter and a text that ends with a zero; the code's is C.
+    fn error_code(&self) -> Option<String> {
+        let fields = (self.kind == b'E').then(|| self.body().split(|byte| *byte == 0))?;
+        let code = fields.filter_map(|field| field.strip_prefix(b"C")).next()?;
+        Some(String::from_utf8_lossy(code).into_owned())
+    }
+
     /// Whether a field of a composite in it is this text: in the binary format its type and length stand before it.
     fn carries(&self, field: &str) -> bool {
         const TEXT: u32 = 25;
@@ -304,7 +354,11 @@ async fn pass_on(client: UnixStream, server: UnixStream, armed: &Armed) -> std::
     let forward = async {
         let mut prepared = Prepared::default();
         loop {
-            let message = next(&mut from_client).await?;
+            let message = tokio::select! {
+                message = next(&mut from_client) => message?,
+                // What the worker was about to say is lost with the rest.
+                shut = armed.shuts(Passage::WorkerShut, &mut to_server) => return shut,
+            };
             armed.passes(|passage| passage != Passage::Frozen).await;
             prepared.note(&message);
             if let Some(met) = armed.meets(&message, &prepared) {
@@ -321,8 +375,18 @@ async fn pass_on(client: UnixStream, server: UnixStream, armed: &Armed) -> std::
     let back = async {
         let mut waiting: Option<(Cut, Vec<u8>)> = None;
         loop {
-            let message = next(&mut from_server).await?;
-            armed.passes(|passage| passage == Passage::Open).await;
+            let message = tokio::select! {
+                message = next(&mut from_server) => message?,
+                shut = armed.shuts(Passage::PostgresShut, &mut to_client) => {
+                    shut?;
+                    // Read, or Postgres would wait with what it still hears.
+                    loop {
+                        next(&mut from_server).await?;
+                    }
+                }
+            };
+            armed.note_refusal(&message);
+            armed.passes(|passage| !matches!(passage, Passage::AnswersHeld | Passage::Frozen)).await;
             if waiting.is_none() {
                 waiting = answers_cut.try_recv().ok().map(|met| (met, Vec::new()));
             }

@@ -3,6 +3,7 @@
 
 mod batches;
 mod cancels;
+mod disks;
 mod facts;
 mod leases;
 mod outages;
