@@ -24,9 +24,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use backstitch_testkit::harm;
+use backstitch_testkit::looks;
 use backstitch_testkit::process::work_until_terminated;
 use backstitch_testkit::recorder::{self, Lacking};
+use backstitch_testkit::violation::Violated;
 use chrono::Utc;
 use tempfile::TempDir;
 use tokio::task::{JoinSet, LocalSet};
@@ -123,10 +124,11 @@ async fn torture(how: Torture) -> Result<Exit, Failed> {
 /// What is missing in a control run must show, and as what it is.
 fn noticed(control: Control, report: &Report) -> Result<Exit, Failed> {
     let wanted = control.shows_as();
-    if report.every_violation.iter().any(|violation| violation.starts_with(wanted)) {
+    if report.every_violation.iter().any(|violation| wanted.contains(&violation.what)) {
         return Ok(Exit::NeedsAttention);
     }
-    let message = format!("what is missing was not noticed: no violation begins with {wanted:?}");
+    let words: Vec<&str> = wanted.iter().map(|what| what.words()).collect();
+    let message = format!("what is missing was not noticed: no violation begins with {}", words.join(" or "));
     Err(Failed::new(Exit::Error, message))
 }
 
@@ -135,7 +137,7 @@ async fn all_rounds(how: &Torture, seed: u64, directory: &Path, report: &mut Rep
     let tortured = rounds_on(&stage, how, seed, report).await;
     if tortured.is_err() || !report.every_violation.is_empty() {
         // As far as it can be had: what went wrong is told in any case.
-        for (name, rows) in harm::everything_there_is(&stage.pool).await.unwrap_or_default() {
+        for (name, rows) in looks::everything_there_is(&stage.pool).await.unwrap_or_default() {
             std::fs::write(directory.join(format!("{name}.jsonl")), rows).map_err(because)?;
         }
     }
@@ -176,7 +178,7 @@ async fn one_round(
     report: &mut Report,
 ) -> Result<(), Failed> {
     let began = Utc::now();
-    let before = harm::last_workflow(&stage.pool).await.map_err(because)?;
+    let before = looks::last_workflow(&stage.pool).await.map_err(because)?;
     let dead_before = deaths_of(stage).len();
     let load = Arc::new(Load::default());
     let mut asking = JoinSet::new();
@@ -209,7 +211,9 @@ async fn one_round(
     let asked = async { while asking.join_next().await.is_some() {} };
     tokio::select! {
         () = asked => {}
-        () = tokio::time::sleep(ASKING_MAX) => stuck.push("stranded: somebody still waits for an answer".to_owned()),
+        () = tokio::time::sleep(ASKING_MAX) => {
+            stuck.push(Violated::NothingStranded.by("somebody still waits for an answer"));
+        }
     }
     asking.abort_all();
     stuck.extend(audit::settle(stage, progress_max).await?);
@@ -300,8 +304,8 @@ fn weight_of(stage: &Stage) -> Option<Weight> {
 
 /// Keeps everything that can tell what went wrong.
 fn keep(directory: TempDir, report: &Report, bundle: Option<&Path>) -> Result<(), Failed> {
-    let violations = report.every_violation.join("\n");
-    std::fs::write(directory.path().join("violations.txt"), violations).map_err(because)?;
+    let violations: Vec<String> = report.every_violation.iter().map(ToString::to_string).collect();
+    std::fs::write(directory.path().join("violations.txt"), violations.join("\n")).map_err(because)?;
     let report = serde_json::to_vec_pretty(report).map_err(because)?;
     std::fs::write(directory.path().join("report.json"), report).map_err(because)?;
     let kept = directory.keep();

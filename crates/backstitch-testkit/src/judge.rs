@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::violation::{Violated, Violation};
+
 /// Everything that is known of a workflow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
@@ -72,35 +74,35 @@ pub const ENDS: [&str; 3] = ["completed", "compensated", "abandoned"];
 
 /// Every invariant that does not hold.
 #[must_use]
-pub fn faults(told: &Told) -> Vec<String> {
+pub fn faults(told: &Told) -> Vec<Violation> {
     let mut faults = journal_faults(&told.journal);
     faults.extend(effect_faults(told));
     faults.extend(end_faults(told));
     faults
 }
 
-fn journal_faults(journal: &[Row]) -> Vec<String> {
+fn journal_faults(journal: &[Row]) -> Vec<Violation> {
     let mut faults = Vec::new();
-    let mut fault = |text: String| faults.push(text);
+    let mut fault = |what: Violated, how: String| faults.push(what.by(how));
     let (mut unwinding, mut ended, mut epoch) = (false, false, 0);
     let mut open: Vec<Key> = Vec::new();
     let mut done: BTreeMap<(u32, String), u32> = BTreeMap::new();
     for (index, row) in journal.iter().enumerate() {
         if row.seq as usize != index {
-            fault(format!("I1: seq {} stands at {index}", row.seq));
+            fault(Violated::Dense, format!("seq {} stands at {index}", row.seq));
         }
         if ended {
-            fault(format!("I7: seq {} follows the end", row.seq));
+            fault(Violated::EndIsLast, format!("seq {} follows the end", row.seq));
         }
         if row.epoch < epoch {
-            fault(format!("I8: seq {} is of epoch {}, after {epoch}", row.seq, row.epoch));
+            fault(Violated::EpochsGrow, format!("seq {} is of epoch {}, after {epoch}", row.seq, row.epoch));
         }
         epoch = row.epoch;
         let transactional =
             row.intent.is_some() && row.intent == row.outcome.as_ref().map(|(key, _)| key.clone());
         if transactional {
             if unwinding && row.intent.as_ref().is_some_and(|intent| intent.1 == "run") {
-                fault(format!("I4: seq {} runs forward after unwinding", row.seq));
+                fault(Violated::NeverForwardAgain, format!("seq {} runs forward after unwinding", row.seq));
             }
             open.extend(row.intent.clone());
         }
@@ -108,24 +110,26 @@ fn journal_faults(journal: &[Row]) -> Vec<String> {
             let count = open.len();
             open.retain(|intent| intent != key);
             if open.len() == count {
-                fault(format!(
-                    "I3: seq {} is an outcome without its intent, or a second one: {key:?}",
-                    row.seq
-                ));
+                fault(
+                    Violated::OneOutcome,
+                    format!("seq {} is an outcome without its intent, or a second one: {key:?}", row.seq),
+                );
             }
             if verdict == "succeeded" {
                 *done.entry((key.0, key.1.clone())).or_default() += 1;
             }
         }
         match row.turn.as_deref() {
-            Some("unwinding") if unwinding => fault(format!("seq {} unwinds again", row.seq)),
+            Some("unwinding") if unwinding => {
+                fault(Violated::TurnsOnce, format!("seq {} unwinds again", row.seq));
+            }
             Some("unwinding") => unwinding = true,
             Some(turn) if ENDS.contains(&turn) => ended = true,
             _ => {}
         }
         if let Some(intent) = row.intent.as_ref().filter(|_| !transactional) {
             if unwinding && intent.1 == "run" {
-                fault(format!("I4: seq {} runs forward after unwinding", row.seq));
+                fault(Violated::NeverForwardAgain, format!("seq {} runs forward after unwinding", row.seq));
             }
             open.push(intent.clone());
         }
@@ -133,13 +137,19 @@ fn journal_faults(journal: &[Row]) -> Vec<String> {
             && row.backward.as_deref() == Some("after_all_later")
         {
             for later in owed(&journal[..=index], earlier.0) {
-                fault(format!("I6: seq {} takes back {}, and {later} is still owed", row.seq, earlier.0));
+                fault(
+                    Violated::Reverse,
+                    format!("seq {} takes back {}, and {later} is still owed", row.seq, earlier.0),
+                );
             }
         }
     }
     for ((position, direction), times) in done {
         if times > 1 {
-            fault(format!("I3: {direction} of position {position} succeeded {times} times"));
+            fault(
+                Violated::OneOutcome,
+                format!("{direction} of position {position} succeeded {times} times"),
+            );
         }
     }
     faults
@@ -173,7 +183,7 @@ fn owed(journal: &[Row], after: u32) -> BTreeSet<u32> {
     owed.split_off(&(after + 1))
 }
 
-fn effect_faults(told: &Told) -> Vec<String> {
+fn effect_faults(told: &Told) -> Vec<Violation> {
     let mut faults = Vec::new();
     for effect in &told.effects {
         let intended = told
@@ -181,7 +191,8 @@ fn effect_faults(told: &Told) -> Vec<String> {
             .iter()
             .any(|row| row.intent.as_ref() == Some(&effect.key) && row.epoch == effect.epoch);
         if !intended {
-            faults.push(format!("I2: an effect without its durable intent: {effect:?}"));
+            faults
+                .push(Violated::IntentFirst.by(format!("an effect without its durable intent: {effect:?}")));
         }
     }
     let mut applied: BTreeMap<(u32, &str), u32> = BTreeMap::new();
@@ -190,7 +201,8 @@ fn effect_faults(told: &Told) -> Vec<String> {
     }
     for ((position, direction), times) in applied {
         if times > 1 {
-            faults.push(format!("I9: {direction} of position {position} happened {times} times"));
+            let once = if direction == "run" { Violated::AppliedOnce } else { Violated::CompensatedOnce };
+            faults.push(once.by(format!("{direction} of position {position} happened {times} times")));
         }
     }
     faults.extend(order_faults(told));
@@ -198,7 +210,7 @@ fn effect_faults(told: &Told) -> Vec<String> {
 }
 
 /// I6: what was done later is taken back earlier, but for a step that said it may pass one that is stuck.
-fn order_faults(told: &Told) -> Vec<String> {
+fn order_faults(told: &Told) -> Vec<Violation> {
     let happened = |position: u32, direction: &str| {
         told.effects.iter().position(|effect| {
             effect.came_to == CameTo::Applied && effect.key.0 == position && effect.key.1 == direction
@@ -217,7 +229,8 @@ fn order_faults(told: &Told) -> Vec<String> {
             let ran_before = happened(later, "run").is_some_and(|ran| ran < taken_back);
             let passed = happened(later, "compensate").is_some_and(|its| its > taken_back);
             if ran_before && passed {
-                faults.push(format!("I6: position {earlier} was taken back before position {later}"));
+                let how = format!("position {earlier} was taken back before position {later}");
+                faults.push(Violated::Reverse.by(how));
             }
         }
     }
@@ -225,7 +238,7 @@ fn order_faults(told: &Told) -> Vec<String> {
     faults
 }
 
-fn end_faults(told: &Told) -> Vec<String> {
+fn end_faults(told: &Told) -> Vec<Violation> {
     let mut faults = Vec::new();
     let mut standing = standing(&told.effects);
     // What an operator took upon themselves may stand.
@@ -234,7 +247,8 @@ fn end_faults(told: &Told) -> Vec<String> {
     }
     match told.status.as_str() {
         "compensated" if !standing.is_empty() => {
-            faults.push(format!("I5: compensated, and these positions stand: {standing:?}"));
+            let how = format!("these positions stand: {standing:?}");
+            faults.push(Violated::CompensatedLeavesNothing.by(how));
         }
         "completed" => {
             let backward = |position: u32| {
@@ -246,9 +260,8 @@ fn end_faults(told: &Told) -> Vec<String> {
                 let acts = told.effects.iter().any(|effect| effect.key.0 == position)
                     || told.every_step_acts && backward(position) != Some("nothing");
                 if stands != 1 && acts {
-                    faults.push(format!(
-                        "I5: completed, and the effect of position {position} stands {stands} times"
-                    ));
+                    let how = format!("the effect of position {position} stands {stands} times");
+                    faults.push(Violated::CompletedStands.by(how));
                 }
             }
             for resolved in told.journal.iter().filter_map(|row| row.resolves) {
@@ -256,7 +269,8 @@ fn end_faults(told: &Told) -> Vec<String> {
             }
             standing.retain(|position, _| backward(*position) != Some("nothing"));
             if !standing.is_empty() {
-                faults.push(format!("I5: completed, and these positions failed and stand: {standing:?}"));
+                let how = format!("these positions of a completed workflow: {standing:?}");
+                faults.push(Violated::FailedLeavesNothing.by(how));
             }
         }
         _ => {}
@@ -265,13 +279,15 @@ fn end_faults(told: &Told) -> Vec<String> {
         told.journal.iter().find_map(|row| row.turn.clone().filter(|turn| ENDS.contains(&turn.as_str())));
     if ENDS.contains(&told.status.as_str()) {
         if ended.as_deref() != Some(told.status.as_str()) {
-            faults.push(format!("I3: it is {}, its journal says {ended:?}", told.status));
+            faults
+                .push(Violated::OneOutcome.by(format!("it is {}, its journal says {ended:?}", told.status)));
         }
         if told.is_live {
-            faults.push("I16: ended, and still in ready".to_owned());
+            faults.push(Violated::EndedHoldsNothing.by("ended, and still in ready"));
         }
     } else if ended.is_some() {
-        faults.push(format!("I7: its journal says {ended:?}, its status {}", told.status));
+        faults
+            .push(Violated::EndIsLast.by(format!("its journal says {ended:?}, its status {}", told.status)));
     }
     faults
 }
@@ -354,54 +370,56 @@ mod tests {
     }
 
     #[track_caller]
-    fn finds(what: &str, spoil: impl FnOnce(&mut Told)) {
+    fn finds(what: Violated, spoil: impl FnOnce(&mut Told)) {
         let mut told = sound();
         spoil(&mut told);
         let found = faults(&told);
-        assert!(found.iter().any(|fault| fault.starts_with(what)), "{what}: {found:#?}");
+        assert!(found.iter().any(|fault| fault.what == what), "{what:?}: {found:#?}");
     }
 
     #[test]
     fn nothing_is_wrong_with_a_sound_one() {
-        assert_eq!(faults(&sound()), Vec::<String>::new());
+        assert_eq!(faults(&sound()), []);
     }
 
     #[test]
     fn each_thing_that_can_be_wrong_is_found() {
-        finds("I1", |told| told.journal[2].seq = 7);
-        finds("I2", |told| told.effects[1].epoch = 2);
-        finds("I2", |told| told.effects.push(effect(9, "run", CameTo::Nothing)));
-        finds("I3", |told| told.journal[3].outcome = told.journal[1].outcome.clone());
-        finds("I3", |told| told.status = "completed".to_owned());
-        finds("I4", |told| told.journal[3].intent = Some(key(2, "run")));
-        finds("I5", |told| drop(told.effects.pop()));
-        finds("I5", |told| told.effects.push(effect(0, "run", CameTo::Applied)));
-        finds("I6", |told| told.effects.swap(2, 3));
-        finds("I7", |told| told.journal.push(row(5)));
-        finds("I7", |told| told.status = "running".to_owned());
-        finds("I8", |told| told.journal[2].epoch = 0);
-        finds("I9", |told| told.effects.insert(1, effect(0, "run", CameTo::Applied)));
-        finds("I9", |told| told.effects.push(effect(0, "compensate", CameTo::Applied)));
-        finds("I16", |told| told.is_live = true);
+        finds(Violated::Dense, |told| told.journal[2].seq = 7);
+        finds(Violated::IntentFirst, |told| told.effects[1].epoch = 2);
+        finds(Violated::IntentFirst, |told| told.effects.push(effect(9, "run", CameTo::Nothing)));
+        finds(Violated::OneOutcome, |told| told.journal[3].outcome = told.journal[1].outcome.clone());
+        finds(Violated::OneOutcome, |told| told.status = "completed".to_owned());
+        finds(Violated::NeverForwardAgain, |told| told.journal[3].intent = Some(key(2, "run")));
+        finds(Violated::CompensatedLeavesNothing, |told| drop(told.effects.pop()));
+        finds(Violated::CompensatedLeavesNothing, |told| {
+            told.effects.push(effect(0, "run", CameTo::Applied))
+        });
+        finds(Violated::Reverse, |told| told.effects.swap(2, 3));
+        finds(Violated::EndIsLast, |told| told.journal.push(row(5)));
+        finds(Violated::EndIsLast, |told| told.status = "running".to_owned());
+        finds(Violated::EpochsGrow, |told| told.journal[2].epoch = 0);
+        finds(Violated::AppliedOnce, |told| told.effects.insert(1, effect(0, "run", CameTo::Applied)));
+        finds(Violated::CompensatedOnce, |told| told.effects.push(effect(0, "compensate", CameTo::Applied)));
+        finds(Violated::EndedHoldsNothing, |told| told.is_live = true);
         let completed = |told: &mut Told| {
             told.status = "completed".to_owned();
             told.journal.truncate(2);
             told.journal.push(turn(then(row(2), 1, "run"), "completed"));
             told.effects.truncate(1);
         };
-        finds("I5: completed, and the effect of position 1 stands 0 times", |told| {
+        finds(Violated::CompletedStands, |told| {
             completed(told);
             told.effects.push(effect(1, "run", CameTo::Nothing));
         });
-        finds("I5: completed, and the effect of position 1 stands 0 times", completed);
-        finds("I5: completed, and these positions failed", |told| {
+        finds(Violated::CompletedStands, completed);
+        finds(Violated::FailedLeavesNothing, |told| {
             completed(told);
             told.effects.push(effect(1, "run", CameTo::Applied));
             if let Some((_, verdict)) = &mut told.journal[2].outcome {
                 "failed".clone_into(verdict);
             }
         });
-        finds("I6: seq 2 takes back 0", |told| {
+        finds(Violated::Reverse, |told| {
             told.journal[2].intent = Some(key(0, "compensate"));
         });
     }
@@ -411,6 +429,6 @@ mod tests {
         let mut told = sound();
         told.effects.pop();
         told.journal[4].skips = Some(0);
-        assert!(!faults(&told).iter().any(|fault| fault.starts_with("I5")));
+        assert!(!faults(&told).iter().any(|fault| fault.what == Violated::CompensatedLeavesNothing));
     }
 }

@@ -4,14 +4,14 @@
 //! - [`hostile`]: texts that do harm where they are pasted in as they are.
 //! - [`script`]: workflows whose steps do as they are told, faults included.
 //! - [`world`]: a database, a ledger, workers in this process and in others.
-//! - [`harm`]: what can be done to workers through the database.
+//! - [`harm`]: what can be done to workers through the database; [`looks`]: what is to be seen of them there.
 //! - [`process`]: what a worker process does that is there to be killed.
 //! - [`sweep`]: every boundary of a workflow of yours × every hurt.
 //! - [`wire`]: a wire to Postgres that can fall silent.
 //! - [`cut`]: a line to Postgres that can be cut in the middle of a word.
 //! - [`pooler`]: a pooler between workers and Postgres.
 //! - [`recorder`]: a target in a process of its own, which can misbehave.
-//! - [`judge`]: what must hold after every case; [`oracle`]: reads what there is to judge.
+//! - [`judge`]: what must hold after every case; [`oracle`]: reads what there is to judge; [`violation`]: what did not hold.
 //! - [`mod@bench`]: how fast the engine is, and what a workflow costs.
 
 pub mod bench;
@@ -20,6 +20,7 @@ pub mod harm;
 pub mod hostile;
 pub mod judge;
 pub mod ledger;
+pub mod looks;
 pub mod oracle;
 mod perform;
 pub mod pooler;
@@ -27,6 +28,7 @@ pub mod process;
 pub mod recorder;
 pub mod script;
 pub mod sweep;
+pub mod violation;
 pub mod wait;
 pub mod wire;
 pub mod world;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::judge::{self, CameTo, Effect, Key, Row, Told};
 use crate::ledger::{Ledger, LedgerRow, effects};
 use crate::recorder::{Line, Verdict};
+use crate::violation::Violation;
 
 /// Every invariant that does not hold of this workflow. Its effects are in a ledger outside, or in one in the journal's own
 /// database, whose transactional steps write each effect once.
@@ -22,7 +23,7 @@ pub async fn faults(
     outer: Option<&Ledger>,
     inner: Option<&Ledger>,
     workflow: WorkflowId,
-) -> Vec<String> {
+) -> Vec<Violation> {
     let mut told = tell(pool, workflow.0..=workflow.0).await.expect("the journal answers");
     let mut told = told.remove(&workflow.0).expect("the workflow is there");
     if let Some(outer) = outer {

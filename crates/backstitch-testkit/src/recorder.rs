@@ -155,12 +155,18 @@ pub struct Line {
 /// # Errors
 /// When the file can't be read, or a whole line of it is none.
 pub fn read_log(log: &Path) -> std::io::Result<Vec<Line>> {
+    read_whole(log).map(|(lines, _)| lines)
+}
+
+/// The same, and how many bytes they are: what follows these was never answered.
+fn read_whole(log: &Path) -> std::io::Result<(Vec<Line>, u64)> {
     let text = match std::fs::read_to_string(log) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         text => text?,
     };
     let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-    whole.lines().map(|line| serde_json::from_str(line).map_err(std::io::Error::from)).collect()
+    let lines = whole.lines().map(|line| serde_json::from_str(line).map_err(std::io::Error::from));
+    Ok((lines.collect::<Result<_, _>>()?, whole.len() as u64))
 }
 
 /// The way to a recorder.

@@ -65,6 +65,7 @@ use tokio::sync::oneshot;
 
 use crate::cut::{Held, Line, Moment, Statement};
 use crate::oracle;
+use crate::violation::Violation;
 use crate::wait::until;
 use crate::world::TIMING;
 
@@ -254,7 +255,7 @@ struct Ended<L> {
     before: L,
     after: L,
     boundaries: u32,
-    faults: Vec<String>,
+    faults: Vec<Violation>,
 }
 
 struct Ground<'a> {

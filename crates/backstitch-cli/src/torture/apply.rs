@@ -5,6 +5,7 @@ use std::time::Duration;
 use backstitch_postgres::Stop;
 use backstitch_testkit::cut::Passage;
 use backstitch_testkit::harm::{self, Disturb};
+use backstitch_testkit::looks;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use tokio::time::{Instant, timeout};
 
@@ -124,7 +125,7 @@ async fn wrong_clock(stage: &Stage, worker: &Slot, clock: &'static str) -> Resul
     }
     let next = worker.pid().await;
     let works = async || match next {
-        Some(pid) => matches!(harm::living(&stage.pool, pid).await, Ok(Some(_))),
+        Some(pid) => matches!(looks::living(&stage.pool, pid).await, Ok(Some(_))),
         None => false,
     };
     Ok(comes_true(AIM_PATIENCE, works).await)
@@ -135,13 +136,13 @@ async fn frozen(stage: &Stage, worker: &Slot) -> Result<bool, Failed> {
     let Some(pid) = worker.pid().await else { return Ok(false) };
     let mut incarnation = None;
     comes_true(AIM_PATIENCE, async || {
-        incarnation = harm::living(&stage.pool, pid).await.ok().flatten();
+        incarnation = looks::living(&stage.pool, pid).await.ok().flatten();
         incarnation.is_some()
     })
     .await;
     let (Some(incarnation), Some(process)) = (incarnation, Pid::from_raw(pid)) else { return Ok(false) };
     let _frozen = Frozen::of(vec![process]);
-    let is_buried = async || harm::is_buried(&stage.pool, incarnation).await.unwrap_or(false);
+    let is_buried = async || looks::is_buried(&stage.pool, incarnation).await.unwrap_or(false);
     // One that another fault killed meanwhile was buried as it was dead: no zombie.
     Ok(comes_true(BURIAL_MAX, is_buried).await && worker.pid_now() == Some(pid))
 }
@@ -182,7 +183,7 @@ async fn comes_true(within: Duration, mut so: impl AsyncFnMut() -> bool) -> bool
 /// False: nobody lives there, or Postgres is down, and nobody can be buried.
 async fn bury_alive(stage: &Stage, worker: &Slot) -> bool {
     match worker.pid_now() {
-        Some(pid) => harm::bury_alive(&stage.pool, pid).await.unwrap_or(false),
+        Some(pid) => harm::bury(&stage.pool, pid).await.unwrap_or(false),
         None => false,
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use backstitch_testkit::judge::{self, ENDS};
 use backstitch_testkit::recorder::{Line, read_log};
-use backstitch_testkit::{harm, oracle};
+use backstitch_testkit::violation::{Violated, Violation};
+use backstitch_testkit::{looks, oracle};
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -26,8 +27,8 @@ const LOOK: Duration = Duration::from_millis(200);
 /// What a round came to.
 #[derive(Debug, Default)]
 pub struct Audit {
-    /// What must never be, each in words.
-    pub violations: Vec<String>,
+    /// What must never be.
+    pub violations: Vec<Violation>,
     /// How many ended in each way.
     pub ended: HashMap<String, u64>,
     /// Of those that would complete where nothing goes wrong: how many there were, and how many did.
@@ -44,12 +45,12 @@ pub struct Audit {
 
 /// Waits until nothing is under way any more, as long as things end, each within `progress_max` of the one before. Says
 /// what is stranded or stuck.
-pub async fn settle(stage: &Stage, progress_max: Duration) -> Result<Vec<String>, Failed> {
+pub async fn settle(stage: &Stage, progress_max: Duration) -> Result<Vec<Violation>, Failed> {
     let began = Instant::now();
     let (mut fewest, mut since) = (usize::MAX, Instant::now());
     let (mut hurried, mut found) = (BTreeMap::new(), Vec::new());
     loop {
-        let unfinished = harm::unfinished(&stage.pool).await.map_err(because)?;
+        let unfinished = looks::unfinished(&stage.pool).await.map_err(because)?;
         // A call whose caller is gone may still be done.
         let under_way = stage.recorder.under_way().await.map_err(because)?;
         if unfinished.is_empty() && under_way == 0 {
@@ -60,18 +61,18 @@ pub async fn settle(stage: &Stage, progress_max: Duration) -> Result<Vec<String>
         }
         if since.elapsed() > progress_max {
             found.extend(unfinished.iter().map(|workflow| {
-                format!(
-                    "stranded: {workflow} has not ended {} s after the last fault",
-                    began.elapsed().as_secs()
-                )
+                let seconds = began.elapsed().as_secs();
+                Violated::NothingStranded
+                    .by(format!("{workflow} has not ended {seconds} s after the last fault"))
             }));
             return Ok(found);
         }
         if began.elapsed() > UNHURRIED {
             if hurried.is_empty() {
                 // Before anything is hurried up: that would bring back what nobody would have come to.
-                let stranded = harm::stranded(&stage.pool).await.map_err(because)?;
-                found.extend(stranded.iter().map(|workflow| format!("stranded: {workflow}, by nobody")));
+                let stranded = looks::stranded(&stage.pool).await.map_err(because)?;
+                let by_nobody = |workflow| Violated::NothingStranded.by(format!("{workflow}, by nobody"));
+                found.extend(stranded.into_iter().map(by_nobody));
             }
             for workflow in unfinished {
                 let was_hurried =
@@ -103,9 +104,12 @@ pub async fn audit(
     let mut unknown = BTreeSet::new();
     for it in acknowledged {
         match told.get(&it.workflow.0).map(|told| told.status.as_str()) {
-            None => audit.violations.push(format!("lost: {} was acknowledged and is not there", it.workflow)),
+            None => {
+                let how = format!("{} was acknowledged and is not there", it.workflow);
+                audit.violations.push(Violated::NothingLost.by(how));
+            }
             Some(status) if !ENDS.contains(&status) => {
-                audit.violations.push(format!("stranded: {} is {status}", it.workflow));
+                audit.violations.push(Violated::NothingStranded.by(format!("{} is {status}", it.workflow)));
             }
             Some(status) if it.is_meant_to_complete => {
                 audit.meant_to_complete.0 += 1;
@@ -116,20 +120,24 @@ pub async fn audit(
     }
     for (workflow, told) in &told {
         *audit.ended.entry(told.status.clone()).or_default() += 1;
-        let faults = judge::faults(told);
-        audit.violations.extend(faults.into_iter().map(|fault| format!("{fault}; workflow {workflow}")));
+        let faults = judge::faults(told).into_iter();
+        audit
+            .violations
+            .extend(faults.map(|Violation { what, how }| what.by(format!("{how}; workflow {workflow}"))));
     }
     for Line { call, aim, .. } in &log {
         audit.met.extend(aim);
         if !told.contains_key(&call.workflow) && unknown.insert(call.workflow) {
-            audit.violations.push(format!("lost: {} had an effect and is not there", call.workflow));
+            let how = format!("{} had an effect and is not there", call.workflow);
+            audit.violations.push(Violated::NothingLost.by(how));
         }
     }
     audit.effects = log.len() as u64;
-    let dead = harm::written_by_the_dead(&stage.pool).await.map_err(because)?;
-    audit.violations.extend(dead.iter().map(|workflow| format!("written by the dead: workflow {workflow}")));
+    let dead = looks::written_by_the_dead(&stage.pool).await.map_err(because)?;
+    let by_the_dead = |workflow| Violated::DeadAreSilent.by(format!("workflow {workflow}"));
+    audit.violations.extend(dead.into_iter().map(by_the_dead));
     if let Some(edge) = &stage.edge {
-        audit.violations.extend(edge.left().await?.into_iter().map(|left| format!("leaked: {left}")));
+        audit.violations.extend(edge.left().await?.into_iter().map(|left| Violated::NothingLeaked.by(left)));
     }
     let died: HashMap<i32, DateTime<Utc>> = deaths.iter().map(|death| (death.pid, death.at)).collect();
     let after = |rows: Vec<(i32, DateTime<Utc>)>| {
@@ -138,7 +146,7 @@ pub async fn audit(
             .filter_map(|(pid, at)| u64::try_from((at - *died.get(&pid)?).num_milliseconds()).ok());
         lags.collect()
     };
-    audit.buried_after_ms = after(harm::burials(&stage.pool, began).await.map_err(because)?);
-    audit.taken_over_after_ms = after(harm::takeovers(&stage.pool, began).await.map_err(because)?);
+    audit.buried_after_ms = after(looks::burials(&stage.pool, began).await.map_err(because)?);
+    audit.taken_over_after_ms = after(looks::takeovers(&stage.pool, began).await.map_err(because)?);
     Ok(audit)
 }

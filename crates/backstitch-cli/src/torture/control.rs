@@ -4,6 +4,7 @@ use backstitch::Direction;
 use backstitch_testkit::cut::Moment;
 use backstitch_testkit::harm;
 use backstitch_testkit::recorder::Misbehave;
+use backstitch_testkit::violation::Violated;
 use sqlx::PgPool;
 
 use crate::arguments::Control;
@@ -30,13 +31,17 @@ impl Control {
         }
     }
 
-    /// How the violations begin by which it is noticed.
-    pub fn shows_as(self) -> &'static str {
+    /// What is violated where it is missing: any of these.
+    pub fn shows_as(self) -> &'static [Violated] {
         match self {
-            Self::Fence => "written by the dead",
-            Self::Tombstone | Self::Undo => "I5",
-            Self::Key => "I9",
-            Self::Intent => "I2",
+            Self::Fence => &[Violated::DeadAreSilent],
+            Self::Tombstone | Self::Undo => &[
+                Violated::CompensatedLeavesNothing,
+                Violated::CompletedStands,
+                Violated::FailedLeavesNothing,
+            ],
+            Self::Key => &[Violated::AppliedOnce, Violated::CompensatedOnce],
+            Self::Intent => &[Violated::IntentFirst],
         }
     }
 

@@ -12,6 +12,7 @@ use backstitch_gateway::pool;
 use backstitch_gateway::request::{self, Requested};
 use backstitch_gateway::sandbox::{Sandbox, SandboxOptions};
 use backstitch_postgres::test::PrivateCluster;
+use backstitch_testkit::violation::{Violated, Violation};
 use serde_json::json;
 use sqlx::PgPool;
 use tokio::time::Instant;
@@ -134,7 +135,7 @@ impl Edge {
     }
 
     /// Looks whether what was left started serves, and stops it. Says what does not stand as it should.
-    pub async fn end_the_served(&self, client: &Client) -> Result<Vec<String>, Failed> {
+    pub async fn end_the_served(&self, client: &Client) -> Result<Vec<Violation>, Failed> {
         let served = std::mem::take(&mut *self.served.lock().unwrap_or_else(PoisonError::into_inner));
         let mut missing = Vec::new();
         for organization in served {
@@ -146,14 +147,17 @@ impl Edge {
             let page = sandbox.fetch(&hostname, "/").await.map_err(because)?;
             let is_served = page.status == 200 && page.body.contains(&organization.to_string());
             if allocation.is_none() || records.len() != 2 || !is_served {
-                missing.push(format!(
-                    "lost: the start of {organization} completed; allocation {allocation:?}, records {records:?}, page {page:?}"
-                ));
+                missing.push(Violated::NothingLost.by(format!(
+                    "the start of {organization} completed; allocation {allocation:?}, records {records:?}, page {page:?}"
+                )));
             }
             drop(sandbox);
             match tokio::time::timeout(ENDING_MAX, self.end(client, organization)).await {
                 Ok(()) => _ = self.counts.stopped.fetch_add(1, Ordering::Relaxed),
-                Err(_) => missing.push(format!("stranded: the stop of {organization} does not end")),
+                Err(_) => {
+                    let how = format!("the stop of {organization} does not end");
+                    missing.push(Violated::NothingStranded.by(how));
+                }
             }
         }
         Ok(missing)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use backstitch_testkit::violation::{Violated, Violation};
 use rustix::process::Signal;
 use serde::Serialize;
 
@@ -70,7 +71,7 @@ pub struct Report {
     unfailing: (u64, u64),
     #[serde(skip)]
     /// All of them.
-    pub every_violation: Vec<String>,
+    pub every_violation: Vec<Violation>,
 }
 
 /// How often a fault came about.
@@ -115,7 +116,7 @@ impl Report {
     }
 
     /// Takes in what a round came to.
-    pub fn take(&mut self, audit: Audit, stuck: Vec<String>) {
+    pub fn take(&mut self, audit: Audit, stuck: Vec<Violation>) {
         self.rounds += 1;
         for (status, count) in audit.ended {
             self.workflows += count;
@@ -127,26 +128,22 @@ impl Report {
         self.buried.extend(audit.buried_after_ms);
         self.taken_over.extend(audit.taken_over_after_ms);
         for violation in audit.violations.into_iter().chain(stuck) {
-            *self.counter(&violation) += 1;
-            self.every_violation.push(violation);
+            self.note(violation);
         }
     }
 
-    fn counter(&mut self, violation: &str) -> &mut u64 {
-        let begins = |words: &[&str]| words.iter().any(|word| violation.starts_with(word));
-        if begins(&["lost"]) {
-            &mut self.lost
-        } else if begins(&["leaked", "I5: compensated", "I5: completed, and these"]) {
-            &mut self.leaked
-        } else if begins(&["I9: compensate"]) {
-            &mut self.compensated_twice
-        } else if begins(&["I9"]) {
-            &mut self.applied_twice
-        } else if begins(&["stranded"]) {
-            &mut self.stranded
-        } else {
-            &mut self.other_violations
-        }
+    fn note(&mut self, violation: Violation) {
+        *match violation.what {
+            Violated::NothingLost => &mut self.lost,
+            Violated::NothingLeaked | Violated::CompensatedLeavesNothing | Violated::FailedLeavesNothing => {
+                &mut self.leaked
+            }
+            Violated::AppliedOnce => &mut self.applied_twice,
+            Violated::CompensatedOnce => &mut self.compensated_twice,
+            Violated::NothingStranded => &mut self.stranded,
+            _ => &mut self.other_violations,
+        } += 1;
+        self.every_violation.push(violation);
     }
 
     /// Counts what died.
@@ -161,16 +158,16 @@ impl Report {
         let completed = self.ended.get("completed").copied().unwrap_or(0);
         let fired: u64 = self.faults.values().map(|count| count.fired).sum();
         if ended && (completed < OPERATIONS_MIN || fired == 0) {
-            self.every_violation
-                .push(format!("vacuous: {completed} workflows completed, {fired} faults came about"));
-            self.other_violations += 1;
+            let how = format!("{completed} workflows completed, {fired} faults came about");
+            self.note(Violated::EnoughShown.by(how));
         }
         self.verdict = match self.every_violation.is_empty() {
             false => "broken",
             true if ended => "held",
             true => "unfinished",
         };
-        self.violations = self.every_violation.iter().take(VIOLATIONS_TOLD).cloned().collect();
+        self.violations =
+            self.every_violation.iter().take(VIOLATIONS_TOLD).map(ToString::to_string).collect();
         self.buried_after_ms = spread(&mut self.buried);
         self.taken_over_after_ms = spread(&mut self.taken_over);
         let (unfailing, completed) = self.unfailing;
@@ -252,18 +249,16 @@ mod tests {
     fn violations_are_counted_by_what_they_mean() {
         let mut report = Report::default();
         let violations = [
-            "lost: 1",
-            "leaked: pool",
-            "I5: compensated, and these positions stand",
-            "I9: compensate of position 1",
-            "I9: run of position 1",
-            "stranded: 1",
-            "I2: early",
+            Violated::NothingLost,
+            Violated::NothingLeaked,
+            Violated::CompensatedLeavesNothing,
+            Violated::CompensatedOnce,
+            Violated::AppliedOnce,
+            Violated::NothingStranded,
+            Violated::IntentFirst,
         ];
-        report.take(
-            Audit { violations: violations.map(str::to_owned).to_vec(), ..Audit::default() },
-            Vec::new(),
-        );
+        let violations = violations.map(|what| what.by("workflow 1")).to_vec();
+        report.take(Audit { violations, ..Audit::default() }, Vec::new());
         report.conclude(true);
         assert!(!report.holds());
         assert_eq!((report.lost, report.leaked, report.compensated_twice), (1, 2, 1));

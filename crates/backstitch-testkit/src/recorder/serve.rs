@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::target::{Lacking, Target, Verdict};
-use super::{Answered, Asked, Call, LATE, Line, Misbehave, read_log};
+use super::{Answered, Asked, Call, LATE, Line, Misbehave, read_whole};
 
 /// The longest that a call takes where nothing is wrong: as long as some, so that many are under way when their worker dies.
 const WORK_MAX: Duration = Duration::from_millis(60);
@@ -24,12 +24,8 @@ const WORK_MAX: Duration = Duration::from_millis(60);
 /// # Errors
 /// When the socket or the log can't be used.
 pub async fn serve(socket: &Path, log: &Path, lacking: Lacking) -> std::io::Result<()> {
-    let lines = read_log(log)?;
-    // A line that a crash cut short was never answered; what follows it must not become a part of it.
-    let whole: u64 = {
-        let text = std::fs::read(log).unwrap_or_default();
-        text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end as u64 + 1)
-    };
+    // A line that a crash cut short must not become a part of what follows it.
+    let (lines, whole) = read_whole(log)?;
     let file = File::options().create(true).append(true).open(log)?;
     file.set_len(whole)?;
     match std::fs::remove_file(socket) {
