@@ -18,6 +18,8 @@ pub struct History {
     end: Option<Turn>,
     /// The failure that the row in the making tells of.
     failure_noted: Option<AttemptId>,
+    /// When the last row was written, by the database's clock as it was then.
+    last_written_at: Option<DateTime<Utc>>,
 }
 
 /// One step: what was asked, and how it went in both directions.
@@ -193,6 +195,27 @@ impl History {
             && let Some(slot) = self.slots.get_mut(position.0 as usize)
         {
             slot.side_mut(direction).failed_at = Some(at);
+        }
+        if self.last_written_at.is_some_and(|before| at < before) {
+            self.nothing_was_later_than(at);
+        }
+        self.last_written_at = Some(at);
+    }
+
+    /// The clock was set back: what earlier rows tell of was before this one, whatever they say. Else it would be waited for
+    /// until the clock is there again.
+    fn nothing_was_later_than(&mut self, at: DateTime<Utc>) {
+        for side in self.slots.iter_mut().flat_map(|slot| [&mut slot.run, &mut slot.compensate]) {
+            let times = [
+                &mut side.first_begun_at,
+                &mut side.last_begun_at,
+                &mut side.unknown_since,
+                &mut side.unknown_before,
+                &mut side.failed_at,
+            ];
+            for time in times.into_iter().flatten() {
+                *time = at.min(*time);
+            }
         }
     }
 

@@ -336,6 +336,21 @@ fn operator_retry_does_not_shorten_the_wait_for_late_effects() {
 }
 
 #[test]
+fn a_clock_set_back_is_waited_for_from_the_next_row_on_and_no_longer() {
+    let careful = Conduct { late_effects: LateEffects::WaitOut, ..CONDUCT };
+    let an_hour_ahead = |row: Stitch, folded: &mut History| {
+        folded.apply(folded.seq_next(), &row, at(3600)).expect("valid");
+    };
+    let mut folded = History::default();
+    an_hour_ahead(begun(0, LATER), &mut folded);
+    an_hour_ahead(unwinds(), &mut folded);
+    let next = |folded: &History| unwind(WORKFLOW, folded, |_| Some(careful), &around(5));
+    assert_eq!(next(&folded), Unwind::WaitUntil(at(3662)), "nothing tells that the clock was set back");
+    folded.apply(folded.seq_next(), &turns(Turn::Retry(operator())), at(4)).expect("valid");
+    assert_eq!(next(&folded), Unwind::WaitUntil(at(66)), "the effect may be late as counted from here");
+}
+
+#[test]
 fn a_failed_step_is_compensated_before_its_error_is_delivered() {
     let mut rows = vec![begun(0, LATER), ends(run(0, 1), failed())];
     assert_eq!(asked(&rows, 0, &around(2)), Forward::Compensate { attempt: 1 });
