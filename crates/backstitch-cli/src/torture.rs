@@ -151,6 +151,11 @@ async fn rounds_on(stage: &Arc<Stage>, how: &Torture, seed: u64, report: &mut Re
         Some(wanted) => rounds >= wanted,
         None => until.is_some_and(|until| Instant::now() >= until),
     };
+    let mut watching = JoinSet::new();
+    watching.spawn({
+        let stage = Arc::clone(stage);
+        async move { stage.note_standstills().await }
+    });
     let mut number = 0;
     // One round at least, and what is found broken does not get better.
     while number == 0 || !is_over(number) && report.every_violation.is_empty() {
@@ -166,6 +171,7 @@ async fn rounds_on(stage: &Arc<Stage>, how: &Torture, seed: u64, report: &mut Re
         ));
         stage.turn_the_page(number).await?;
     }
+    watching.shutdown().await;
     Ok(())
 }
 
@@ -200,7 +206,7 @@ async fn one_round(
         Some(control) => plan::cycle(seed, control.deck()),
         None => plan::round(seed, round, stage.edge.is_some()),
     };
-    let fired = hurt(how, round, plan, until, stage, &load).await?;
+    let fired = hurt(how, round, plan, until, stage, &load, report).await?;
     load.stop();
     if let Some(edge) = &stage.edge {
         edge.stop();
@@ -259,6 +265,7 @@ async fn hurt(
     until: Option<Instant>,
     stage: &Arc<Stage>,
     load: &Load,
+    report: &mut Report,
 ) -> Result<Vec<(Fault, u64, bool)>, Failed> {
     let (count, mut told_at) = (plan.len(), Instant::now());
     let mut under_way = JoinSet::new();
@@ -266,6 +273,10 @@ async fn hurt(
         tokio::time::sleep(how.pace() * aimed.after_permille / 1000).await;
         if until.is_some_and(|until| Instant::now() > until) {
             break;
+        }
+        if let Some(why) = stage.impossible(aimed.fault) {
+            report.not_possible.insert(aimed.fault.name(), why.to_owned());
+            continue;
         }
         let (stage, number) = (Arc::clone(stage), round * FAULTS_MAX + index as u64);
         under_way.spawn_local(async move {
@@ -286,8 +297,7 @@ async fn hurt(
 }
 
 fn deaths_of(stage: &Stage) -> Vec<crew::Death> {
-    let daemons = stage.edge.iter().flat_map(|edge| edge.daemons());
-    let mut deaths: Vec<_> = stage.workers.iter().chain(daemons).flat_map(crew::Slot::deaths).collect();
+    let mut deaths: Vec<_> = stage.slots().flat_map(crew::Slot::deaths).collect();
     deaths.sort_by_key(|death| death.at);
     deaths
 }

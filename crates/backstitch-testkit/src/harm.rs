@@ -54,6 +54,36 @@ pub async fn disturb(pool: &PgPool, how: Disturb, choice: usize) -> sqlx::Result
     sqlx::query_scalar(statement).bind(pid).fetch_one(pool).await
 }
 
+/// Takes the database's clock in hand: from now on [`set_clock`] says what time it is.
+///
+/// # Errors
+/// When the database does not answer, or is not this user's: nobody else may replace its clock.
+pub async fn take_the_clock(pool: &PgPool) -> sqlx::Result<()> {
+    // Production has no such table.
+    sqlx::raw_sql(
+        "create table public.clock_is_off (by interval not null);
+        insert into public.clock_is_off values ('0');
+        create or replace function backstitch.clock() returns timestamptz
+            language sql volatile parallel safe
+            return clock_timestamp() + (select by from public.clock_is_off)",
+    )
+    .execute(pool)
+    .await
+    .map(|_| ())
+}
+
+/// Lets a clock that was taken in hand jump: by how much it is off, as an interval, such as `-1 hour` or `0`.
+///
+/// # Errors
+/// When the database does not answer, or that is no interval.
+pub async fn set_clock(pool: &PgPool, off_by: &str) -> sqlx::Result<()> {
+    sqlx::query("update public.clock_is_off set by = $1::text::interval")
+        .bind(off_by)
+        .execute(pool)
+        .await
+        .map(|_| ())
+}
+
 /// How sessions are named that are not to be disturbed.
 pub const TORTURER: &str = "backstitch torturer";
 

@@ -1,5 +1,7 @@
 //! What is to be seen of workers and workflows in the database, and what must never be found there?
 
+use std::time::Duration;
+
 use backstitch::WorkflowId;
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
@@ -60,15 +62,17 @@ pub async fn everything_there_is(pool: &PgPool) -> sqlx::Result<Vec<(&'static st
     Ok(tables)
 }
 
-/// Workflows with records written in the name of an incarnation after it was declared dead.
+/// Workflows with records committed in the name of an incarnation after it was declared dead. By the order of commits, which
+/// no jump of the database's clock changes.
 ///
 /// # Errors
-/// When the database does not answer.
+/// When the database does not answer, or does not keep the times of commits (`track_commit_timestamp`).
 pub async fn written_by_the_dead(pool: &PgPool) -> sqlx::Result<Vec<WorkflowId>> {
     let workflows: Vec<Uuid> = sqlx::query_scalar(
         "select distinct j.workflow_id from backstitch.journal j
             join backstitch.incarnation i on i.incarnation_id = j.incarnation
-        where j.written_at > i.died_at",
+        -- The row of a dead one is not written any more: its last version is its burial.
+        where i.died_at is not null and pg_xact_commit_timestamp(j.xmin) > pg_xact_commit_timestamp(i.xmin)",
     )
     .fetch_all(pool)
     .await?;
@@ -102,34 +106,100 @@ pub async fn unfinished(pool: &PgPool) -> sqlx::Result<Vec<WorkflowId>> {
     Ok(workflows.into_iter().map(WorkflowId).collect())
 }
 
-/// When each life since then was declared dead: its process, and the time.
+/// When each life since then was declared dead: its process, and the time, whatever the database's clock said.
 ///
 /// # Errors
-/// When the database does not answer.
+/// As [`written_by_the_dead`].
 pub async fn burials(pool: &PgPool, since: DateTime<Utc>) -> sqlx::Result<Vec<(i32, DateTime<Utc>)>> {
     sqlx::query_as(
-        "select pid, died_at from backstitch.incarnation where died_at >= $1 and death <> 'shutdown'",
+        "select pid, pg_xact_commit_timestamp(xmin) from backstitch.incarnation
+        where death <> 'shutdown' and pg_xact_commit_timestamp(xmin) >= $1",
     )
     .bind(since)
     .fetch_all(pool)
     .await
 }
 
-/// When somebody else went on with a workflow that a life had in hand: the process of that life, and the time.
+/// When somebody else went on with a workflow that a life had in hand, of those from this id on: the process of that life, and
+/// the time, whatever the database's clock said.
+///
+/// # Errors
+/// As [`written_by_the_dead`].
+pub async fn takeovers(pool: &PgPool, from: Uuid) -> sqlx::Result<Vec<(i32, DateTime<Utc>)>> {
+    sqlx::query_as(
+        "select i.pid, pg_xact_commit_timestamp(t.next_xmin) from (
+            select incarnation, lead(incarnation) over w as next_by, lead(xmin) over w as next_xmin
+            from backstitch.journal where workflow_id >= $1
+            window w as (partition by workflow_id order by seq)
+        ) t join backstitch.incarnation i on i.incarnation_id = t.incarnation
+        where t.next_by <> t.incarnation and i.died_at is not null",
+    )
+    .bind(from)
+    .fetch_all(pool)
+    .await
+}
+
+/// How many of those that live hold a lease that no clock but one that is off can have given: it ends that far from now, in
+/// the past or in the future.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn takeovers(pool: &PgPool, since: DateTime<Utc>) -> sqlx::Result<Vec<(i32, DateTime<Utc>)>> {
-    sqlx::query_as(
-        "select i.pid, t.next_at from (
-            select incarnation, written_at,
-                lead(incarnation) over w as next_by, lead(written_at) over w as next_at
-            from backstitch.journal
-            window w as (partition by workflow_id order by seq)
-        ) t join backstitch.incarnation i on i.incarnation_id = t.incarnation
-        where t.next_by <> t.incarnation and t.written_at >= $1 and i.died_at is not null",
+pub async fn leases_off(pool: &PgPool, from_now: Duration) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "select count(*) from backstitch.incarnation
+        where died_at is null and abs(extract(epoch from lease_until - clock_timestamp())) > $1",
     )
-    .bind(since)
+    .bind(from_now.as_secs_f64())
+    .fetch_one(pool)
+    .await
+}
+
+/// The processes of those that are not declared dead and whose lease ends later than that from now.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn leased_beyond(pool: &PgPool, from_now: Duration) -> sqlx::Result<Vec<i32>> {
+    sqlx::query_scalar(
+        "select pid from backstitch.incarnation
+        where died_at is null and lease_until > backstitch.clock() + make_interval(secs => $1)",
+    )
+    .bind(from_now.as_secs_f64())
     .fetch_all(pool)
+    .await
+}
+
+/// Workflows that nobody holds and that are due later than that from now.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn due_beyond(pool: &PgPool, from_now: Duration) -> sqlx::Result<Vec<WorkflowId>> {
+    let workflows: Vec<Uuid> = sqlx::query_scalar(
+        "select workflow_id from backstitch.ready
+        where holder is null and due_at > backstitch.clock() + make_interval(secs => $1)",
+    )
+    .bind(from_now.as_secs_f64())
+    .fetch_all(pool)
+    .await?;
+    Ok(workflows.into_iter().map(WorkflowId).collect())
+}
+
+/// The first id that a workflow can have which was asked for at this time or later: ids are ordered by time.
+#[must_use]
+pub fn first_id_at(time: DateTime<Utc>) -> Uuid {
+    let milliseconds = u128::from(time.timestamp_millis().unsigned_abs());
+    Uuid::from_u128(milliseconds << 80)
+}
+
+/// How many attempts of the workflows from this id on ended with this error.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn failed_with(pool: &PgPool, code: &str, from: Uuid) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "select count(*) from backstitch.journal where workflow_id >= $1 and outcome_value ->> 'code' = $2",
+    )
+    .bind(from)
+    .bind(code)
+    .fetch_one(pool)
     .await
 }

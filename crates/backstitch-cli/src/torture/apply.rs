@@ -1,18 +1,21 @@
 //! How does a fault come about, and how is it known that it did?
+//!
+//! - `postgres` is what happens to the database, `clock` what happens to its clock.
+
+mod clock;
+mod postgres;
 
 use std::time::Duration;
 
-use backstitch_postgres::Stop;
 use backstitch_testkit::cut::Passage;
-use backstitch_testkit::harm::{self, Disturb};
-use backstitch_testkit::looks;
+use backstitch_testkit::{harm, looks};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use tokio::time::{Instant, timeout};
 
 use super::crew::Slot;
-use super::fault::{Fault, OnPostgres, OnProcess, Then};
+use super::fault::{Fault, OnProcess, Then};
 use super::plan::{Aimed, WORKERS};
-use super::stage::{Stage, because};
+use super::stage::Stage;
 use crate::exit::Failed;
 
 /// How long a fault waits for what it is aimed at before it is given up.
@@ -24,9 +27,6 @@ const DELAY: Duration = Duration::from_millis(400);
 /// How long a line is silent: longer than a lease.
 const SILENCE: Duration = Duration::from_millis(2500);
 
-/// How long Postgres is frozen: longer than a statement's deadline, and than a lease.
-const FROZEN: Duration = Duration::from_millis(2000);
-
 /// How long a frozen worker may take to be buried.
 const BURIAL_MAX: Duration = Duration::from_secs(20);
 
@@ -37,34 +37,37 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Lets it happen. False: what it was aimed at did not come.
 pub async fn apply(stage: &Stage, aimed: Aimed, number: u64) -> Result<bool, Failed> {
-    let worker = &stage.workers[aimed.worker];
     match aimed.fault {
-        Fault::Process(how) => process(stage, worker, how).await,
-        Fault::Statement { boundary, moment, then } => {
-            let held = worker.line.hold(moment, boundary.statement(), 0);
+        Fault::Process(how) => process(stage, &stage.workers[aimed.worker], how).await,
+        Fault::Statement { whose, boundary, moment, then } => {
+            let Some(slot) = stage.slot(whose, aimed.worker) else { return Ok(false) };
+            let held = slot.line.hold(moment, boundary.statement(), 0);
             let Ok(Ok(held)) = timeout(AIM_PATIENCE, held).await else { return Ok(false) };
             match then {
                 // Dropped after its worker is gone: nobody hears that the connection broke.
-                Then::Killed => return Ok(worker.kill().await),
+                Then::Killed => return Ok(slot.kill().await),
                 Then::Cut => drop(held),
                 Then::Delayed => {
                     tokio::time::sleep(DELAY).await;
                     held.pass();
                 }
                 Then::Buried => {
-                    let buried = bury_alive(stage, worker).await;
+                    let buried = bury(stage, slot).await;
                     held.pass();
                     return Ok(buried);
                 }
             }
             Ok(true)
         }
-        Fault::Line(passage) => {
-            let _turn = worker.turn.lock().await;
-            worker.line.let_through(passage);
+        Fault::Line(whose, passage) => {
+            let Some(slot) = stage.slot(whose, aimed.worker) else { return Ok(false) };
+            let _turn = slot.turn.lock().await;
+            let half_shut = slot.line.half_shut();
+            slot.line.let_through(passage);
             tokio::time::sleep(SILENCE).await;
-            worker.line.let_through(Passage::Open);
-            Ok(true)
+            slot.line.let_through(Passage::Open);
+            let shuts = matches!(passage, Passage::WorkerShut | Passage::PostgresShut);
+            Ok(!shuts || slot.line.half_shut() > half_shut)
         }
         Fault::Call(misbehave, direction) => {
             // The log says whether it was met. A recorder that is killed meanwhile forgets, and answers nobody.
@@ -85,7 +88,7 @@ pub async fn apply(stage: &Stage, aimed: Aimed, number: u64) -> Result<bool, Fai
             Ok(met)
         }
         Fault::RecorderKilled => stage.restart_recorder().await.map(|()| true),
-        Fault::Postgres(how) => postgres(stage, how, number as usize).await,
+        Fault::Postgres(how) => postgres::hurt(stage, how, number as usize).await,
         Fault::Edge(how) => match &stage.edge {
             Some(edge) => edge.hurt(how, aimed.worker).await,
             None => Ok(false),
@@ -100,7 +103,7 @@ async fn process(stage: &Stage, worker: &Slot, how: OnProcess) -> Result<bool, F
         OnProcess::ClockAhead => wrong_clock(stage, worker, "+1h").await,
         OnProcess::ClockBehind => wrong_clock(stage, worker, "-1h").await,
         OnProcess::Terminated => Ok(worker.signal(Signal::TERM)),
-        OnProcess::BuriedAlive => Ok(bury_alive(stage, worker).await),
+        OnProcess::BuriedAlive => Ok(bury(stage, worker).await),
         OnProcess::OutOfDescriptors => {
             let Some(pid) = worker.pid_now().and_then(Pid::from_raw) else { return Ok(false) };
             // What is open stays open, and can't be opened again.
@@ -181,62 +184,9 @@ async fn comes_true(within: Duration, mut so: impl AsyncFnMut() -> bool) -> bool
 }
 
 /// False: nobody lives there, or Postgres is down, and nobody can be buried.
-async fn bury_alive(stage: &Stage, worker: &Slot) -> bool {
+async fn bury(stage: &Stage, worker: &Slot) -> bool {
     match worker.pid_now() {
         Some(pid) => harm::bury(&stage.pool, pid).await.unwrap_or(false),
         None => false,
     }
-}
-
-async fn postgres(stage: &Stage, how: OnPostgres, choice: usize) -> Result<bool, Failed> {
-    let _turn = stage.postgres_turn.lock().await;
-    let cluster = &stage.postgres.cluster;
-    match how {
-        OnPostgres::Stopped => {
-            cluster.restart(Stop::Immediate).await.map_err(because)?;
-            Ok(true)
-        }
-        OnPostgres::Killed => {
-            let Some(pid) = postmaster(stage)? else { return Ok(false) };
-            kill_process(pid, Signal::KILL).map_err(because)?;
-            cluster.start().await.map_err(because)?;
-            Ok(true)
-        }
-        OnPostgres::Frozen => {
-            let Some(postmaster) = postmaster(stage)? else { return Ok(false) };
-            let all: Vec<Pid> = children(postmaster).into_iter().chain([postmaster]).collect();
-            // The postmaster last: one that was born meanwhile goes on, and is not much.
-            let _frozen = Frozen::of(all);
-            tokio::time::sleep(FROZEN).await;
-            Ok(true)
-        }
-        OnPostgres::SessionTerminated => {
-            Ok(harm::disturb(&stage.pool, Disturb::Terminate, choice).await.unwrap_or(false))
-        }
-        OnPostgres::StatementCancelled => {
-            let cancelled =
-                async || harm::disturb(&stage.pool, Disturb::Cancel, choice).await.unwrap_or(false);
-            Ok(comes_true(AIM_PATIENCE, cancelled).await)
-        }
-    }
-}
-
-fn postmaster(stage: &Stage) -> Result<Option<Pid>, Failed> {
-    let pid = stage.postgres.cluster.postmaster_pid().map_err(because)?;
-    Ok(pid.and_then(|pid| Pid::from_raw(pid.cast_signed())))
-}
-
-/// The processes whose parent this is.
-fn children(parent: Pid) -> Vec<Pid> {
-    let parent = parent.as_raw_nonzero().to_string();
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|pid| {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // After the name, which may hold anything: state, then parent.
-            stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)) == Some(&parent)
-        })
-        .filter_map(Pid::from_raw)
-        .collect()
 }

@@ -147,6 +147,6 @@ pub async fn audit(
         lags.collect()
     };
     audit.buried_after_ms = after(looks::burials(&stage.pool, began).await.map_err(because)?);
-    audit.taken_over_after_ms = after(looks::takeovers(&stage.pool, began).await.map_err(because)?);
+    audit.taken_over_after_ms = after(looks::takeovers(&stage.pool, from).await.map_err(because)?);
     Ok(audit)
 }

@@ -9,7 +9,7 @@ use sqlx::PgPool;
 
 use crate::arguments::Control;
 
-use super::fault::{Boundary, Fault, OnPostgres, Then};
+use super::fault::{Boundary, Fault, OnPostgres, Then, Whose};
 
 impl Control {
     /// What the recorder is started without.
@@ -47,8 +47,12 @@ impl Control {
 
     /// What happens: that which the missing part protects from, again and again.
     pub fn deck(self) -> Vec<Fault> {
-        let buried =
-            |boundary| Fault::Statement { boundary, moment: Moment::BeforeStatement, then: Then::Buried };
+        let buried = |boundary| Fault::Statement {
+            whose: Whose::Worker,
+            boundary,
+            moment: Moment::BeforeStatement,
+            then: Then::Buried,
+        };
         let kinds = match self {
             // What it was about to say when it was declared dead, it says.
             Self::Fence => vec![buried(Boundary::Intent), buried(Boundary::Outcome)],

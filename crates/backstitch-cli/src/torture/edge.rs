@@ -11,8 +11,10 @@ use backstitch_gateway::identifiers::{Hostname, OrganizationId, Owner};
 use backstitch_gateway::pool;
 use backstitch_gateway::request::{self, Requested};
 use backstitch_gateway::sandbox::{Sandbox, SandboxOptions};
-use backstitch_postgres::test::PrivateCluster;
+use backstitch_postgres::test::{PrivateCluster, SmallDisk};
+use backstitch_testkit::looks;
 use backstitch_testkit::violation::{Violated, Violation};
+use chrono::{TimeDelta, Utc};
 use serde_json::json;
 use sqlx::PgPool;
 use tokio::time::Instant;
@@ -38,10 +40,24 @@ const ENDING_MAX: Duration = Duration::from_secs(120);
 /// How long a server is gone, or silent, or broken: longer than one request to it may take.
 const OUTAGE: Duration = Duration::from_millis(2500);
 
+/// Some hundreds of vhosts.
+const DISK_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What a step says that can't write its vhost.
+const NO_ROOM: &str = "nginx_directory_failed";
+
+/// For how long a step is waited for that finds no room.
+const MET_WITHIN: Duration = Duration::from_secs(15);
+
+/// A gateway that is being started or stopped was asked for within this time.
+const ASKED_FOR_WITHIN: TimeDelta = TimeDelta::minutes(10);
+
 /// The edge, and what asks for gateways.
 pub struct Edge {
     sandbox: tokio::sync::Mutex<Sandbox>,
     daemons: Vec<Slot>,
+    /// The disk of the vhosts; or why there is none that could be full. Goes after the nginx that it is for.
+    pub vhost_disk: Result<SmallDisk, String>,
     pool: PgPool,
     organizations: Mutex<BTreeSet<OrganizationId>>,
     /// Those whose last start succeeded when it was time to stop, to be looked at.
@@ -74,6 +90,8 @@ impl Edge {
         let mut options = SandboxOptions::new(directory.join("edge"));
         options.gateways = gateways;
         let sandbox = Sandbox::start(options).await.map_err(because)?;
+        let vhost_disk =
+            SmallDisk::mount(&sandbox.nginx_config().sites, DISK_BYTES).map_err(|error| error.to_string());
         pool::migrate(&pool).await.map_err(because)?;
         let mut connection = pool.acquire().await.map_err(because)?;
         for gateway in &sandbox.gateways {
@@ -89,6 +107,7 @@ impl Edge {
         Ok(Self {
             sandbox: tokio::sync::Mutex::new(sandbox),
             daemons,
+            vhost_disk,
             pool,
             organizations: Mutex::default(),
             served: Mutex::default(),
@@ -226,9 +245,31 @@ impl Edge {
                 std::fs::remove_file(&broken).map_err(because)?;
                 return Ok(true);
             }
+            OnEdge::VhostDiskFull => return self.vhost_disk_full().await,
         }
         .map_err(because)?;
         Ok(true)
+    }
+
+    /// Full until a daemon's step has met it, and a while longer.
+    async fn vhost_disk_full(&self) -> Result<bool, Failed> {
+        let Ok(disk) = &self.vhost_disk else { return Ok(false) };
+        // Nobody else writes there now.
+        let _sandbox = self.sandbox.lock().await;
+        let from = looks::first_id_at(Utc::now() - ASKED_FOR_WITHIN);
+        let failed = async || looks::failed_with(&self.pool, NO_ROOM, from).await;
+        // Postgres may be down: then it is not known.
+        let Ok(before) = failed().await else { return Ok(false) };
+        disk.fill().map_err(because)?;
+        let began = Instant::now();
+        let mut is_met = false;
+        while !is_met && began.elapsed() < MET_WITHIN {
+            tokio::time::sleep(PAUSE).await;
+            is_met = failed().await.is_ok_and(|now| now > before);
+        }
+        tokio::time::sleep(OUTAGE).await;
+        disk.make_room().map_err(because)?;
+        Ok(is_met)
     }
 
     /// Those that serve nobody misbehave for a while, and are well again. False: all of them serve somebody.

@@ -9,17 +9,19 @@ use backstitch_testkit::recorder::Misbehave;
 pub enum Fault {
     /// To a worker's process.
     Process(OnProcess),
-    /// When a worker says something to Postgres.
+    /// When somebody says something to Postgres.
     Statement {
-        /// What it says.
+        /// Who.
+        whose: Whose,
+        /// What they say.
         boundary: Boundary,
         /// Before Postgres heard it, or after it was carried out.
         moment: Moment,
         /// What happens then.
         then: Then,
     },
-    /// To a worker's whole line to Postgres, for a while.
-    Line(Passage),
+    /// To somebody's whole line to Postgres, for a while.
+    Line(Whose, Passage),
     /// To the next call of a step to its target.
     Call(Misbehave, Direction),
     /// The target is killed, and comes back with what its log says.
@@ -28,6 +30,15 @@ pub enum Fault {
     Postgres(OnPostgres),
     /// To the gateway's edge.
     Edge(OnEdge),
+}
+
+/// Who has to do with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// A worker of scripted workflows.
+    Worker,
+    /// A daemon that serves gateways.
+    Daemon,
 }
 
 /// To a worker's process.
@@ -102,6 +113,12 @@ pub enum OnPostgres {
     SessionTerminated,
     /// `pg_cancel_backend` of a worker's session.
     StatementCancelled,
+    /// Its disk is full for a while.
+    DiskFull,
+    /// Its clock is an hour ahead for a while.
+    ClockAhead,
+    /// Its clock is an hour behind for a while.
+    ClockBehind,
 }
 
 /// To the gateway's edge.
@@ -125,6 +142,8 @@ pub enum OnEdge {
     HandshakeHangs,
     /// Somebody else's vhost is broken.
     ForeignVhostBroken,
+    /// The disk of the vhosts is full.
+    VhostDiskFull,
 }
 
 /// Every boundary.
@@ -155,8 +174,12 @@ pub const MISBEHAVIOURS: [Misbehave; 9] = [
     Misbehave::OutliveCaller,
 ];
 
+/// What gets through a line that is hurt.
+pub const PASSAGES: [Passage; 4] =
+    [Passage::Frozen, Passage::AnswersHeld, Passage::WorkerShut, Passage::PostgresShut];
+
 /// Everything that can happen to the edge.
-pub const EDGE: [OnEdge; 9] = [
+pub const EDGE: [OnEdge; 10] = [
     OnEdge::DaemonKilled,
     OnEdge::NginxKilled,
     OnEdge::NginxFrozen,
@@ -166,6 +189,7 @@ pub const EDGE: [OnEdge; 9] = [
     OnEdge::HandshakeRefused,
     OnEdge::HandshakeHangs,
     OnEdge::ForeignVhostBroken,
+    OnEdge::VhostDiskFull,
 ];
 
 impl Boundary {
@@ -210,12 +234,16 @@ impl Fault {
     pub fn name(self) -> String {
         match self {
             Self::Process(how) => format!("worker {}", how.name()),
-            Self::Statement { boundary, moment, then } => {
-                let what = match then {
-                    Then::Killed => "worker killed",
-                    Then::Cut => "connection cut",
-                    Then::Delayed => "delayed",
-                    Then::Buried => "worker buried alive",
+            Self::Statement { whose, boundary, moment, then } => {
+                let what = match (whose, then) {
+                    (Whose::Worker, Then::Killed) => "worker killed",
+                    (Whose::Worker, Then::Cut) => "connection cut",
+                    (Whose::Worker, Then::Delayed) => "delayed",
+                    (Whose::Worker, Then::Buried) => "worker buried alive",
+                    (Whose::Daemon, Then::Killed) => "gateway daemon killed",
+                    (Whose::Daemon, Then::Cut) => "gateway daemon's connection cut",
+                    (Whose::Daemon, Then::Delayed) => "gateway daemon delayed",
+                    (Whose::Daemon, Then::Buried) => "gateway daemon buried alive",
                 };
                 let moment = match moment {
                     Moment::BeforeStatement => "before",
@@ -223,8 +251,20 @@ impl Fault {
                 };
                 format!("{what} {moment} {}", boundary.name())
             }
-            Self::Line(Passage::AnswersHeld) => "answers of Postgres held".to_owned(),
-            Self::Line(_) => "line to Postgres frozen".to_owned(),
+            Self::Line(whose, passage) => {
+                let what = match passage {
+                    Passage::Open => "open",
+                    Passage::AnswersHeld => "answers held",
+                    Passage::Frozen => "frozen",
+                    Passage::WorkerShut => "shut on its way there",
+                    Passage::PostgresShut => "shut on its way back",
+                };
+                let whose = match whose {
+                    Whose::Worker => "line to Postgres",
+                    Whose::Daemon => "gateway daemon's line to Postgres",
+                };
+                format!("{whose}: {what}")
+            }
             Self::Call(misbehave, direction) => {
                 let direction = match direction {
                     Direction::Run => "run",
@@ -279,6 +319,11 @@ impl OnProcess {
 }
 
 impl OnPostgres {
+    /// Whether nobody can rely on it meanwhile, or on its clock.
+    pub fn is_an_outage(self) -> bool {
+        !matches!(self, Self::SessionTerminated | Self::StatementCancelled)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Stopped => "stopped at once",
@@ -286,6 +331,9 @@ impl OnPostgres {
             Self::Frozen => "frozen",
             Self::SessionTerminated => "session terminated",
             Self::StatementCancelled => "statement cancelled",
+            Self::DiskFull => "disk full",
+            Self::ClockAhead => "clock an hour ahead, and back",
+            Self::ClockBehind => "clock an hour behind, and back",
         }
     }
 }
@@ -302,6 +350,7 @@ impl OnEdge {
             Self::HandshakeRefused => "handshake refused",
             Self::HandshakeHangs => "handshake hangs",
             Self::ForeignVhostBroken => "foreign vhost broken",
+            Self::VhostDiskFull => "vhost disk full",
         }
     }
 }

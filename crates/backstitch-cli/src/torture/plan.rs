@@ -1,13 +1,15 @@
 //! Which faults come when, and what work is there for them to hit? A function of the seed.
 
 use backstitch::Direction;
-use backstitch_testkit::cut::{Moment, Passage};
+use backstitch_testkit::cut::Moment;
 use backstitch_testkit::script::{Act, Do, Manner};
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-use super::fault::{BOUNDARIES, EDGE, Fault, MISBEHAVIOURS, OnPostgres, OnProcess, Then};
+use super::fault::{
+    BOUNDARIES, Boundary, EDGE, Fault, MISBEHAVIOURS, OnPostgres, OnProcess, PASSAGES, Then, Whose,
+};
 
 /// How many workers drive scripted workflows. The last one is the veteran: its process is never killed, so that what
 /// leaks shows.
@@ -70,15 +72,7 @@ fn aimed(faults: Vec<Fault>, random: &mut ChaCha8Rng) -> Vec<Aimed> {
 }
 
 fn deck(with_edge: bool) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    for boundary in BOUNDARIES {
-        for moment in [Moment::BeforeStatement, Moment::BeforeAnswer] {
-            for then in [Then::Killed, Then::Cut, Then::Delayed, Then::Buried] {
-                let times = if then == Then::Cut { CUT } else { 1 };
-                faults.extend(std::iter::repeat_n(Fault::Statement { boundary, moment, then }, times));
-            }
-        }
-    }
+    let mut faults = at_boundaries(Whose::Worker, &BOUNDARIES, CUT);
     for misbehave in MISBEHAVIOURS {
         for direction in [Direction::Run, Direction::Compensate] {
             faults.push(Fault::Call(misbehave, direction));
@@ -95,14 +89,38 @@ fn deck(with_edge: bool) -> Vec<Fault> {
         faults.push(Fault::Process(how));
     }
     faults.extend([Fault::Process(OnProcess::Killed); KILLS_AT_RANDOM]);
-    faults.extend([Passage::Frozen, Passage::AnswersHeld].map(Fault::Line));
+    faults.extend(PASSAGES.map(|passage| Fault::Line(Whose::Worker, passage)));
     faults.push(Fault::RecorderKilled);
     faults.extend([Fault::Postgres(OnPostgres::Stopped); POSTGRES_STOPPED]);
-    faults.extend([OnPostgres::Killed, OnPostgres::Frozen].map(Fault::Postgres));
+    for how in [
+        OnPostgres::Killed,
+        OnPostgres::Frozen,
+        OnPostgres::DiskFull,
+        OnPostgres::ClockAhead,
+        OnPostgres::ClockBehind,
+    ] {
+        faults.push(Fault::Postgres(how));
+    }
     faults.extend([Fault::Postgres(OnPostgres::SessionTerminated); SESSIONS_TERMINATED]);
     faults.extend([Fault::Postgres(OnPostgres::StatementCancelled); STATEMENTS_CANCELLED]);
     if with_edge {
         faults.extend(EDGE.map(Fault::Edge));
+        faults.extend(at_boundaries(Whose::Daemon, &[Boundary::Batch, Boundary::Commit], 1));
+        faults.extend(PASSAGES.map(|passage| Fault::Line(Whose::Daemon, passage)));
+    }
+    faults
+}
+
+/// Before and after each of these boundaries whatever can happen there; the connection is cut so many times.
+fn at_boundaries(whose: Whose, boundaries: &[Boundary], cut: usize) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for &boundary in boundaries {
+        for moment in [Moment::BeforeStatement, Moment::BeforeAnswer] {
+            for then in [Then::Killed, Then::Cut, Then::Delayed, Then::Buried] {
+                let times = if then == Then::Cut { cut } else { 1 };
+                faults.extend(std::iter::repeat_n(Fault::Statement { whose, boundary, moment, then }, times));
+            }
+        }
     }
     faults
 }
@@ -204,7 +222,7 @@ mod tests {
         let names: HashSet<String> = plan.iter().map(|aimed| aimed.fault.name()).collect();
         let all: HashSet<String> = deck(true).into_iter().map(Fault::name).collect();
         assert_eq!(names, all);
-        assert_eq!(names.len(), 88 + 18 + 7 + 2 + 1 + 5 + 9);
+        assert_eq!(names.len(), 88 + 18 + 7 + 4 + 1 + 8 + 10 + 16 + 4);
         let veteran = |aimed: &&Aimed| aimed.worker == WORKERS - 1;
         assert!(plan.iter().filter(veteran).all(|aimed| !aimed.fault.kills_a_worker()));
         assert!(plan.iter().any(|aimed| veteran(&aimed)), "it has its share of the others");

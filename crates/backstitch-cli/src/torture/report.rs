@@ -55,6 +55,8 @@ pub struct Report {
     pub violations: Vec<String>,
     /// Each fault: how often it was aimed, and how often it came about.
     pub faults: BTreeMap<String, Fired>,
+    /// Each fault that can't happen on this machine, and why.
+    pub not_possible: BTreeMap<String, String>,
     /// Starts and stops on real servers. Null: there was no edge.
     pub gateways: Option<Gateways>,
     /// From a worker's death to its burial, in milliseconds.
@@ -195,6 +197,9 @@ pub fn told(report: &Report) -> String {
     for (name, Fired { aimed, fired }) in &report.faults {
         faults.add_row([cell(name), cell(fired), cell(aimed)]);
     }
+    for name in report.not_possible.keys() {
+        faults.add_row([cell(name), cell("not possible"), cell("-")]);
+    }
     let ended: Vec<String> = report.ended.iter().map(|(status, count)| format!("{count} {status}")).collect();
     let mut text = format!(
         "{}\n\nseed {}, {} s, {} rounds\n{} workflows: {}; {:.0} % of those in which no fault was scripted completed\n\
@@ -224,6 +229,9 @@ pub fn told(report: &Report) -> String {
     };
     text.push_str(&lag("from a worker's death to its burial", &report.buried_after_ms));
     text.push_str(&lag("until others had gone on with its work", &report.taken_over_after_ms));
+    for (name, why) in &report.not_possible {
+        text.push_str(&format!("not possible here: {name}: {why}\n"));
+    }
     for violation in &report.violations {
         text.push_str(&format!("broken: {violation}\n"));
     }

@@ -3,31 +3,43 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use backstitch::{Client, Database};
-use backstitch_postgres::Durability;
-use backstitch_postgres::test::{PrivateCluster, try_private_cluster};
+use backstitch_postgres::test::{PrivateCluster, SmallDisk, try_private_cluster};
+use backstitch_postgres::{Durability, Stop};
 use backstitch_testkit::cut::Line;
-use backstitch_testkit::harm::TORTURER;
+use backstitch_testkit::harm::{self, TORTURER};
 use backstitch_testkit::ledger::Ledger;
 use backstitch_testkit::process::faketime;
 use backstitch_testkit::recorder::Recorder;
-use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::postgres::{PgConnection, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
 use tokio::process::{Child, Command};
 
 use super::crew::{Launch, Slot};
 use super::edge::Edge;
+use super::fault::{Fault, OnEdge, OnPostgres, Whose};
 use super::plan::WORKERS;
 use crate::arguments::Control;
 use crate::exit::{Exit, Failed};
+use crate::output::note;
 
 /// The journal's.
 pub const DATABASE: &str = "torture";
 
 /// What the torturer itself needs, for its load, its faults and its looks.
 const POOL_CONNECTIONS_MAX: u32 = 8;
+
+/// More than the journals of a day; memory is taken only as it is used.
+const DISK_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+
+/// How often it is looked whether the machine runs, and from when on it stood still: a worker beats more seldom than the one,
+/// and is late for its lease by the other.
+const TICK: Duration = Duration::from_millis(50);
+const STANDSTILL: TimeDelta = TimeDelta::milliseconds(500);
 
 /// How long its own questions wait for a Postgres that is about to come back.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
@@ -49,10 +61,19 @@ pub struct Stage {
     pub pool: PgPool,
     /// One thing at a time happens to Postgres.
     pub postgres_turn: tokio::sync::Mutex<()>,
+    /// And to its clock.
+    pub clock_turn: tokio::sync::Mutex<()>,
+    /// From when to when nobody could rely on Postgres, or on the machine.
+    outages: Mutex<Vec<Outage>>,
     /// To kill and to start again.
     pub postgres: PrivateCluster,
+    /// The disk of the journal's database; or why there is none that could be full.
+    pub postgres_disk: Result<SmallDisk, String>,
     directory: PathBuf,
 }
+
+/// From when to when.
+pub type Outage = (DateTime<Utc>, DateTime<Utc>);
 
 struct RecorderProcess {
     child: Child,
@@ -65,7 +86,7 @@ impl Stage {
     /// Sets it up in this directory. `gateways`: how many, if any.
     pub async fn set(directory: &Path, control: Option<Control>, gateways: usize) -> Result<Self, Failed> {
         let postgres = try_private_cluster(Durability::Full).await.map_err(because)?;
-        postgres.server.ensure_database(DATABASE).await.map_err(because)?;
+        let postgres_disk = prepare(&postgres).await?;
         let options = postgres.server.connect_options(DATABASE);
         let options = options.application_name(TORTURER);
         let database = Database::connect_with(options.clone()).await?;
@@ -76,6 +97,7 @@ impl Stage {
             .connect_with(options)
             .await
             .map_err(because)?;
+        harm::take_the_clock(&pool).await.map_err(because)?;
         let inner_ledger = Ledger::in_database(pool.clone()).await;
         if let Some(control) = control {
             control.spoil(&pool).await.map_err(because)?;
@@ -95,12 +117,68 @@ impl Stage {
             recorder: Recorder::at(&socket),
             recorder_process: tokio::sync::Mutex::new(recorder_process),
             postgres,
+            postgres_disk,
             postgres_turn: tokio::sync::Mutex::default(),
+            clock_turn: tokio::sync::Mutex::default(),
+            outages: Mutex::default(),
             pool,
             inner_ledger,
             edge,
             directory: directory.to_owned(),
         })
+    }
+
+    /// Why a fault can't happen on this machine. None: it can.
+    pub fn impossible(&self, fault: Fault) -> Option<&str> {
+        let disk = match fault {
+            Fault::Postgres(OnPostgres::DiskFull) => &self.postgres_disk,
+            Fault::Edge(OnEdge::VhostDiskFull) => &self.edge.as_ref()?.vhost_disk,
+            _ => return None,
+        };
+        disk.as_ref().err().map(String::as_str)
+    }
+
+    /// The process that a fault is aimed at. None: there are no daemons.
+    pub fn slot(&self, whose: Whose, number: usize) -> Option<&Slot> {
+        match whose {
+            Whose::Worker => self.workers.get(number),
+            Whose::Daemon => {
+                let daemons = self.edge.as_ref()?.daemons();
+                daemons.get(number % daemons.len())
+            }
+        }
+    }
+
+    /// Everything that lives and dies here.
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.workers.iter().chain(self.edge.iter().flat_map(|edge| edge.daemons()))
+    }
+
+    /// How many times Postgres has said no with this code (SQLSTATE) to those who work.
+    pub fn refused(&self, code: &str) -> u64 {
+        self.slots().map(|slot| slot.line.refused(code)).sum()
+    }
+
+    /// From when to when nobody could rely on Postgres.
+    pub fn note_outage(&self, from: DateTime<Utc>, to: DateTime<Utc>) {
+        self.outages.lock().unwrap_or_else(PoisonError::into_inner).push((from, to));
+    }
+
+    /// Notes, for as long as it is polled, when the machine stood still: what does not let this process run does not let others.
+    pub async fn note_standstills(&self) {
+        loop {
+            let before = Utc::now();
+            tokio::time::sleep(TICK).await;
+            let now = Utc::now();
+            if now - before > STANDSTILL {
+                self.note_outage(before, now);
+            }
+        }
+    }
+
+    /// When nobody could rely on Postgres or on the machine, so far.
+    pub fn outages(&self) -> Vec<Outage> {
+        self.outages.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Kills the recorder, and starts it with what its log says.
@@ -117,6 +195,31 @@ impl Stage {
     pub fn log(&self, round: u64) -> PathBuf {
         log_of(&self.directory, round)
     }
+}
+
+/// Has the cluster keep the times of commits, which no jump of its clock changes, and makes the journal's database, on a disk
+/// of its own that can be full. Error: why there is none.
+async fn prepare(postgres: &PrivateCluster) -> Result<Result<SmallDisk, String>, Failed> {
+    let maintenance = async || postgres.server.connect_options("postgres").connect().await.map_err(because);
+    let run = async |connection: &mut PgConnection, statement: String| {
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(|_| ()).map_err(because)
+    };
+    let keep_times = "alter system set track_commit_timestamp = on".to_owned();
+    run(&mut maintenance().await?, keep_times).await?;
+    postgres.cluster.restart(Stop::Fast).await.map_err(because)?;
+    postgres.server.ensure_database(DATABASE).await.map_err(because)?;
+    let (directory, disk) = match postgres.small_disk(DISK_BYTES) {
+        Ok(mounted) => mounted,
+        Err(error) => {
+            note(&format!("no disk of this run will be full: {error}"));
+            return Ok(Err(error.to_string()));
+        }
+    };
+    let connection = &mut maintenance().await?;
+    let location = directory.display().to_string().replace('\'', "''");
+    run(connection, format!("create tablespace small_disk location '{location}'")).await?;
+    run(connection, format!("alter database {DATABASE} set tablespace small_disk")).await?;
+    Ok(Ok(disk))
 }
 
 fn log_of(directory: &Path, round: u64) -> PathBuf {

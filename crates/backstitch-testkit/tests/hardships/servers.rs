@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use backstitch::{Client, Database, Handle};
 use backstitch_postgres::test::private_cluster;
 use backstitch_postgres::{Durability, Stop};
+use backstitch_testkit::harm;
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
 use backstitch_testkit::wait::{until, until_equal};
 use backstitch_testkit::world::World;
-use sqlx::AssertSqlSafe;
 
 use crate::WORKER;
 use crate::facts::{attempts, effects, incarnations, told};
@@ -62,21 +62,8 @@ async fn immediate_shutdown_of_postgres_under_load() {
 #[tokio::test]
 async fn database_clock_jumps() {
     let world = World::new().await;
-    // Only the owner of a test's own database may do so: production has no such table.
-    sqlx::raw_sql(
-        "create table public.clock_is_off (by interval not null);
-        insert into public.clock_is_off values ('0');
-        create or replace function backstitch.clock() returns timestamptz
-            language sql volatile parallel safe
-            return clock_timestamp() + (select by from public.clock_is_off)",
-    )
-    .execute(&world.pool)
-    .await
-    .expect("it is ours");
-    let jump = async |by: &str| {
-        let sql = format!("update public.clock_is_off set by = '{by}'");
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&world.pool).await.expect("it is ours");
-    };
+    harm::take_the_clock(&world.pool).await.expect("it is ours");
+    let jump = async |by: &str| harm::set_clock(&world.pool, by).await.expect("it is ours");
     let workers = [world.spawn_worker(WORKER).await, world.spawn_worker(WORKER).await];
     for by in ["1 hour", "0", "-1 hour", "0"] {
         let held =
