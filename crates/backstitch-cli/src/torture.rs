@@ -6,10 +6,11 @@
 //!
 //! - `plan` decides, `fault` names, `apply` does.
 //! - `stage`, `crew` and `edge` are what can be hurt, `load` is what is asked of it.
-//! - `audit` looks through what is left, `report` tells.
+//! - `audit` looks through what is left, `report` tells, and `bounds` says whether that was enough.
 
 mod apply;
 mod audit;
+mod bounds;
 mod control;
 mod crew;
 mod edge;
@@ -237,6 +238,7 @@ async fn one_round(
             failed: counts.failed.load(Ordering::Relaxed),
             none_available: counts.none_available.load(Ordering::Relaxed),
             quarantined: gateways.quarantined + quarantined as u64,
+            workflows: gateways.workflows,
         };
     }
     let deaths = deaths_of(stage).split_off(dead_before);

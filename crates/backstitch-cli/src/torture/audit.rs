@@ -6,14 +6,15 @@ use std::time::Duration;
 use backstitch_testkit::judge::{self, ENDS};
 use backstitch_testkit::recorder::{Line, read_log};
 use backstitch_testkit::violation::{Violated, Violation};
-use backstitch_testkit::{looks, oracle};
-use chrono::{DateTime, Utc};
+use backstitch_testkit::{looks, oracle, world};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::crew::Death;
+use super::crew::{Death, Slot};
 use super::load::Acknowledged;
-use super::stage::{Stage, because};
+use super::report::Share;
+use super::stage::{Outage, Stage, because};
 use crate::exit::Failed;
 
 /// How long things are left to themselves before an operator hurries up what waits for a late retry.
@@ -21,6 +22,12 @@ const UNHURRIED: Duration = Duration::from_secs(5);
 
 /// One that failed once more goes back to its slow pace, of minutes: it is hurried up again.
 const HURRY_AGAIN: Duration = Duration::from_secs(20);
+
+/// Within this time a killed worker's workflows must be free: its lease, and two seconds.
+const IN_TIME: TimeDelta = TimeDelta::milliseconds(world::TIMING.lease.as_millis() as i64 + 2000);
+
+/// How the kinds of gateways' workflows begin.
+const GATEWAYS: &str = "gateway.";
 
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -31,8 +38,10 @@ pub struct Audit {
     pub violations: Vec<Violation>,
     /// How many ended in each way.
     pub ended: HashMap<String, u64>,
-    /// Of those that would complete where nothing goes wrong: how many there were, and how many did.
-    pub meant_to_complete: (u64, u64),
+    /// Of those that would complete where nothing goes wrong: how many did.
+    pub completed_of_meant: Share,
+    /// How many were starts and stops of gateways.
+    pub gateway_workflows: u64,
     /// How many attempts took effect at the target.
     pub effects: u64,
     /// By which numbers of faults calls were met.
@@ -41,6 +50,10 @@ pub struct Audit {
     pub buried_after_ms: Vec<u64>,
     /// How long after its death others went on with each workflow that a killed worker had in hand, in milliseconds.
     pub taken_over_after_ms: Vec<u64>,
+    /// Of the killed workers that were buried while nothing kept the others from it: how many in time.
+    pub buried_in_time: Share,
+    /// Of the workflows that they had in hand: with how many others had gone on by then.
+    pub taken_over_in_time: Share,
 }
 
 /// Waits until nothing is under way any more, as long as things end, each within `progress_max` of the one before. Says
@@ -111,15 +124,13 @@ pub async fn audit(
             Some(status) if !ENDS.contains(&status) => {
                 audit.violations.push(Violated::NothingStranded.by(format!("{} is {status}", it.workflow)));
             }
-            Some(status) if it.is_meant_to_complete => {
-                audit.meant_to_complete.0 += 1;
-                audit.meant_to_complete.1 += u64::from(status == "completed");
-            }
+            Some(status) if it.is_meant_to_complete => audit.completed_of_meant.add(status == "completed"),
             Some(_) => {}
         }
     }
     for (workflow, told) in &told {
         *audit.ended.entry(told.status.clone()).or_default() += 1;
+        audit.gateway_workflows += u64::from(told.kind.starts_with(GATEWAYS));
         let faults = judge::faults(told).into_iter();
         audit
             .violations
@@ -139,14 +150,67 @@ pub async fn audit(
     if let Some(edge) = &stage.edge {
         audit.violations.extend(edge.left().await?.into_iter().map(|left| Violated::NothingLeaked.by(left)));
     }
-    let died: HashMap<i32, DateTime<Utc>> = deaths.iter().map(|death| (death.pid, death.at)).collect();
-    let after = |rows: Vec<(i32, DateTime<Utc>)>| {
-        let lags = rows
-            .into_iter()
-            .filter_map(|(pid, at)| u64::try_from((at - *died.get(&pid)?).num_milliseconds()).ok());
-        lags.collect()
+    let burials = looks::burials(&stage.pool, began).await.map_err(because)?;
+    audit.buried_after_ms = after_deaths(&burials, deaths).map(|(_, lag)| in_milliseconds(lag)).collect();
+    let takeovers = looks::takeovers(&stage.pool, from).await.map_err(because)?;
+    audit.taken_over_after_ms =
+        after_deaths(&takeovers, deaths).map(|(_, lag)| in_milliseconds(lag)).collect();
+    // Gateway daemons have leases of another length.
+    let workers: Vec<Death> = stage.workers.iter().flat_map(Slot::deaths).filter(Death::is_a_kill).collect();
+    let outages = stage.outages();
+    let share_in_time = |rows: &[(i32, DateTime<Utc>)]| {
+        let mut share = Share::default();
+        for (death, lag) in after_deaths(rows, &workers) {
+            if !outages.iter().any(|outage| is_held_up(death.at, *outage)) {
+                share.add(lag <= IN_TIME);
+            }
+        }
+        share
     };
-    audit.buried_after_ms = after(looks::burials(&stage.pool, began).await.map_err(because)?);
-    audit.taken_over_after_ms = after(looks::takeovers(&stage.pool, from).await.map_err(because)?);
+    audit.buried_in_time = share_in_time(&burials);
+    audit.taken_over_in_time = share_in_time(&takeovers);
     Ok(audit)
+}
+
+/// What happened how long after the death of its process; what did before it has nothing to do with it.
+fn after_deaths<'a>(
+    rows: &'a [(i32, DateTime<Utc>)],
+    deaths: &'a [Death],
+) -> impl Iterator<Item = (Death, TimeDelta)> + 'a {
+    let died: HashMap<i32, Death> = deaths.iter().map(|death| (death.pid, *death)).collect();
+    let after = move |(pid, at): &(i32, DateTime<Utc>)| died.get(pid).map(|death| (*death, *at - death.at));
+    rows.iter().filter_map(after).filter(|(_, lag)| *lag >= TimeDelta::zero())
+}
+
+fn in_milliseconds(lag: TimeDelta) -> u64 {
+    lag.num_milliseconds().unsigned_abs()
+}
+
+/// Whether something kept the others from taking over in time.
+fn is_held_up(died_at: DateTime<Utc>, (from, to): Outage) -> bool {
+    from <= died_at + IN_TIME && to >= died_at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_falls_into_the_time_after_a_death_holds_others_up() {
+        let at = |milliseconds| DateTime::<Utc>::UNIX_EPOCH + TimeDelta::milliseconds(milliseconds);
+        let in_time = IN_TIME.num_milliseconds();
+        assert!(is_held_up(at(1000), (at(0), at(1000))), "it was down, and back as it died");
+        assert!(is_held_up(at(1000), (at(1000 + in_time), at(9000))));
+        assert!(!is_held_up(at(1000), (at(0), at(999))));
+        assert!(!is_held_up(at(1000), (at(1001 + in_time), at(9000))));
+    }
+
+    #[test]
+    fn what_happened_before_a_death_is_not_counted_for_it() {
+        let at = |seconds| DateTime::<Utc>::UNIX_EPOCH + TimeDelta::seconds(seconds);
+        let deaths = [Death { pid: 7, at: at(10), signal: Some(9) }];
+        let rows = [(7, at(9)), (7, at(12)), (8, at(12))];
+        let after: Vec<TimeDelta> = after_deaths(&rows, &deaths).map(|(_, lag)| lag).collect();
+        assert_eq!(after, [TimeDelta::seconds(2)]);
+    }
 }

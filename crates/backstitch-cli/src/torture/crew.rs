@@ -33,6 +33,13 @@ pub struct Death {
     pub signal: Option<i32>,
 }
 
+impl Death {
+    /// Whether it was killed with SIGKILL.
+    pub fn is_a_kill(&self) -> bool {
+        self.signal == Some(Signal::KILL.as_raw())
+    }
+}
+
 /// A place where a process lives, and after its death the next.
 #[derive(Debug)]
 pub struct Slot {

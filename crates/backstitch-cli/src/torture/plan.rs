@@ -23,7 +23,7 @@ const SESSIONS_TERMINATED: usize = 75;
 const STATEMENTS_CANCELLED: usize = 8;
 
 /// So many where there is more than one way to be hit.
-const FROZEN: usize = 8;
+const FROZEN: usize = 9;
 const CUT: usize = 2;
 const POSTGRES_STOPPED: usize = 2;
 
@@ -156,7 +156,7 @@ pub fn errand(seed: u64, round: u64, number: u64) -> Errand {
     let mut steps: Vec<Act> = (0..count).map(|_| step(&mut random)).collect();
     // Nothing comes back from behind a pivot: at most one, and nothing that fails after it.
     let pivot = random.random_ratio(1, 12).then(|| random.random_range(0..count));
-    let gives_up = (pivot.is_none() && random.random_ratio(1, 4)).then(|| "enough".to_owned());
+    let gives_up = (pivot.is_none() && random.random_ratio(1, 3)).then(|| "enough".to_owned());
     if let Some(pivot) = pivot {
         steps[pivot] = Act::new().manner(Manner::Pivot);
         for step in &mut steps[pivot..] {
@@ -187,9 +187,9 @@ fn step(random: &mut ChaCha8Rng) -> Act {
         0 => always(act, vec![Do::Effect, Do::Fail(broken())]),
         1 => always(act, vec![Do::Reject(broken())]),
         2 => always(act, vec![Do::Effect, Do::Fail(broken())]).caught(),
-        3 | 4 => act.run([Do::Effect, Do::Retry("busy".to_owned())]),
-        5 => act.run([Do::Effect, Do::Panic]),
-        6 => act.run([Do::Effect, Do::Hang]),
+        3..=6 => act.run([Do::Effect, Do::Retry("busy".to_owned())]),
+        7 => act.run([Do::Effect, Do::Panic]),
+        8 => act.run([Do::Effect, Do::Hang]),
         _ => act,
     };
     match random.random_range(0..20) {

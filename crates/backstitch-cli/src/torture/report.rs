@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use backstitch_testkit::violation::{Violated, Violation};
-use rustix::process::Signal;
 use serde::Serialize;
 
 use super::audit::Audit;
+use super::bounds::short_of;
 use super::crew::Death;
 use crate::output::{cell, lines, table};
 
@@ -63,6 +63,13 @@ pub struct Report {
     pub buried_after_ms: Spread,
     /// From a worker's death until others had gone on with what it had in hand, in milliseconds.
     pub taken_over_after_ms: Spread,
+    /// Of the killed workers that were buried while Postgres was there, its clock right, and the machine not held up: how many
+    /// within their lease and two seconds.
+    pub buried_in_time: Share,
+    /// The same of what they had in hand: how many others had gone on with by then. What waits for its turn is among the late.
+    pub taken_over_in_time: Share,
+    /// Where less was shown than a run like this must, in words. Each is a violation too.
+    pub short_of: Vec<String>,
     /// The worker whose process is not killed, at the end of each round.
     pub veteran: Vec<Weight>,
     #[serde(skip)]
@@ -70,7 +77,8 @@ pub struct Report {
     #[serde(skip)]
     taken_over: Vec<u64>,
     #[serde(skip)]
-    unfailing: (u64, u64),
+    /// Of those in which no fault was scripted, how many completed.
+    pub unfailing: Share,
     #[serde(skip)]
     /// All of them.
     pub every_violation: Vec<Violation>,
@@ -83,9 +91,18 @@ pub struct Fired {
     pub fired: u64,
 }
 
+/// So many of those.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Share {
+    pub count: u64,
+    pub of: u64,
+}
+
 /// What became of gateways.
 #[derive(Debug, Default, Clone, Copy, Serialize)]
 pub struct Gateways {
+    /// Starts and stops that ended, however often each was asked for.
+    pub workflows: u64,
     pub started: u64,
     pub stopped: u64,
     pub failed: u64,
@@ -124,8 +141,12 @@ impl Report {
             self.workflows += count;
             *self.ended.entry(status).or_default() += count;
         }
-        self.unfailing.0 += audit.meant_to_complete.0;
-        self.unfailing.1 += audit.meant_to_complete.1;
+        self.unfailing += audit.completed_of_meant;
+        self.buried_in_time += audit.buried_in_time;
+        self.taken_over_in_time += audit.taken_over_in_time;
+        if let Some(gateways) = &mut self.gateways {
+            gateways.workflows += audit.gateway_workflows;
+        }
         self.calls += audit.effects;
         self.buried.extend(audit.buried_after_ms);
         self.taken_over.extend(audit.taken_over_after_ms);
@@ -150,7 +171,7 @@ impl Report {
 
     /// Counts what died.
     pub fn count(&mut self, deaths: &[Death]) {
-        let killed = deaths.iter().filter(|death| death.signal == Some(Signal::KILL.as_raw())).count() as u64;
+        let killed = deaths.iter().filter(|death| death.is_a_kill()).count() as u64;
         self.sigkills += killed;
         self.other_deaths += deaths.len() as u64 - killed;
     }
@@ -163,6 +184,10 @@ impl Report {
             let how = format!("{completed} workflows completed, {fired} faults came about");
             self.note(Violated::EnoughShown.by(how));
         }
+        self.short_of = if ended { short_of(self) } else { Vec::new() };
+        for how in self.short_of.clone() {
+            self.note(Violated::EnoughShown.by(how));
+        }
         self.verdict = match self.every_violation.is_empty() {
             false => "broken",
             true if ended => "held",
@@ -172,15 +197,33 @@ impl Report {
             self.every_violation.iter().take(VIOLATIONS_TOLD).map(ToString::to_string).collect();
         self.buried_after_ms = spread(&mut self.buried);
         self.taken_over_after_ms = spread(&mut self.taken_over);
-        let (unfailing, completed) = self.unfailing;
-        #[allow(clippy::cast_precision_loss)]
-        let share = completed as f64 / unfailing.max(1) as f64;
-        self.completed_of_unfailing = share;
+        self.completed_of_unfailing = self.unfailing.part();
     }
 
     /// Whether everything held.
     pub fn holds(&self) -> bool {
         self.verdict == "held"
+    }
+}
+
+impl Share {
+    /// From 0 to 1.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn part(self) -> f64 {
+        self.count as f64 / self.of.max(1) as f64
+    }
+
+    /// One more, that is among them or not.
+    pub fn add(&mut self, is_among: bool) {
+        self.of += 1;
+        self.count += u64::from(is_among);
+    }
+}
+
+impl std::ops::AddAssign for Share {
+    fn add_assign(&mut self, other: Self) {
+        self.count += other.count;
+        self.of += other.of;
     }
 }
 
@@ -229,6 +272,12 @@ pub fn told(report: &Report) -> String {
     };
     text.push_str(&lag("from a worker's death to its burial", &report.buried_after_ms));
     text.push_str(&lag("until others had gone on with its work", &report.taken_over_after_ms));
+    let share = |share: Share| format!("{:.1} % ({} of {})", share.part() * 100.0, share.count, share.of);
+    text.push_str(&format!(
+        "while Postgres was there, within a lease and 2 s: {} buried, {} taken over\n",
+        share(report.buried_in_time),
+        share(report.taken_over_in_time)
+    ));
     for (name, why) in &report.not_possible {
         text.push_str(&format!("not possible here: {name}: {why}\n"));
     }

@@ -1,0 +1,105 @@
+//! What must a run have shown, beside that nothing was violated?
+
+use super::report::{Report, Share};
+
+/// A run this long, in seconds, is held to all of it; a shorter one only to what needs no hour.
+const LONG_SECONDS: u64 = 3600;
+
+/// How often each fault must have come about in a long run.
+const FAULT_MIN: u64 = 20;
+
+/// How many of all workflows must have been taken back in a long run.
+const COMPENSATED_MIN: f64 = 0.30;
+
+/// How many of them must have been starts and stops of gateways, where there are any.
+const GATEWAYS_MIN: f64 = 0.10;
+
+/// How many must have completed of those in which nothing was scripted to go wrong.
+const COMPLETED_MIN: f64 = 0.60;
+
+/// How many killed workers must have been buried in time, of those that died while nothing else kept the others from it.
+const IN_TIME_MIN: f64 = 0.95;
+
+/// With fewer cases a share says nothing.
+const CASES_MIN: u64 = 40;
+
+/// What it is short of, each in words.
+pub fn short_of(report: &Report) -> Vec<String> {
+    let mut short = Vec::new();
+    let mut at_least = |what: &str, share: Share, wanted: f64| {
+        if share.of >= CASES_MIN && share.part() < wanted {
+            let (reached, wanted) = (share.part() * 100.0, wanted * 100.0);
+            short
+                .push(format!("{what}: {reached:.1} %, not {wanted:.0} % ({} of {})", share.count, share.of));
+        }
+    };
+    at_least("killed workers buried in time", report.buried_in_time, IN_TIME_MIN);
+    at_least("completed where nothing was scripted to go wrong", report.unfailing, COMPLETED_MIN);
+    if report.seconds < LONG_SECONDS {
+        return short;
+    }
+    let ended = |status: &str| report.ended.get(status).copied().unwrap_or(0);
+    let of_all = |count| Share { count, of: report.workflows };
+    at_least("taken back", of_all(ended("compensated")), COMPENSATED_MIN);
+    if let Some(gateways) = &report.gateways {
+        at_least("starts and stops of gateways", of_all(gateways.workflows), GATEWAYS_MIN);
+    }
+    for (name, count) in report.faults.iter().filter(|(_, count)| count.fired < FAULT_MIN) {
+        short.push(format!("{name}: came about {} times of {}, not {FAULT_MIN}", count.fired, count.aimed));
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::{Fired, Gateways};
+    use super::*;
+
+    /// An hour in which enough was shown.
+    fn long() -> Report {
+        let mut report = Report::of(1);
+        report.seconds = LONG_SECONDS;
+        report.workflows = 1000;
+        report.ended.extend([("compensated".to_owned(), 300), ("completed".to_owned(), 700)]);
+        report.gateways = Some(Gateways { workflows: 100, ..Gateways::default() });
+        report.unfailing = Share { count: 600, of: 1000 };
+        report.buried_in_time = Share { count: 95, of: 100 };
+        report.faults.insert("worker killed".to_owned(), Fired { aimed: 30, fired: 20 });
+        report
+    }
+
+    #[track_caller]
+    fn is_short(what: &str, spoil: impl FnOnce(&mut Report)) {
+        let mut report = long();
+        spoil(&mut report);
+        let short = short_of(&report);
+        assert!(matches!(&short[..], [only] if only.starts_with(what)), "{what}: {short:?}");
+    }
+
+    #[test]
+    fn an_hour_must_have_shown_enough_of_everything() {
+        assert_eq!(short_of(&long()), [] as [&str; 0]);
+        is_short("taken back", |report| {
+            report.ended.insert("compensated".to_owned(), 299);
+        });
+        is_short("starts and stops of gateways", |report| {
+            report.gateways = Some(Gateways { workflows: 99, ..Gateways::default() });
+        });
+        is_short("completed where nothing", |report| report.unfailing.count = 599);
+        is_short("killed workers buried in time", |report| report.buried_in_time.count = 94);
+        is_short("worker killed", |report| {
+            report.faults.insert("worker killed".to_owned(), Fired { aimed: 30, fired: 19 });
+        });
+    }
+
+    #[test]
+    fn a_minute_need_not_have_every_fault_twenty_times() {
+        let mut report = long();
+        report.seconds = 60;
+        report.faults.insert("worker killed".to_owned(), Fired { aimed: 1, fired: 1 });
+        report.ended.insert("compensated".to_owned(), 1);
+        assert_eq!(short_of(&report), [] as [&str; 0]);
+        report.buried_in_time.count = 1;
+        assert_eq!(short_of(&report).len(), 1);
+    }
+}
