@@ -29,6 +29,7 @@ impl Ground {
         match recorder.call(attempt).await {
             Ok(Answered::Done) => Ok(()),
             Ok(Answered::Failed) => Err(StepError::retry("not_now", "the recorder says so")),
+            Ok(Answered::Rejected) => Err(StepError::rejected("never", "the recorder says so")),
             Ok(Answered::Tombstone) => Err(compensated_already()),
             Ok(_) => Err(StepError::rejected("stale_epoch", "somebody with a later epoch has called")),
             Err(error) => Err(StepError::in_doubt("recorder_unreachable", error)),

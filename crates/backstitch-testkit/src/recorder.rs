@@ -83,6 +83,10 @@ pub enum Misbehave {
     Twice,
     /// It says that it can't, now.
     Fail,
+    /// It does what it is asked, and says that it can't, now.
+    FailAfter,
+    /// It says that it never will, and has not.
+    Reject,
     /// The caller is killed (SIGKILL) when its call arrives; nothing is done.
     KillCallerBefore,
     /// It does what it is asked, and the caller is killed (SIGKILL) before it hears so.
@@ -128,8 +132,10 @@ pub enum Answered {
     Tombstone,
     /// Somebody with a later epoch has called.
     StaleEpoch,
-    /// Not now; nothing happened.
+    /// Not now.
     Failed,
+    /// Never; nothing happened.
+    Rejected,
     /// It will misbehave.
     Aimed,
     /// It does not wait for that: something has met it, or it was forgotten.

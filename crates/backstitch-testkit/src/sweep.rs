@@ -3,8 +3,9 @@
 //! A sweep runs the workflow once and counts what its worker says to Postgres: each intent, outcome, turn, and commit of a
 //! step is a boundary. Then it runs it again for every boundary, before and after Postgres has heard it, and hurts it right
 //! there: the worker process is killed (SIGKILL), killed again in the recovery that follows, loses its connection, or the
-//! workflow is cancelled. The same on the way back, from the last step to the first. After each, another worker finishes what is left; then
-//! the world must look as it did before, or as it does after a run that nothing hurt, according to how the workflow ended.
+//! workflow is cancelled. The same on the way back, from the last step to the first. A world that says what can be wrong with
+//! it ([`World::faults`]) is hurt too: each of that at each boundary, until the attempt has ended that began there. After each, another worker
+//! finishes what is left; then the world must look as it did before, or as it does after a run that nothing hurt, according to how the workflow ended.
 //!
 //! The worker is a process of its own, as death must be real: your test program, started again with one test only.
 //!
@@ -35,6 +36,14 @@
 //!     }
 //!
 //!     async fn tidy(&mut self, start: &StartGateway) {} // stop it, so that the next one finds a gateway
+//!
+//!     fn faults(&self) -> &'static [&'static str] {
+//!         &["the DNS server answers 500"]
+//!     }
+//!
+//!     async fn hurt(&mut self, fault: &'static str) {} // lock its database
+//!
+//!     async fn mend(&mut self, fault: &'static str) {} // unlock it
 //! }
 //!
 //! // #[tokio::test]
@@ -50,6 +59,8 @@
 //! }
 //! ```
 
+mod point;
+
 use std::env;
 use std::fmt::Debug;
 use std::process::Stdio;
@@ -63,6 +74,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 
+use self::point::{Hurt, Point, Way, points};
 use crate::cut::{Held, Line, Moment, Statement};
 use crate::oracle;
 use crate::violation::Violation;
@@ -89,6 +101,22 @@ pub trait World<S, W: Workflow<S>> {
 
     /// Makes room for the next one: it has ended, and was looked at.
     fn tidy(&mut self, input: &W) -> impl Future<Output = ()>;
+
+    /// What can be wrong with the world, so that a step fails by itself: it says no, before or after it did what it was asked; it
+    /// says that it never will; its answer is lost; it does everything twice. By names of its own; nothing unless said.
+    fn faults(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// From now on this is wrong with it.
+    fn hurt(&mut self, fault: &'static str) -> impl Future<Output = ()> {
+        async move { panic!("a world that can have {fault:?} says what that is") }
+    }
+
+    /// Nothing is wrong with it any more, if anything still is.
+    fn mend(&mut self, fault: &'static str) -> impl Future<Output = ()> {
+        async move { panic!("a world that can have {fault:?} says how it is mended") }
+    }
 }
 
 /// A sweep in the making.
@@ -113,32 +141,8 @@ pub struct Swept {
     pub completed: u32,
     /// How many were taken back.
     pub compensated: u32,
-}
-
-/// What happens at a boundary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hurt {
-    Killed,
-    KilledTwice,
-    Cut,
-    Cancelled,
-}
-
-/// Which way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Forward,
-    /// Cancelled when the last step has succeeded.
-    Back,
-}
-
-/// Where, and what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Point {
-    way: Way,
-    boundary: u32,
-    moment: Moment,
-    hurt: Hurt,
+    /// How many attempts failed by themselves, where the world was hurt.
+    pub failures: u32,
 }
 
 /// Every write of a record and every commit of a step.
@@ -192,9 +196,13 @@ impl Sweep {
         assert_eq!(back.after, back.before, "cancelled at its end, it should leave nothing");
         let mut swept = Swept { boundaries: back.boundaries, ..Swept::default() };
         let (number, of) = self.share;
-        for point in points(forward.boundaries, back.boundaries).into_iter().skip(number).step_by(of) {
+        let points = points(forward.boundaries, back.boundaries, world.faults());
+        for point in points.into_iter().skip(number).step_by(of) {
             let ended = ground.hurt_at::<S, W, P>(world, point).await;
             swept.hurts += 1;
+            if matches!(point.hurt, Hurt::World(_)) {
+                swept.failures += ended.failures;
+            }
             match ended.status {
                 Status::Completed => {
                     swept.completed += 1;
@@ -222,31 +230,9 @@ impl std::ops::Add for Swept {
             hurts: self.hurts + other.hurts,
             completed: self.completed + other.completed,
             compensated: self.compensated + other.compensated,
+            failures: self.failures + other.failures,
         }
     }
-}
-
-/// Each once, but for what can't happen there.
-fn points(forward: u32, back: u32) -> Vec<Point> {
-    let mut points = Vec::new();
-    for way in [Way::Forward, Way::Back] {
-        let boundaries = match way {
-            Way::Forward => 0..forward,
-            // What comes before is the same as on the way forward.
-            Way::Back => forward.saturating_sub(1)..back,
-        };
-        for boundary in boundaries {
-            for moment in [Moment::BeforeStatement, Moment::BeforeAnswer] {
-                for hurt in [Hurt::Killed, Hurt::KilledTwice, Hurt::Cut, Hurt::Cancelled] {
-                    // Cancelled once is enough.
-                    if way == Way::Forward || hurt != Hurt::Cancelled {
-                        points.push(Point { way, boundary, moment, hurt });
-                    }
-                }
-            }
-        }
-    }
-    points
 }
 
 /// How a workflow ended, and how the world looked.
@@ -255,6 +241,8 @@ struct Ended<L> {
     before: L,
     after: L,
     boundaries: u32,
+    /// How many attempts did not succeed.
+    failures: u32,
     faults: Vec<Violation>,
 }
 
@@ -272,7 +260,7 @@ impl Ground<'_> {
         way: Way,
     ) -> Ended<P::Look> {
         let mut worker = self.spawn();
-        let ended = self.asked::<S, W, P>(world, way, &worker.line, async |_| {}).await;
+        let ended = self.asked::<S, W, P>(world, way, &worker.line, async |_, _| {}).await;
         worker.kill().await;
         ended
     }
@@ -287,7 +275,7 @@ impl Ground<'_> {
         let mut next = None;
         let held = hold(&line, point.moment, point.boundary);
         let ended = self
-            .asked::<S, W, P>(world, point.way, &line, async |workflow| {
+            .asked::<S, W, P>(world, point.way, &line, async |world, workflow| {
                 let held = tokio::time::timeout(HELD_WITHIN, held).await;
                 let held = held.unwrap_or_else(|_| panic!("{point:?}: it does not come to that"));
                 let held = held.expect("the line holds");
@@ -301,6 +289,20 @@ impl Ground<'_> {
                         child.kill().await.expect("it can be killed");
                         drop(held);
                         next = Some(self.recover(workflow, point.hurt == Hurt::KilledTwice).await);
+                    }
+                    Hurt::World(fault) => {
+                        world.hurt(fault).await;
+                        // What begins here has ended when something is said again.
+                        let said = hold(&line, Moment::BeforeStatement, 0);
+                        held.pass();
+                        let said = tokio::select! {
+                            said = said => said.ok(),
+                            () = self.ends(workflow) => None,
+                        };
+                        world.mend(fault).await;
+                        if let Some(said) = said {
+                            said.pass();
+                        }
                     }
                 }
             })
@@ -337,7 +339,7 @@ impl Ground<'_> {
         world: &mut P,
         way: Way,
         line: &Line,
-        meanwhile: impl AsyncFnOnce(WorkflowId),
+        meanwhile: impl AsyncFnOnce(&mut P, WorkflowId),
     ) -> Ended<P::Look> {
         let input = world.input();
         let before = world.look(&input).await;
@@ -358,7 +360,7 @@ impl Ground<'_> {
             }
         };
         // It may be hurt before it comes to its end.
-        tokio::join!(meanwhile(workflow), async {
+        tokio::join!(meanwhile(world, workflow), async {
             tokio::select! {
                 () = turn_back => self.ends(workflow).await,
                 () = self.ends(workflow) => {}
@@ -368,8 +370,11 @@ impl Ground<'_> {
         let after = world.look(&input).await;
         world.tidy(&input).await;
         let view = self.client.workflow(workflow).await.expect("it answers").expect("it is there");
+        let attempts = self.client.attempts(workflow).await.expect("it answers");
+        let failed = attempts.iter().filter(|attempt| attempt.outcome.as_deref() != Some("succeeded"));
         Ended {
             status: view.status,
+            failures: u32::try_from(failed.count()).expect("few"),
             before,
             after,
             boundaries: u32::try_from(boundaries).expect("few"),

@@ -162,13 +162,15 @@ pub const BOUNDARIES: [Boundary; 11] = [
 ];
 
 /// How calls can go wrong.
-pub const MISBEHAVIOURS: [Misbehave; 9] = [
+pub const MISBEHAVIOURS: [Misbehave; 11] = [
     Misbehave::LoseCall,
     Misbehave::LoseAnswer,
     Misbehave::Hold,
     Misbehave::BeLate,
     Misbehave::Twice,
     Misbehave::Fail,
+    Misbehave::FailAfter,
+    Misbehave::Reject,
     Misbehave::KillCallerBefore,
     Misbehave::KillCallerAfter,
     Misbehave::OutliveCaller,
@@ -277,6 +279,8 @@ impl Fault {
                     Misbehave::BeLate => "broken, done later",
                     Misbehave::Twice => "delivered twice",
                     Misbehave::Fail => "failed",
+                    Misbehave::FailAfter => "done, then failed",
+                    Misbehave::Reject => "refused for good",
                     Misbehave::KillCallerBefore => "worker killed before it",
                     Misbehave::KillCallerAfter => "worker killed after it",
                     Misbehave::OutliveCaller => "worker killed, done later",

@@ -143,6 +143,14 @@ impl Desk {
                 self.note(&call, Verdict::Nothing, aim).await;
                 Some(Answered::Failed)
             }
+            Some(Misbehave::FailAfter) => {
+                self.carried_out(&call, aim).await;
+                Some(Answered::Failed)
+            }
+            Some(Misbehave::Reject) => {
+                self.note(&call, Verdict::Nothing, aim).await;
+                Some(Answered::Rejected)
+            }
             Some(Misbehave::KillCallerBefore) => {
                 let aim = aim.filter(|_| kill(call.pid));
                 self.note(&call, Verdict::Nothing, aim).await;

@@ -16,6 +16,7 @@ mod settled;
 mod severed;
 mod stuck;
 mod sweep;
+mod swept;
 mod transactional;
 mod verify;
 mod waiting;
