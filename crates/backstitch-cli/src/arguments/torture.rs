@@ -39,7 +39,7 @@ pub struct Torture {
     #[arg(long, conflicts_with = "minutes", value_parser = value_parser!(u64).range(1..=10_000))]
     pub rounds: Option<u64>,
     /// How many milliseconds lie between two faults, give or take half of it
-    #[arg(long, value_name = "MILLISECONDS", default_value_t = 1300, value_parser = value_parser!(u32).range(10..=60_000))]
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 400, value_parser = value_parser!(u32).range(10..=60_000))]
     pub pace: u32,
     /// How many workflows are asked for in a second, beside gateways
     #[arg(long, value_name = "WORKFLOWS", default_value_t = 10, value_parser = value_parser!(u32).range(1..=1_000))]

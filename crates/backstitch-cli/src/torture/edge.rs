@@ -24,6 +24,7 @@ use super::crew::Slot;
 use super::fault::OnEdge;
 use super::stage::{DATABASE, because, line_to, log_file, own_program, through};
 use crate::exit::Failed;
+use crate::output::note;
 
 /// Two daemons reload one nginx.
 const DAEMONS: usize = 2;
@@ -90,8 +91,10 @@ impl Edge {
         let mut options = SandboxOptions::new(directory.join("edge"));
         options.gateways = gateways;
         let sandbox = Sandbox::start(options).await.map_err(because)?;
-        let vhost_disk =
-            SmallDisk::mount(&sandbox.nginx_config().sites, DISK_BYTES).map_err(|error| error.to_string());
+        let vhost_disk = SmallDisk::mount(&sandbox.nginx_config().sites, DISK_BYTES).map_err(|error| {
+            note(&format!("the disk of the vhosts will never be full: {error}"));
+            error.to_string()
+        });
         pool::migrate(&pool).await.map_err(because)?;
         let mut connection = pool.acquire().await.map_err(because)?;
         for gateway in &sandbox.gateways {

@@ -211,7 +211,7 @@ async fn prepare(postgres: &PrivateCluster) -> Result<Result<SmallDisk, String>,
     let (directory, disk) = match postgres.small_disk(DISK_BYTES) {
         Ok(mounted) => mounted,
         Err(error) => {
-            note(&format!("no disk of this run will be full: {error}"));
+            note(&format!("the disk of Postgres will never be full: {error}"));
             return Ok(Err(error.to_string()));
         }
     };

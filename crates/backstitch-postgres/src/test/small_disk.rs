@@ -6,11 +6,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::pid_file;
+
 /// While it is being filled others may write: so often it is measured anew.
 const MEASURES_MAX: u32 = 32;
 
 /// What a file system of memory has at least; of nothing it would make: as much as one likes.
 const PAGE_BYTES: u64 = 4096;
+
+/// How small disks are called, before the process that mounted them.
+const NAME: &str = "backstitch-test-";
 
 /// What takes up that one page where nothing else is in use.
 const FILLER: &str = ".filler";
@@ -31,11 +36,13 @@ impl SmallDisk {
     /// # Errors
     /// When this user may not mount, neither as root nor by a `sudo` that asks for no password; with what was said.
     pub fn mount(directory: &Path, bytes: u64) -> io::Result<Self> {
+        sweep();
         let directory = directory.canonicalize()?;
         let found = fs::metadata(&directory)?;
         let options =
             format!("size={bytes},mode={:o},uid={},gid={}", found.mode() & 0o7777, found.uid(), found.gid());
-        run_as_root("mount", &["-t", "tmpfs", "-o", &options, "backstitch-test"], &directory)?;
+        let name = format!("{NAME}{}", std::process::id());
+        run_as_root("mount", &["-t", "tmpfs", "-o", &options, &name], &directory)?;
         Ok(Self { directory, bytes })
     }
 
@@ -87,23 +94,46 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Unmounts what is mounted at this directory and below it, also while it is in use. What can't be unmounted stays.
+/// Unmounts what is mounted at this directory and below it. What can't be unmounted stays.
 pub(super) fn unmount_below(directory: &Path) {
     let Ok(directory) = directory.canonicalize() else { return };
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let mut points: Vec<PathBuf> = mounts
-        .lines()
-        // As the kernel writes a space in a name.
-        .filter_map(|line| Some(PathBuf::from(line.split(' ').nth(1)?.replace("\\040", " "))))
-        .filter(|point| point.starts_with(&directory))
-        .collect();
+    let mut points: Vec<PathBuf> = mounts().map(|(_, point)| point).collect();
+    points.retain(|point| point.starts_with(&directory));
     // What lies within another goes before it.
     points.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
     for point in points {
-        if let Err(error) = run_as_root("umount", &["--lazy"], &point) {
-            tracing::warn!(%error, "a small disk stays mounted");
+        unmount(&point);
+    }
+}
+
+/// Unmounts the small disks of tests that died.
+fn sweep() {
+    for (name, point) in mounts() {
+        let process = name.strip_prefix(NAME).and_then(|process| process.parse().ok());
+        if process.is_some_and(|process| !pid_file::exists(process)) {
+            unmount(&point);
         }
     }
+}
+
+/// Also while it is in use.
+fn unmount(point: &Path) {
+    if let Err(error) = run_as_root("umount", &["--lazy"], point) {
+        tracing::warn!(%error, "a small disk stays mounted");
+    }
+}
+
+/// What is mounted here: its name, and where.
+fn mounts() -> impl Iterator<Item = (String, PathBuf)> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let parsed: Vec<_> = mounts.lines().filter_map(mount).collect();
+    parsed.into_iter()
+}
+
+fn mount(line: &str) -> Option<(String, PathBuf)> {
+    let (name, rest) = line.split_once(' ')?;
+    // As the kernel writes a space in a name.
+    Some((name.to_owned(), PathBuf::from(rest.split(' ').next()?.replace("\\040", " "))))
 }
 
 fn run_as_root(program: &str, arguments: &[&str], directory: &Path) -> io::Result<()> {
@@ -122,4 +152,16 @@ fn run_as_root(program: &str, arguments: &[&str], directory: &Path) -> io::Resul
         directory.display(),
         said.trim()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_read_with_its_name_and_where_it_is() {
+        let line = "backstitch-test-42 /tmp/a\\040b tmpfs rw,relatime,size=64k 0 0";
+        assert_eq!(mount(line), Some(("backstitch-test-42".to_owned(), PathBuf::from("/tmp/a b"))));
+        assert_eq!(mount(""), None);
+    }
 }
