@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use backstitch::{Client, Database, Handle};
+use backstitch::{Answered, Client, Database, Handle};
 use backstitch_postgres::test::private_cluster;
 use backstitch_postgres::{Durability, Stop};
 use backstitch_testkit::harm;
@@ -109,6 +109,43 @@ async fn database_clock_jumps() {
     for worker in workers {
         worker.kill().await;
     }
+}
+
+/// The statement by which docs/guarantees.md has the dead buried.
+fn documented() -> &'static str {
+    let page = include_str!("../../../../docs/guarantees.md");
+    let (_, rest) = page.split_once("```sql").expect("it shows a statement");
+    rest.split_once("```").expect("it ends").0
+}
+
+/// Nobody can tell a time that a wrong clock wrote from one that somebody chose: it takes a person, and what the page says is enough.
+#[tokio::test]
+async fn what_waits_for_a_clock_that_was_set_back_is_hurried_up_by_an_operator() {
+    let world = World::new().await;
+    harm::take_the_clock(&world.pool).await.expect("it is ours");
+    harm::set_clock(&world.pool, "1 hour").await.expect("it is ours");
+    let dies = world.spawn_worker(WORKER).await;
+    let in_hand = Act::new().manner(Manner::Long).run([Do::Effect, Do::Mark("held".into()), Do::Hang]);
+    let held = world.enqueue(Resuming::of([Act::new(), in_hand, Act::new()])).await;
+    world.marked("held").await;
+    dies.kill().await;
+    let waits = world.enqueue(Compensating::of([Act::new()])).await;
+    harm::set_clock(&world.pool, "0").await.expect("it is ours");
+    let heir = world.spawn_worker(WORKER).await;
+    let buried: Vec<Option<i32>> =
+        sqlx::query_scalar(documented()).fetch_all(&world.pool).await.expect("it is what an owner may say");
+    assert_eq!(
+        buried,
+        [Some(1)],
+        "the dead one held one workflow, the living one has a lease by the right clock"
+    );
+    for workflow in [waits.workflow, held.workflow] {
+        let answered = world.client.retry(workflow, "ada", "the clock was set back").await;
+        assert_eq!(answered.expect("it answers"), Answered::Accepted);
+    }
+    assert_eq!(world.completes(&waits).await, [Some(1)]);
+    assert_eq!(world.completes(&held).await, [Some(1), Some(2), Some(1)]);
+    heir.kill().await;
 }
 
 /// How often each worker has beaten.
