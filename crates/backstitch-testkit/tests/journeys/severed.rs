@@ -1,8 +1,9 @@
 //! The line to Postgres is cut in the middle of a word: what was asked may have happened, or not.
 
 use backstitch::{Database, Running};
-use backstitch_testkit::cut::{Line, Moment};
+use backstitch_testkit::cut::{Line, Moment, Passage};
 use backstitch_testkit::script::{Act, Compensating, Do, Manner};
+use backstitch_testkit::wait::until;
 use backstitch_testkit::world::{World, worker};
 
 use crate::look::{attempts, effects, giving_up, retried};
@@ -102,6 +103,27 @@ async fn whatever_statement_is_cut_nothing_is_lost_and_nothing_is_doubled() {
     }
     assert!(line.cuts() >= 2 * STATEMENTS - 2, "{} cuts", line.cuts());
     assert_eq!(ended, 4 * STATEMENTS);
+    worker.shut_down().await;
+}
+
+/// One side hears that the other says nothing more, and speaks on into what nobody answers.
+#[tokio::test]
+async fn a_line_shut_in_one_direction_loses_nothing_and_doubles_nothing() {
+    const WORKFLOWS: usize = 20;
+    let (world, line, worker) = over_a_line().await;
+    for passage in [Passage::WorkerShut, Passage::PostgresShut] {
+        let mut handles = Vec::new();
+        for _ in 0..WORKFLOWS {
+            handles.push(world.enqueue(Compensating::of([Act::new(), Act::new(), Act::new()])).await);
+        }
+        let before = line.half_shut();
+        line.let_through(passage);
+        until("a connection is shut", async || (line.half_shut() > before).then_some(())).await;
+        line.let_through(Passage::Open);
+        for handle in &handles {
+            assert_eq!(world.completes(handle).await, [Some(1); 3], "{passage:?}");
+        }
+    }
     worker.shut_down().await;
 }
 
