@@ -1,6 +1,6 @@
 //! A Postgres whose disk is full: what is not acknowledged did not happen, what is goes on when there is room again.
 
-use backstitch::{Client, Database, Error, Handle};
+use backstitch::{Client, Database, Ending, Error, Handle};
 use backstitch_postgres::test::{PrivateCluster, SmallDisk, private_cluster_on_small_disk};
 use backstitch_postgres::{Durability, Status};
 use backstitch_testkit::cut::Line;
@@ -25,6 +25,8 @@ struct Full {
     worker: WorkerProcess,
     _line: Line,
     acknowledged: Vec<Handle<Vec<Option<u32>>>>,
+    /// Also acknowledged, and with a step whose own statement is refused where there is no room: as often as its attempts last.
+    transacting: Vec<Handle<Vec<Option<u32>>>>,
     world: World,
     private: PrivateCluster,
     disk: SmallDisk,
@@ -38,35 +40,35 @@ async fn full() -> Full {
     let line = Line::to(options.get_socket().expect("tests reach Postgres through a socket"));
     let url = format!("{}&host={}&port=5432", world.database.url, line.directory().display());
     let worker = world.process(WORKER).variable("DATABASE_URL", url).spawn().await;
-    let mut acknowledged = Vec::new();
+    let (mut acknowledged, mut transacting) = (Vec::new(), Vec::new());
     // Under way when the disk is full: their outcomes are to be written then.
     for number in 0..20 {
         let mark = number.to_string();
         let held = Act::new().run([Do::Effect, Do::Mark(mark.clone()), Do::Wait("full".to_owned())]);
-        let held = Resuming::of([Act::new(), held.manner(Manner::Long), transactional(), Act::new()]);
-        acknowledged.push(world.enqueue(held).await);
+        acknowledged
+            .push(world.enqueue(Resuming::of([Act::new(), held.manner(Manner::Long), Act::new()])).await);
         world.marked(&mark).await;
     }
     disk.fill().expect("it can be filled");
     world.ledger.open("full").await;
     let mut refused = 0;
     until("enqueues and the worker's writes are refused", async || {
-        let script = Resuming::of([Act::new(), transactional(), Act::new()]);
-        match world.client.enqueue(script).send().await {
-            Ok(handle) => acknowledged.push(handle),
-            Err(error) => {
-                assert!(error.is_transient(), "it may be gone by itself later: {error}");
-                refused += usize::from(says(&error, DISK_FULL));
+        for (manner, acknowledged) in
+            [(Manner::Dependent, &mut acknowledged), (Manner::Transactional, &mut transacting)]
+        {
+            let script = Resuming::of([Act::new(), Act::new().manner(manner), Act::new()]);
+            match world.client.enqueue(script).send().await {
+                Ok(handle) => acknowledged.push(handle),
+                Err(error) => {
+                    assert!(error.is_transient(), "it may be gone by itself later: {error}");
+                    refused += usize::from(says(&error, DISK_FULL));
+                }
             }
         }
         (refused >= REFUSED_MIN && line.refused(DISK_FULL) > 0).then_some(())
     })
     .await;
-    Full { worker, _line: line, acknowledged, world, private, disk }
-}
-
-fn transactional() -> Act {
-    Act::new().manner(Manner::Transactional)
+    Full { worker, _line: line, acknowledged, transacting, world, private, disk }
 }
 
 fn says(error: &Error, code: &str) -> bool {
@@ -74,7 +76,8 @@ fn says(error: &Error, code: &str) -> bool {
     said.code().as_deref() == Some(code)
 }
 
-/// Everything acknowledged completes, each effect once, by the same life of the worker; whatever else there is ends too.
+/// Everything acknowledged completes, each effect once, by the same life of the worker, or is taken back for its own
+/// statement's sake; whatever else there is ends too.
 async fn ends_cleanly(mut full: Full) {
     let world = &mut full.world;
     world.client = Client::new(Database::connect(&world.database.url).await.expect("it answers again"));
@@ -83,6 +86,10 @@ async fn ends_cleanly(mut full: Full) {
         for position in 0..u32::try_from(steps).expect("few") {
             assert_eq!(effects(world, handle.workflow, position).await.1, 0, "nothing is taken back");
         }
+    }
+    for handle in &full.transacting {
+        let ending = world.ending(handle).await;
+        assert!(matches!(ending, Ending::Completed(_) | Ending::Compensated(_)), "{ending:?}");
     }
     until("what nobody promised has ended too", async || {
         let live: i64 =
