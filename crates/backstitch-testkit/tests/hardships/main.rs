@@ -5,6 +5,7 @@ mod batches;
 mod cancels;
 mod facts;
 mod leases;
+mod locks;
 mod outages;
 mod pivots;
 mod poison;
