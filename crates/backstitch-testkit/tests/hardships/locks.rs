@@ -4,6 +4,8 @@ use backstitch_testkit::script::{Act, Compensating, Do, Manner};
 use backstitch_testkit::wait::until;
 use backstitch_testkit::world::World;
 
+use crate::facts::incarnations;
+
 /// How many of the database's sessions wait for a lock.
 async fn waiting_for_locks(world: &World) -> i64 {
     sqlx::query_scalar(
@@ -134,5 +136,36 @@ async fn what_the_server_can_not_write_holds_up_nobody_else() {
     for handle in &damaged {
         assert_eq!(world.completes(handle).await, [Some(1)], "nobody gave it up meanwhile");
     }
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_burial_that_has_to_wait_keeps_nobody_else_from_being_buried() {
+    let world = World::new().await;
+    let mut dead = Vec::new();
+    for _ in 0..2 {
+        let registered: i32 = sqlx::query_scalar(
+            "select backstitch.register(gen_random_uuid(), 'host', 1, '0', array['k'], interval '1 ms')",
+        )
+        .fetch_one(&world.pool)
+        .await
+        .expect("it registers");
+        dead.push(registered);
+    }
+    let mut left_open = world.pool.begin().await.expect("a transaction");
+    sqlx::query("select from backstitch.incarnation where incarnation_id = $1 for update")
+        .bind(dead[0])
+        .execute(&mut *left_open)
+        .await
+        .expect("it is ours");
+    let worker = world.start_worker().await;
+    let is_buried = async |incarnation: i32| {
+        let lives = incarnations(&world).await;
+        lives.iter().any(|life| life.id == incarnation && life.died_at.is_some()).then_some(())
+    };
+    until("the second one is buried", async || is_buried(dead[1]).await).await;
+    assert!(is_buried(dead[0]).await.is_none(), "its row is kept");
+    left_open.rollback().await.expect("it is ours");
+    until("the first one is buried", async || is_buried(dead[0]).await).await;
     worker.shut_down().await;
 }
