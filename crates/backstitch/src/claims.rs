@@ -221,7 +221,11 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
     async fn finish(&mut self) {
         self.life.draining.cancel();
         if let Some(suspect) = self.suspect.take() {
-            park::park(self.shop, self.life, &suspect.hold(), Duration::ZERO, After::default()).await;
+            // Among those that are waited for, or a database that does not answer would keep us here.
+            let (shop, life) = (Arc::clone(self.shop), Arc::clone(self.life));
+            self.driving.spawn(async move {
+                park::park(&shop, &life, &suspect.hold(), Duration::ZERO, After::default()).await
+            });
         }
         let grace_ends = Instant::now() + self.shop.timing.shutdown_grace;
         // Without a database nothing can be handed back: a lease later others find it by themselves.
