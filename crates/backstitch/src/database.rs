@@ -100,6 +100,14 @@ impl Database {
             .acquire_timeout(deadline)
             // A round trip per call; a broken connection shows itself in the call, which is repeated.
             .test_before_acquire(false)
+            // Whoever had it may have dropped a `begin` before its answer came: sqlx then knows of no transaction and rolls
+            // none back, and the next borrower's statements would never be committed. With a BEGIN before it, for a ROLLBACK
+            // where there is nothing to roll back is a warning in the server's log, one for each release.
+            .after_release(|connection, _| {
+                Box::pin(
+                    async move { sqlx::raw_sql("begin; rollback").execute(connection).await.map(|_| true) },
+                )
+            })
             .connect_lazy_with(way.waits_for_locks(options, lock_wait(deadline)));
         Self { pool, way, deadline }
     }
