@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::database::{Database, Kept};
 use crate::error::{Error, is_held_up, is_of_the_statement, is_transient};
 use crate::journal::{self, Answer, Record};
-use crate::lease::Lease;
+use crate::lease::{EndsWithPanic, Lease};
 use crate::one_by_one::{Submission, Told, fenced, write_one_by_one};
 use crate::outage::Outage;
 
@@ -72,7 +72,10 @@ impl Appender {
             .name("backstitch-appender".to_owned())
             .spawn({
                 let (lease, unanswered) = (Arc::clone(&lease), Arc::clone(&unanswered));
-                move || runtime.block_on(write_on(database, lease, queue, unanswered))
+                move || {
+                    let _ends_with_panic = EndsWithPanic(Arc::clone(&lease));
+                    runtime.block_on(write_on(database, lease, queue, unanswered));
+                }
             })
             .map_err(Error::Thread)?;
         Ok(Self { submissions, unanswered, claims, lease })
@@ -88,10 +91,11 @@ impl Appender {
         }
         let (answered, answer) = oneshot::channel();
         self.unanswered.fetch_add(1, Ordering::Relaxed);
-        self.submissions
-            .send(Submission { record, answered })
-            .expect("the appender lives as long as its senders");
-        answer.await.expect("the appender answers every record")
+        // The thread lives as long as its senders, and answers every record; where a panic ended it, it ended this life.
+        if self.submissions.send(Submission { record, answered }).is_err() {
+            return Ok(fenced());
+        }
+        answer.await.unwrap_or_else(|_| Ok(fenced()))
     }
 
     /// Writes a record that no other would share a write with, from its workflow's own task: the appender's thread need not
@@ -134,7 +138,13 @@ async fn write_on(
 ) {
     let mut queue = Queue { submitted, held_over: None };
     let (beside, held_up) = mpsc::unbounded_channel();
-    tokio::spawn(write_one_by_one(database.clone(), Arc::clone(&lease), held_up));
+    tokio::spawn({
+        let (database, lease) = (database.clone(), Arc::clone(&lease));
+        async move {
+            let _ends_with_panic = EndsWithPanic(Arc::clone(&lease));
+            write_one_by_one(database, lease, held_up).await;
+        }
+    });
     let mut at_rest: Vec<_> = (0..STATEMENTS_MAX).map(|_| Kept::of(database.clone())).collect();
     let mut under_way = JoinSet::new();
     let mut last_began = Instant::now();
