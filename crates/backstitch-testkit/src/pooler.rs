@@ -39,6 +39,14 @@ impl Pooler {
     /// # Panics
     /// When there is no `PgBouncer`, or it does not start.
     pub async fn before(server: &Running, sessions_max: u32) -> Self {
+        Self::ignoring("", server, sessions_max).await
+    }
+
+    /// The same, and takes no notice of these parameters of whoever connects, where it would refuse him.
+    ///
+    /// # Panics
+    /// As [`before`](Self::before).
+    pub async fn ignoring(parameters: &str, server: &Running, sessions_max: u32) -> Self {
         let options = server.connect_options("postgres");
         let socket = options
             .get_socket()
@@ -50,7 +58,7 @@ impl Pooler {
             "[databases]\n* = host={socket} port={} user={}\n\
              [pgbouncer]\nunix_socket_dir = {here}\nlisten_port = {PORT}\nlogfile = {here}/log\npidfile = {here}/pid\n\
              auth_type = any\npool_mode = transaction\ndefault_pool_size = {sessions_max}\n\
-             ignore_startup_parameters = extra_float_digits\n",
+             ignore_startup_parameters = {parameters}\n",
             options.get_port(),
             options.get_username(),
         );
@@ -88,7 +96,7 @@ impl Pooler {
     /// # Errors
     /// When it does not answer.
     pub async fn lending(&self) -> sqlx::Result<Lending> {
-        let console = PgConnectOptions::from_str(&self.url("pgbouncer"))?;
+        let console = PgConnectOptions::from_str(&self.url("pgbouncer"))?.extra_float_digits(None);
         let mut console = PgConnection::connect_with(&console).await?;
         // It speaks the simple protocol only.
         let pools = sqlx::raw_sql("show pools").fetch_all(&mut console).await?;

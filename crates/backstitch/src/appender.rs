@@ -1,6 +1,7 @@
 //! How the records of all workflows in flight share one write.
 //!
-//! While one batch is on its way to the disk, the next one fills. Nothing waits for a timer: a lone record goes at once.
+//! While one batch is on its way to the disk, the next one fills. Nothing waits for a timer: a lone record goes at once. A
+//! batch that can't be written for now is written one by one, beside the others (`one_by_one.rs`).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,9 +16,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::database::{Database, Kept};
-use crate::error::{Error, is_place_taken, is_transient};
+use crate::error::{Error, is_held_up, is_of_the_statement, is_transient};
 use crate::journal::{self, Answer, Record};
-use crate::lease::Lease;
+use crate::lease::{EndsWithPanic, Lease};
+use crate::one_by_one::{Submission, Told, fenced, write_one_by_one};
 use crate::outage::Outage;
 
 /// The most records in one statement: beyond a few hundred the commit is shared by enough, and a refused batch is costly.
@@ -37,6 +39,10 @@ const STATEMENTS_MAX: usize = 2;
 const REPEAT_FIRST: Duration = Duration::from_millis(50);
 const REPEAT_MAX: Duration = Duration::from_secs(1);
 
+/// How often a batch is repeated of which the server itself says that it can't be written for now: a deadlock is over by then,
+/// a page that can't be read is not.
+const SAID_MAX: u32 = 3;
+
 /// The way into the journal for one incarnation.
 #[derive(Clone)]
 pub(crate) struct Appender {
@@ -45,11 +51,6 @@ pub(crate) struct Appender {
     unanswered: Arc<AtomicUsize>,
     claims: Arc<Mutex<Kept>>,
     lease: Arc<Lease>,
-}
-
-struct Submission {
-    record: Record,
-    answered: oneshot::Sender<Told>,
 }
 
 impl Appender {
@@ -71,7 +72,10 @@ impl Appender {
             .name("backstitch-appender".to_owned())
             .spawn({
                 let (lease, unanswered) = (Arc::clone(&lease), Arc::clone(&unanswered));
-                move || runtime.block_on(write_on(database, lease, queue, unanswered))
+                move || {
+                    let _ends_with_panic = EndsWithPanic(Arc::clone(&lease));
+                    runtime.block_on(write_on(database, lease, queue, unanswered));
+                }
             })
             .map_err(Error::Thread)?;
         Ok(Self { submissions, unanswered, claims, lease })
@@ -87,10 +91,11 @@ impl Appender {
         }
         let (answered, answer) = oneshot::channel();
         self.unanswered.fetch_add(1, Ordering::Relaxed);
-        self.submissions
-            .send(Submission { record, answered })
-            .expect("the appender lives as long as its senders");
-        answer.await.expect("the appender answers every record")
+        // The thread lives as long as its senders, and answers every record; where a panic ended it, it ended this life.
+        if self.submissions.send(Submission { record, answered }).is_err() {
+            return Ok(fenced());
+        }
+        answer.await.unwrap_or_else(|_| Ok(fenced()))
     }
 
     /// Writes a record that no other would share a write with, from its workflow's own task: the appender's thread need not
@@ -112,8 +117,6 @@ impl Appender {
     }
 }
 
-type Told = Result<Answer, Arc<Error>>;
-
 /// What waits to be written, and one that was too large for its batch.
 struct Queue {
     submitted: mpsc::UnboundedReceiver<Submission>,
@@ -134,6 +137,14 @@ async fn write_on(
     unanswered: Arc<AtomicUsize>,
 ) {
     let mut queue = Queue { submitted, held_over: None };
+    let (beside, held_up) = mpsc::unbounded_channel();
+    tokio::spawn({
+        let (database, lease) = (database.clone(), Arc::clone(&lease));
+        async move {
+            let _ends_with_panic = EndsWithPanic(Arc::clone(&lease));
+            write_one_by_one(database, lease, held_up).await;
+        }
+    });
     let mut at_rest: Vec<_> = (0..STATEMENTS_MAX).map(|_| Kept::of(database.clone())).collect();
     let mut under_way = JoinSet::new();
     let mut last_began = Instant::now();
@@ -144,9 +155,14 @@ async fn write_on(
             // Answers first: those whom they wake have the next records.
             biased;
             Some(written) = under_way.join_next() => {
-                let Written { journal, told } = written.expect("a write does not panic");
+                let Written { journal, told, held_up } = written.expect("a write does not panic");
                 at_rest.push(journal);
                 answered = told;
+                // They share no write any more: one that comes now may be alone.
+                unanswered.fetch_sub(held_up.len(), Ordering::Relaxed);
+                for submission in held_up {
+                    beside.send(submission).expect("it is received for as long as it can be sent");
+                }
                 if under_way.is_empty() { queue.take() } else { Batch::default() }
             }
             batch = next_batch(&mut queue, last_began, alone), if has_room => match batch {
@@ -164,6 +180,7 @@ async fn write_on(
         unanswered.fetch_sub(answered.len(), Ordering::Relaxed);
         hand_out(answered);
     }
+    // Nobody waits for what is held up now.
     while let Some(written) = under_way.join_next().await {
         hand_out(written.expect("a write does not panic").told);
     }
@@ -182,11 +199,21 @@ async fn next_batch(queue: &mut Queue, last_began: Instant, alone: bool) -> Opti
 struct Written {
     journal: Kept,
     told: Vec<(oneshot::Sender<Told>, Told)>,
+    /// What is better written one by one.
+    held_up: Vec<Submission>,
 }
 
 async fn write_batch(mut journal: Kept, lease: Arc<Lease>, batch: Batch) -> Written {
-    let answers = write(&mut journal, &lease, batch.records.into()).await;
-    Written { journal, told: batch.waiting.into_iter().zip(answers).collect() }
+    let records: Arc<[Record]> = batch.records.into();
+    let fates = write(&mut journal, &lease, &records).await;
+    let (mut told, mut held_up) = (Vec::with_capacity(records.len()), Vec::new());
+    for ((answered, fate), record) in batch.waiting.into_iter().zip(fates).zip(records.iter()) {
+        match fate {
+            Some(answer) => told.push((answered, answer)),
+            None => held_up.push(Submission { record: record.clone(), answered }),
+        }
+    }
+    Written { journal, told, held_up }
 }
 
 fn hand_out(told: Vec<(oneshot::Sender<Told>, Told)>) {
@@ -226,36 +253,46 @@ impl Queue {
     }
 }
 
-/// Writes one batch, and answers each record in its order. A batch that the database refuses is halved until the record
-/// that it refuses is alone: nobody fails for another's.
-async fn write(journal: &mut Kept, lease: &Lease, records: Arc<[Record]>) -> Vec<Told> {
-    let mut told = Vec::with_capacity(records.len());
+/// Writes one batch, and answers each record in its order; None: it is better written by itself. A batch that the database
+/// refuses is halved until the record that it refuses is alone: nobody fails for another's.
+async fn write(journal: &mut Kept, lease: &Lease, records: &Arc<[Record]>) -> Vec<Option<Told>> {
+    let mut fates = Vec::with_capacity(records.len());
     let mut parts = Vec::new();
     parts.push(0..records.len());
     while let Some(part) = parts.pop() {
-        match write_until_answered(journal, lease, Arc::clone(&records), part.clone()).await {
-            Ok(answers) => told.extend(answers.into_iter().map(Ok)),
-            Err(error) if part.len() == 1 => told.push(Err(Arc::new(error))),
+        match write_until_answered(journal, lease, records, part.clone()).await {
+            Ok(answers) => fates.extend(answers.into_iter().map(|answer| Some(Ok(answer)))),
+            Err(error) if error.is_transient() => {
+                tracing::warn!(
+                    incarnation = %lease.incarnation, records = part.len(), %error,
+                    "can't be written for now, going on one by one beside the others"
+                );
+                fates.resize_with(part.end, || None);
+            }
+            Err(error) if part.len() == 1 => fates.push(Some(Err(Arc::new(error)))),
             Err(_) => {
                 let middle = part.start + part.len() / 2;
                 parts.extend([middle..part.end, part.start..middle]);
             }
         }
     }
-    told
+    fates
 }
 
 /// Repeats the same keyed write until the database has answered it, or the incarnation is known to be dead.
+///
+/// # Errors
+/// When the server refuses a record of it; transient, when it can't write one of them for now but may write the others.
 async fn write_until_answered(
     journal: &mut Kept,
     lease: &Lease,
-    records: Arc<[Record]>,
+    records: &Arc<[Record]>,
     part: Range<usize>,
 ) -> Result<Vec<Answer>, Error> {
     let incarnation = lease.incarnation;
-    let (mut pause, mut outage) = (REPEAT_FIRST, Outage::default());
+    let (mut pause, mut outage, mut said) = (REPEAT_FIRST, Outage::default(), 0);
     loop {
-        let (records, within) = (Arc::clone(&records), part.clone());
+        let (records, within) = (Arc::clone(records), part.clone());
         let answer = journal
             .run("appending to the journal", move |connection| {
                 Box::pin(async move { journal::append(connection, incarnation, &records[within]).await })
@@ -265,33 +302,26 @@ async fn write_until_answered(
             Ok(answers) => return Ok(answers),
             Err(error) => error,
         };
-        match &error {
-            Error::Database { source, .. } if !is_transient(source) => return Err(error),
-            // Halved, it is repeated all the same; and one at odds with itself, a defect of ours, does not repeat for ever.
-            Error::Database { source, .. } if is_place_taken(source) && part.len() > 1 => return Err(error),
-            _ if lease.is_dead() => return Ok(fenced(part.len())),
-            _ if !outage.is_news() => {}
-            _ => tracing::warn!(
-                incarnation = %incarnation, records = part.len(), error = %error,
+        if let Error::Database { source, .. } = &error {
+            said += u32::from(is_of_the_statement(source));
+            if !is_transient(source) || is_held_up(source) || said > SAID_MAX {
+                return Err(error);
+            }
+        }
+        if lease.is_dead() {
+            return Ok(vec![fenced(); part.len()]);
+        }
+        if outage.is_news() {
+            tracing::warn!(
+                %incarnation, records = part.len(), %error,
                 "the journal's write got no answer, repeating it"
-            ),
+            );
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(REPEAT_MAX),
-            () = lease.died() => return Ok(fenced(part.len())),
+            () = lease.died() => return Ok(vec![fenced(); part.len()]),
         }
     }
-}
-
-/// The answer of a grave.
-fn fenced(records: usize) -> Vec<Answer> {
-    let answer = Answer {
-        verdict: journal::Written::Fenced,
-        leased: false,
-        cancel: None,
-        at: chrono::DateTime::UNIX_EPOCH,
-    };
-    vec![answer; records]
 }
 
 impl Record {

@@ -35,6 +35,10 @@ const GATHER: Duration = Duration::from_millis(2);
 /// Or as soon as this share of all slots is free.
 const GATHER_SHARE: usize = 8;
 
+/// How often strays are looked for though every claim was answered, in leases: one that the server carried out long after we
+/// gave it up is rare, and so is this look beside the claims.
+const LEASES_BETWEEN_STRAYS: u32 = 3;
+
 /// The most workflows of one claim: it brings their journals along, and a worker that takes over from a dead one would be sent
 /// one for each of its slots at once. Beyond a hundred a claim costs no less for each.
 const CLAIM_MAX: usize = 128;
@@ -55,6 +59,8 @@ struct Work<'a, S> {
     backlog: bool,
     /// Until when a claim without an answer may still be carried out. None: every claim was answered.
     in_doubt_until: Option<Instant>,
+    /// When strays are looked for whatever the claims were answered.
+    strays_due: Instant,
     outage: Outage,
 }
 
@@ -77,6 +83,7 @@ pub(crate) async fn work<S: Send + Sync + 'static>(
         looks_soon: VecDeque::new(),
         backlog: false,
         in_doubt_until: None,
+        strays_due: Instant::now() + shop.timing.lease * LEASES_BETWEEN_STRAYS,
         outage: Outage::default(),
     };
     loop {
@@ -112,18 +119,22 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
         self.free() > 0 && self.suspect.is_none() && !self.alone
     }
 
-    /// Lets go of what an unanswered claim took, for as long as one may still be carried out.
+    /// Lets go of what an unanswered claim took: as long as one may still be carried out, and now and then, for one that was
+    /// given up may be carried out much later.
     async fn let_strays_go(&mut self) {
-        let Some(until) = self.in_doubt_until else { return };
+        let now = Instant::now();
+        if self.in_doubt_until.is_none() && now < self.strays_due {
+            return;
+        }
+        self.strays_due = now + self.shop.timing.lease * LEASES_BETWEEN_STRAYS;
         let mut known: Vec<_> =
             self.life.in_flight.workflows().into_iter().map(|workflow| workflow.0).collect();
         known.extend(self.suspect.as_ref().map(|suspect| suspect.workflow.0));
-        match strays::let_go(self.shop, self.life, known).await {
-            Ok(_) if Instant::now() < until => {}
-            Ok(_) => self.in_doubt_until = None,
-            // The claim that follows fails for the same reason, and says so.
-            Err(error) => tracing::debug!(%error, "looking for workflows held without knowing failed"),
+        if let Err(error) = strays::let_go(self.shop, self.life, known).await {
+            // Where the database is away, the claim that follows says so; one that is kept by somebody is found again.
+            tracing::debug!(%error, "looking for workflows held without knowing failed");
         }
+        self.in_doubt_until = self.in_doubt_until.filter(|until| Instant::now() < *until);
     }
 
     async fn look(&mut self) {
@@ -221,7 +232,11 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
     async fn finish(&mut self) {
         self.life.draining.cancel();
         if let Some(suspect) = self.suspect.take() {
-            park::park(self.shop, self.life, &suspect.hold(), Duration::ZERO, After::default()).await;
+            // Among those that are waited for, or a database that does not answer would keep us here.
+            let (shop, life) = (Arc::clone(self.shop), Arc::clone(self.life));
+            self.driving.spawn(async move {
+                park::park(&shop, &life, &suspect.hold(), Duration::ZERO, After::default()).await
+            });
         }
         let grace_ends = Instant::now() + self.shop.timing.shutdown_grace;
         // Without a database nothing can be handed back: a lease later others find it by themselves.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use tokio::time::timeout;
 
 use crate::error::Error;
@@ -19,6 +19,10 @@ const CONNECTIONS_MAX: u32 = 6;
 /// How many of them are never lent to transactional steps, which keep theirs for as long as their code runs: one, for
 /// recovery and for what is parked.
 const CONNECTIONS_KEPT: u32 = 1;
+
+/// Which part of its deadline a call has left when the server gives up waiting for a lock: enough for the answer to come
+/// back. A client that leaves ends nothing: its statement would wait on in the server, for ever, and the next one beside it.
+const LOCK_WAIT_SPARES: u32 = 8;
 
 /// Postgres, with a deadline on every call.
 #[derive(Debug, Clone)]
@@ -71,9 +75,9 @@ impl Database {
     /// prepared in it goes with it. That makes five round trips of one. Nothing can be announced on such a way: what
     /// is enqueued, cancelled or ended elsewhere is found by the next poll, after up to 250 ms.
     ///
-    /// `PgBouncer` from 1.21 on, with `max_prepared_statements`, and `extra_float_digits` among its `ignore_startup_parameters`,
-    /// follows what is prepared: then the other ways to connect work, too, at their usual price. What is announced does not
-    /// come through there either.
+    /// `PgBouncer` from 1.21 on, with `max_prepared_statements`, and `extra_float_digits` and `options` among its
+    /// `ignore_startup_parameters`, follows what is prepared: then the other ways to connect work, too, at their usual price; but
+    /// the server does not know how long it may wait for a lock. What is announced does not come through there either.
     ///
     /// Migrations lock for a session: [`migrate`](crate::migrate) wants the database itself.
     #[must_use]
@@ -90,16 +94,26 @@ impl Database {
         };
         // Slow statements are the caller's to see by their deadline, not ours to log twice.
         let options = options.disable_statement_logging();
+        let deadline = backstitch_core::limits::DATABASE_DEADLINE;
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
-            .acquire_timeout(backstitch_core::limits::DATABASE_DEADLINE)
+            .acquire_timeout(deadline)
             // A round trip per call; a broken connection shows itself in the call, which is repeated.
             .test_before_acquire(false)
-            .connect_lazy_with(options);
-        Self { pool, way, deadline: backstitch_core::limits::DATABASE_DEADLINE }
+            // Whoever had it may have dropped a `begin` before its answer came: sqlx then knows of no transaction and rolls
+            // none back, and the next borrower's statements would never be committed. With a BEGIN before it, for a ROLLBACK
+            // where there is nothing to roll back is a warning in the server's log, one for each release.
+            .after_release(|connection, _| {
+                Box::pin(
+                    async move { sqlx::raw_sql("begin; rollback").execute(connection).await.map(|_| true) },
+                )
+            })
+            .connect_lazy_with(way.waits_for_locks(options, lock_wait(deadline)));
+        Self { pool, way, deadline }
     }
 
-    /// Uses this pool, whose connections are sessions.
+    /// Uses this pool, whose connections are sessions. How long their statements wait for a lock is the pool's to say
+    /// (`lock_timeout`): better a little less than a worker's `database_deadline`.
     #[must_use]
     pub fn from_pool(pool: PgPool) -> Self {
         Self { pool, way: Way::Direct, deadline: backstitch_core::limits::DATABASE_DEADLINE }
@@ -112,13 +126,14 @@ impl Database {
     }
 
     /// The pool, for the caller's own statements. Behind a transaction pooler they are better made by [`call`](Self::call).
+    /// None waits for a lock for longer than 3.5 s, unless its transaction says otherwise (`set local lock_timeout`).
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
 
     /// Makes a call of the caller's own, with a connection of the pool; behind a transaction pooler, in a transaction. How
-    /// long that may take is the caller's to say. Where it is dropped before its end, its connection is closed: what is
+    /// long that may take is the caller's to say, but for locks, as in [`pool`](Self::pool). Where it is dropped before its end, its connection is closed: what is
     /// still on its way on it must not meet the next borrower.
     ///
     /// # Errors
@@ -128,7 +143,7 @@ impl Database {
         call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut lent = Lent(Some(self.pool.acquire().await?));
-        let answer = self.way.make(lent.connection(), call).await;
+        let answer = self.way.make(lent.connection(), lock_wait(self.deadline), call).await;
         lent.give_back();
         answer
     }
@@ -188,16 +203,38 @@ impl Database {
 }
 
 impl Way {
+    /// Options for connections whose statements wait for a lock no longer than this.
+    fn waits_for_locks(self, options: PgConnectOptions, lock_wait: Duration) -> PgConnectOptions {
+        match self {
+            // Where it is said already, the last one counts.
+            Self::Direct => options.options([("lock_timeout", format!("{}ms", lock_wait.as_millis()))]),
+            // A session of its own does not begin with them: each transaction does.
+            Self::TransactionPooler => options,
+        }
+    }
+
     /// Makes a call on a connection that came this way.
     async fn make<T, E: From<sqlx::Error>>(
         self,
         connection: &mut PgConnection,
+        lock_wait: Duration,
         call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, E> {
-        if self == Self::Direct {
-            return call(connection).await;
+        match self {
+            Self::Direct => call(connection).await,
+            Self::TransactionPooler => self.make_in_transaction(connection, lock_wait, call).await,
         }
-        let mut transaction = connection.begin().await?;
+    }
+
+    /// Makes a call in a transaction that waits for a lock no longer than this.
+    async fn make_in_transaction<T, E: From<sqlx::Error>>(
+        self,
+        connection: &mut PgConnection,
+        lock_wait: Duration,
+        call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let begin = format!("begin; set local lock_timeout = {}", lock_wait.as_millis());
+        let mut transaction = connection.begin_with(AssertSqlSafe(begin)).await?;
         let answer = call(&mut transaction).await;
         // While the session is lent: after the COMMIT another may have it.
         self.leave(&mut transaction).await?;
@@ -238,21 +275,43 @@ impl Kept {
         doing: &'static str,
         call: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<T>> + Send,
     ) -> Result<T, Error> {
-        let deadline = self.database.deadline;
+        let (way, lock_wait) = (self.database.way, lock_wait(self.database.deadline));
+        self.with(doing, async |connection| {
+            way.make(connection, lock_wait, async |connection| call(connection).await).await
+        })
+        .await
+    }
+
+    /// Makes one call, within the deadline, that waits for a lock no longer than this. It costs two round trips more.
+    pub(crate) async fn run_waiting<T>(
+        &mut self,
+        lock_wait: Duration,
+        doing: &'static str,
+        call: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<T>> + Send,
+    ) -> Result<T, Error> {
+        let way = self.database.way;
+        self.with(doing, async |connection| {
+            way.make_in_transaction(connection, lock_wait, async |connection| call(connection).await).await
+        })
+        .await
+    }
+
+    async fn with<T>(
+        &mut self,
+        doing: &'static str,
+        call: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> Result<T, Error> {
+        let Database { pool, way, deadline } = &self.database;
         // Not in its place meanwhile: a call that is dropped takes it along.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
-                let options = self.database.pool.connect_options();
-                within(deadline, doing, PgConnection::connect_with(&options)).await?
+                let options = (*pool.connect_options()).clone();
+                let options = way.waits_for_locks(options, lock_wait(*deadline));
+                within(*deadline, doing, PgConnection::connect_with(&options)).await?
             }
         };
-        let answer = within(
-            deadline,
-            doing,
-            self.database.way.make(&mut connection, async |connection| call(connection).await),
-        )
-        .await;
+        let answer = within(*deadline, doing, call(&mut connection)).await;
         match &answer {
             // The server said no: the connection is as good as before.
             Ok(_) | Err(Error::Database { source: sqlx::Error::Database(_), .. }) => {
@@ -288,6 +347,12 @@ impl Drop for Lent {
             drop(connection.detach());
         }
     }
+}
+
+/// How long the server lets a statement wait for a lock whose caller waits for so long.
+fn lock_wait(deadline: Duration) -> Duration {
+    // Zero would be for ever.
+    (deadline - deadline / LOCK_WAIT_SPARES).max(Duration::from_millis(1))
 }
 
 /// Awaits a call to the database, but not longer than `deadline`.

@@ -156,6 +156,9 @@ fn what_to_do(error: &sqlx::Error) -> &'static str {
         Some("26000" | "42P05") => {
             "; a transaction pooler is between: set transaction_pooler (Database::behind_transaction_pooler)"
         }
+        Some("08P01") if error.to_string().contains("startup parameter") => {
+            "; a pooler is between: set transaction_pooler (Database::behind_transaction_pooler), or have it ignore this parameter"
+        }
         _ => "",
     }
 }
@@ -180,7 +183,28 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the same statement may succeed later, and the server is well meanwhile: it said so itself, and not of the session or
+/// of all that it does. Then it may be one record of a batch that holds up the others.
+pub(crate) fn is_of_the_statement(error: &sqlx::Error) -> bool {
+    match error {
+        _ if !is_transient(error) => false,
+        // The session, its rights, its database, the resources of all, a shutdown or a start, a standby.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            !["08", "28", "3D", "53", "57P", "25006"].iter().any(|class| code.starts_with(class))
+        }),
+        // It answered, and this version does not understand the answer.
+        sqlx::Error::Protocol(_) => true,
+        _ => false,
+    }
+}
+
+/// Whether repeating the same batch would only wait again: for a lock, or for whoever wrote the same place of a journal.
+pub(crate) fn is_held_up(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.as_deref() == Some("55P03") || is_place_taken(error)
+}
+
 /// Whether two wrote the same place of a journal at once: the one that came second finds the first's row when it repeats.
-pub(crate) fn is_place_taken(error: &sqlx::Error) -> bool {
+fn is_place_taken(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.constraint() == Some("journal_pkey"))
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::database::{Database, Kept};
 use crate::error::Error;
 use crate::incarnation::{self, Beat};
-use crate::lease::Lease;
+use crate::lease::{EndsWithPanic, Lease};
 use crate::life::InFlight;
 use crate::outage::Outage;
 use crate::timing::Timing;
@@ -31,6 +31,7 @@ pub(crate) fn start(
     thread::Builder::new()
         .name("backstitch-heartbeat".to_owned())
         .spawn(move || {
+            let _ends_with_panic = EndsWithPanic(Arc::clone(&lease));
             runtime.block_on(async {
                 tokio::select! {
                     () = beat_on(database, &lease, &in_flight, timing) => {}

@@ -1,5 +1,6 @@
 //! Who may append to a journal, and until when.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backstitch_core::id::IncarnationId;
@@ -74,9 +75,45 @@ impl Lease {
     }
 }
 
+/// Ends a life with the thread that holds this, where that thread panics: nobody would write any more, or beat, and each
+/// workflow would take it for a defect of its own.
+///
+/// The life, not the process as the watchdog does: nothing is blocked here, so all attempts can be dropped, and the next life
+/// begins in their place. What this one held is found by recovery, as after any death.
+pub(crate) struct EndsWithPanic(pub(crate) Arc<Lease>);
+
+impl Drop for EndsWithPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                incarnation = %self.0.incarnation,
+                "a thread of this worker ended with a defect of the engine: it begins a new life"
+            );
+            self.0.die();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_life_ends_with_the_thread_that_panics_and_not_with_one_that_ends() {
+        let lease = Arc::new(Lease::new(IncarnationId(1), Instant::now(), Duration::from_secs(8)));
+        let ends = |panics: bool| {
+            let ends_with_panic = EndsWithPanic(Arc::clone(&lease));
+            std::thread::spawn(move || {
+                let _ends_with_panic = ends_with_panic;
+                assert!(!panics, "a defect");
+            })
+            .join()
+        };
+        ends(false).expect("it ends");
+        assert!(!lease.is_dead());
+        ends(true).expect_err("it panics");
+        assert!(lease.is_dead());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_is_lost_when_it_is_not_renewed_and_regained_when_it_is() {

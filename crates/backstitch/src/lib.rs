@@ -40,6 +40,7 @@ mod lives;
 mod lock_file;
 mod looks;
 mod migrate;
+mod one_by_one;
 mod operate;
 mod outage;
 mod park;

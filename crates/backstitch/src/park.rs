@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::claim::{Departure, Hold};
 use crate::database::interval;
+use crate::error::Error;
 use crate::journal::{After, AttentionChange};
 use crate::life::{Life, Shop};
 
@@ -21,30 +22,9 @@ pub(crate) async fn park<S>(
     after: After,
 ) -> Departure {
     log_attention(hold, &after, wait);
-    let after = serde_json::to_value(&after).expect("our own values serialize");
     loop {
-        let (incarnation, workflow, epoch) = (life.lease.incarnation.0, hold.workflow.0, hold.epoch.0);
-        let (after, interval) = (after.clone(), interval(wait));
-        let parked = shop
-            .database
-            .run("parking a workflow", |connection| {
-                Box::pin(async move {
-                    sqlx::query_scalar!(
-                        r#"select backstitch.park($1, $2, $3, $4, $5) as "parked!""#,
-                        incarnation,
-                        workflow,
-                        epoch,
-                        interval,
-                        after
-                    )
-                    .fetch_one(connection)
-                    .await
-                })
-            })
-            .await;
-        match parked {
-            Ok(true) => return Departure::Parked(wait),
-            Ok(false) => return Departure::Fenced,
+        match park_once(shop, life, hold, wait, &after).await {
+            Ok(departure) => return departure,
             Err(error) => tracing::warn!(workflow.id = %hold.workflow, %error, "parking again"),
         }
         tokio::select! {
@@ -52,6 +32,40 @@ pub(crate) async fn park<S>(
             () = life.lease.died() => return Departure::Fenced,
         }
     }
+}
+
+/// Asks once to let go of a workflow.
+///
+/// # Errors
+/// When the database does not answer, or can't do it for now.
+pub(crate) async fn park_once<S>(
+    shop: &Shop<S>,
+    life: &Life,
+    hold: &Hold,
+    wait: Duration,
+    after: &After,
+) -> Result<Departure, Error> {
+    let (incarnation, workflow, epoch) = (life.lease.incarnation.0, hold.workflow.0, hold.epoch.0);
+    let after = serde_json::to_value(after).expect("our own values serialize");
+    let interval = interval(wait);
+    let parked = shop
+        .database
+        .run("parking a workflow", |connection| {
+            Box::pin(async move {
+                sqlx::query_scalar!(
+                    r#"select backstitch.park($1, $2, $3, $4, $5) as "parked!""#,
+                    incarnation,
+                    workflow,
+                    epoch,
+                    interval,
+                    after
+                )
+                .fetch_one(connection)
+                .await
+            })
+        })
+        .await?;
+    Ok(if parked { Departure::Parked(wait) } else { Departure::Fenced })
 }
 
 /// Says that a person should look, where one should.

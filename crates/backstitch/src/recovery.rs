@@ -13,11 +13,11 @@ use std::time::Duration;
 use backstitch_core::id::IncarnationId;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::database::Database;
-use crate::error::Error;
 use crate::incarnation::{self, Seen};
-use crate::lock_file;
+use crate::lock_file::{self, Abandoned};
 use crate::outage::Outage;
 use crate::timing::Timing;
 
@@ -33,60 +33,78 @@ pub(crate) async fn recover(
     buried: Arc<Notify>,
 ) {
     let (mut series, mut outage) = (Series::default(), Outage::default());
+    let mut burying: Option<AbortOnDropHandle<()>> = None;
     let mut ticks = interval(timing.recovery_look);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match look(&database, own, state_directory.as_deref(), timing, &mut series).await {
-            Ok(freed) => {
-                outage.ends();
-                if freed > 0 {
-                    buried.notify_one();
-                }
-            }
+        let mut living = match incarnation::living(&database).await {
+            Ok(living) => living,
             Err(error) => {
                 series = Series::default();
                 if outage.is_news() {
                     tracing::warn!(%error, "looking for dead workers failed, looking on");
                 }
+                continue;
+            }
+        };
+        outage.ends();
+        living.retain(|seen| seen.incarnation != own);
+        let silent = series.look(Instant::now(), timing, &living);
+        // Beside the looks: one burial that has to wait would break the series of all.
+        if burying.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
+            let gone = match &state_directory {
+                Some(directory) => lock_file::abandoned(directory, living.iter().map(|seen| seen.token)),
+                None => Vec::new(),
+            };
+            if !gone.is_empty() || !silent.is_empty() {
+                let burials = bury_all(database.clone(), living, gone, silent, Arc::clone(&buried));
+                burying = Some(AbortOnDropHandle::new(tokio::spawn(burials)));
             }
         }
     }
 }
 
-/// One look. Says how many workflows came free.
-async fn look(
-    database: &Database,
-    own: IncarnationId,
-    state_directory: Option<&std::path::Path>,
-    timing: Timing,
-    series: &mut Series,
-) -> Result<u32, Error> {
-    let mut living = incarnation::living(database).await?;
-    living.retain(|seen| seen.incarnation != own);
-    let mut freed = 0;
-    if let Some(directory) = state_directory {
-        for abandoned in lock_file::abandoned(directory, living.iter().map(|seen| seen.token)) {
-            let dead = living.iter().find(|seen| seen.token == abandoned.token);
-            let dead = *dead.expect("only tokens of the living were looked for");
-            freed += bury(database, dead, true).await?;
+/// Buries one after another: those of the living whose lock file could be taken, and those that were silent for long enough.
+/// One that can't be buried is not the others' fault, and is found again by a later look.
+async fn bury_all(
+    database: Database,
+    living: Vec<Seen>,
+    gone: Vec<Abandoned>,
+    mut silent: Vec<Seen>,
+    buried: Arc<Notify>,
+) {
+    for abandoned in gone {
+        let dead = living.iter().find(|seen| seen.token == abandoned.token);
+        let dead = *dead.expect("only tokens of the living were looked for");
+        if bury(&database, dead, true, &buried).await {
             abandoned.remove();
-            living.retain(|seen| seen.incarnation != dead.incarnation);
+            silent.retain(|seen| seen.incarnation != dead.incarnation);
         }
     }
-    for dead in series.look(Instant::now(), timing, &living) {
-        freed += bury(database, dead, false).await?;
+    for dead in silent {
+        bury(&database, dead, false, &buried).await;
     }
-    Ok(freed)
 }
 
-async fn bury(database: &Database, dead: Seen, gone: bool) -> Result<u32, Error> {
-    let orphans = incarnation::bury(database, dead, gone).await?;
-    if let Some(orphans) = orphans {
-        let how = if gone { "its process is gone" } else { "its lease expired" };
-        tracing::warn!(incarnation = %dead.incarnation, orphans, "buried a worker: {how}");
+/// False: it could not be done.
+async fn bury(database: &Database, dead: Seen, gone: bool, buried: &Notify) -> bool {
+    match incarnation::bury(database, dead, gone).await {
+        Ok(Some(orphans)) => {
+            let how = if gone { "its process is gone" } else { "its lease expired" };
+            tracing::warn!(incarnation = %dead.incarnation, orphans, "buried a worker: {how}");
+            if orphans > 0 {
+                buried.notify_one();
+            }
+            true
+        }
+        // It lives after all, or somebody else was first.
+        Ok(None) => true,
+        Err(error) => {
+            tracing::warn!(incarnation = %dead.incarnation, %error, "burying a dead worker failed, trying again");
+            false
+        }
     }
-    Ok(orphans.unwrap_or(0))
 }
 
 /// This process's own unbroken series of looks.

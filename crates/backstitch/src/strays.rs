@@ -44,7 +44,8 @@ pub(crate) async fn let_go<S>(shop: &Shop<S>, life: &Life, known: Vec<Uuid>) -> 
         tracing::warn!(
             workflow.id = %hold.workflow, workflow.kind = hold.kind, "held after a claim without an answer, letting it go"
         );
-        park::park(shop, life, &hold, Duration::ZERO, After::default()).await;
+        // Once: whoever looks for strays has more to do than to wait for one, and finds it again.
+        park::park_once(shop, life, &hold, Duration::ZERO, &After::default()).await?;
     }
     Ok(())
 }

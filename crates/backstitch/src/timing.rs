@@ -10,11 +10,11 @@ use backstitch_core::limits;
 pub struct Timing {
     /// How long an incarnation may append after its last heartbeat was asked for.
     pub lease: Duration,
-    /// How often the heartbeat renews the lease.
+    /// How often the heartbeat renews the lease: shorter than lease less `self_stop`.
     pub beat: Duration,
     /// How long before the end of the lease the worker stops its own effects.
     pub self_stop: Duration,
-    /// The deadline of every database call.
+    /// The deadline of every database call: shorter than lease less `self_stop`, so that a silent database is noticed before.
     pub database_deadline: Duration,
     /// How often recovery looks for the dead.
     pub recovery_look: Duration,
@@ -37,6 +37,29 @@ impl Timing {
     };
 }
 
+impl Timing {
+    /// What is wrong with these times, in words. None: a worker can keep them.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let times = [
+            ("lease", self.lease),
+            ("beat", self.beat),
+            ("database_deadline", self.database_deadline),
+            ("recovery_look", self.recovery_look),
+            ("poll", self.poll),
+        ];
+        if let Some((name, _)) = times.iter().find(|(_, time)| time.is_zero()) {
+            return Some(format!("{name} is zero, and must be longer"));
+        }
+        let usable = self.lease.saturating_sub(self.self_stop);
+        let within = [("beat", self.beat), ("database_deadline", self.database_deadline)];
+        let (name, time) = within.into_iter().find(|(_, time)| *time >= usable)?;
+        Some(format!(
+            "{name} is {time:?}, and must be shorter than what is left of a lease of {:?} without a self_stop of {:?}",
+            self.lease, self.self_stop
+        ))
+    }
+}
+
 impl Default for Timing {
     fn default() -> Self {
         Self::DEFAULT
@@ -54,4 +77,21 @@ pub(crate) fn jittered(poll: Duration) -> Duration {
     #[allow(clippy::cast_possible_truncation)]
     let share = random as u32;
     poll - poll / 4 * share / 256
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_that_no_worker_can_keep_are_named() {
+        assert_eq!(Timing::DEFAULT.fault(), None);
+        let said = |timing: Timing| timing.fault().expect("it can't be kept");
+        let zero = said(Timing { recovery_look: Duration::ZERO, ..Timing::DEFAULT });
+        assert!(zero.contains("recovery_look is zero"), "{zero}");
+        let long = said(Timing { self_stop: Duration::from_secs(11), ..Timing::DEFAULT });
+        assert!(long.contains("beat is 2.5s") && long.contains("self_stop of 11s"), "{long}");
+        let deaf = said(Timing { database_deadline: Duration::from_secs(8), ..Timing::DEFAULT });
+        assert!(deaf.contains("database_deadline is 8s"), "{deaf}");
+    }
 }

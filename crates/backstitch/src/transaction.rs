@@ -119,7 +119,8 @@ async fn transact<S>(
     };
     // Dropped on any way out but the good ones, it takes its connection with it: and so the transaction.
     let mut lent = Lent::new(connection);
-    let mut transaction = match lent.connection().begin().await {
+    // How long it waits for what is the step's to say: by its timeout, which is the transaction's.
+    let mut transaction = match lent.connection().begin_with("begin; set local lock_timeout = 0").await {
         Ok(transaction) => transaction,
         Err(error) => return Tried::Ended(failed(error)),
     };

@@ -122,12 +122,15 @@ impl<S: Send + Sync + 'static> Worker<S> {
     ///
     /// # Errors
     /// When the database can't be reached, is not migrated to this version, or its sessions are set in a way that the
-    /// journal does not survive; when the state directory can't be used.
+    /// journal does not survive; when the state directory can't be used; when a queue has no name, or the times can't be kept.
     pub async fn start(self) -> Result<Running, Error> {
         let Self { database, services, kinds, queues, concurrency, state_directory, timing, secrets } = self;
         let too_long = queues.iter().find(|queue| !(1..=NAME_BYTES_MAX).contains(&queue.len()));
         if let Some(queue) = too_long {
             return Err(Error::Refused(format!("a queue has 1 to {NAME_BYTES_MAX} bytes: {queue:?}")));
+        }
+        if let Some(fault) = timing.fault() {
+            return Err(Error::Refused(format!("a worker can't keep these times: {fault}")));
         }
         let database = database.with_deadline(timing.database_deadline);
         check_migrated(&database).await?;
@@ -195,5 +198,19 @@ impl Running {
             }
             tokio::time::sleep(SETTLE_LOOK).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn times_that_can_not_be_kept_are_refused_before_anything_begins() {
+        let timing = Timing { recovery_look: Duration::ZERO, ..Timing::DEFAULT };
+        let nowhere =
+            Database::connect_lazily(sqlx::postgres::PgConnectOptions::new().host("nowhere.invalid"));
+        let error = Worker::new(nowhere, ()).timing(timing).start().await.expect_err("it can't be kept");
+        assert!(matches!(&error, Error::Refused(why) if why.contains("recovery_look")), "{error}");
     }
 }

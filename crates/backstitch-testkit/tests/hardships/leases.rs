@@ -150,3 +150,33 @@ async fn a_daemon_restarted_on_its_host_recovers_without_waiting_for_the_lease()
     let files: Vec<_> = std::fs::read_dir(world.state_directory()).expect("it is there").collect();
     assert!(files.is_empty(), "no lock file stays: {files:?}");
 }
+
+#[tokio::test]
+async fn a_claim_that_lands_long_after_it_was_given_up_is_found() {
+    let world = World::new().await;
+    let worker = world.start_worker().await;
+    let in_an_hour = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+    let later = world.client.enqueue(Compensating::of([Act::new()])).run_at(in_an_hour);
+    let handle = later.send().await.expect("it is enqueued");
+    // In the worker's name, and without its knowing.
+    let mut claim = world.pool.begin().await.expect("a transaction");
+    sqlx::query("update backstitch.ready set due_at = now() where workflow_id = $1")
+        .bind(handle.workflow.0)
+        .execute(&mut *claim)
+        .await
+        .expect("it is ours");
+    let claimed = sqlx::query(
+        "select c.workflow_id from backstitch.workflow w,
+            backstitch.claim($2, array['default'], array[w.kind], 1, 1) c where w.workflow_id = $1",
+    )
+    .bind(handle.workflow.0)
+    .bind(incarnations(&world).await[0].id)
+    .fetch_all(&mut *claim)
+    .await
+    .expect("it is ours");
+    assert_eq!(claimed.len(), 1);
+    claim.commit().await.expect("it is ours");
+    assert_eq!(world.completes(&handle).await, [Some(1)]);
+    assert_eq!(incarnations(&world).await.len(), 1, "in the same life");
+    worker.shut_down().await;
+}

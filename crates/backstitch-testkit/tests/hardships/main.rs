@@ -6,6 +6,7 @@ mod cancels;
 mod disks;
 mod facts;
 mod leases;
+mod locks;
 mod outages;
 mod pivots;
 mod poison;

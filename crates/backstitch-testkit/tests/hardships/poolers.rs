@@ -74,7 +74,11 @@ async fn transaction_pooler_between() {
 #[tokio::test]
 async fn a_pooler_that_is_not_told_of_is_an_error_that_says_so() {
     let world = World::new().await;
-    let pooler = Pooler::before(&world.database.server, 1).await;
+    let strict = Pooler::before(&world.database.server, 1).await;
+    let said = Database::connect_with(through(&strict, &world)).await.expect_err("it knows no options");
+    let said = said.to_string();
+    assert!(said.contains("startup parameter") && said.contains("transaction_pooler"), "{said}");
+    let pooler = Pooler::ignoring("extra_float_digits, options", &world.database.server, 1).await;
     let look = async || {
         let database =
             Database::connect_with(through(&pooler, &world)).await.expect("a ping prepares nothing");

@@ -2,6 +2,7 @@
 
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
 use backstitch_testkit::wait::until;
+use backstitch_testkit::wire::Wire;
 use backstitch_testkit::world::World;
 use rustix::process::Signal;
 
@@ -48,6 +49,43 @@ async fn sigterm_hands_back_at_once_and_charges_no_attempt() {
     assert_eq!(effects(&world, graced.workflow, 0).await, (1, 0));
     assert_eq!(effects(&world, hanging.workflow, 0).await, (2, 0));
     worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_though_the_database_does_not_answer() {
+    let world = World::new().await;
+    let wire = Wire::to(&world.database);
+    let worker = world.start_worker_behind(&wire).await;
+    let held =
+        Act::new().manner(Manner::Long).run([Do::Effect, Do::Mark("held".into()), Do::Wait("never".into())]);
+    world.enqueue(Resuming::of([held])).await;
+    world.marked("held").await;
+    // Waits to be alone.
+    let in_an_hour = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+    let suspect = world.client.enqueue(Resuming::of([Act::new()])).run_at(in_an_hour);
+    let suspect = suspect.send().await.expect("it is enqueued").workflow;
+    sqlx::query("update backstitch.ready set crash_charges = 2, due_at = now() where workflow_id = $1")
+        .bind(suspect.0)
+        .execute(&world.pool)
+        .await
+        .expect("it is ours");
+    until("it is claimed", async || {
+        let holder: Option<i32> =
+            sqlx::query_scalar("select holder from backstitch.ready where workflow_id = $1")
+                .bind(suspect.0)
+                .fetch_one(&world.pool)
+                .await
+                .expect("it answers");
+        holder
+    })
+    .await;
+    wire.freeze();
+    let patience = std::time::Duration::from_secs(60);
+    tokio::time::timeout(patience, worker.shut_down()).await.expect("it ends after its grace, and a lease");
+    wire.thaw();
+    let heir = world.start_worker().await;
+    world.reaches(suspect, backstitch::Status::Completed).await;
+    heir.shut_down().await;
 }
 
 #[tokio::test]

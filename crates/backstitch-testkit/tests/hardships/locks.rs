@@ -1,0 +1,171 @@
+//! Somebody's transaction that keeps rows of ours and is left open, and statements that the server will not end.
+
+use backstitch_testkit::script::{Act, Compensating, Do, Manner};
+use backstitch_testkit::wait::until;
+use backstitch_testkit::world::World;
+
+use crate::facts::incarnations;
+
+/// How many of the database's sessions wait for a lock.
+async fn waiting_for_locks(world: &World) -> i64 {
+    sqlx::query_scalar(
+        "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .expect("it answers")
+}
+
+#[tokio::test]
+async fn a_transaction_left_open_holds_up_only_the_workflows_that_it_keeps() {
+    let world = World::new().await;
+    let worker = world.start_worker().await;
+    let mut kept = Vec::new();
+    // More than there are statements under way at once.
+    for mark in ["first", "second", "third"] {
+        let held = Act::new().manner(Manner::Long).run([
+            Do::Effect,
+            Do::Mark(mark.into()),
+            Do::Wait("go on".into()),
+        ]);
+        kept.push(world.enqueue(Compensating::of([held])).await);
+        world.marked(mark).await;
+    }
+    let mut left_open = world.pool.begin().await.expect("a transaction");
+    for handle in &kept {
+        sqlx::query("select backstitch.cancel($1, 'ada', 'not sure yet')")
+            .bind(handle.workflow.0)
+            .execute(&mut *left_open)
+            .await
+            .expect("it is ours");
+    }
+    world.ledger.open("go on").await;
+    until("a record waits for the lock", async || (waiting_for_locks(&world).await > 0).then_some(())).await;
+    let mut others = Vec::new();
+    for _ in 0..20 {
+        others.push(world.enqueue(Compensating::of([Act::new(), Act::new()])).await);
+    }
+    for handle in &others {
+        assert_eq!(world.completes(handle).await, [Some(1), Some(1)]);
+    }
+    // Those whose statement was given up by us alone would still be there, and more with each second.
+    until("no more than one waits", async || (waiting_for_locks(&world).await <= 1).then_some(())).await;
+    for handle in &kept {
+        let ending = world.client.poll(handle).await.expect("it answers");
+        assert!(ending.is_none(), "its last record waits: {ending:?}");
+    }
+    left_open.rollback().await.expect("it is ours");
+    for handle in &kept {
+        assert_eq!(world.completes(handle).await, [Some(1)]);
+    }
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn how_long_a_transactional_step_waits_for_a_lock_is_its_own_to_say() {
+    let world = World::new().await;
+    // What holds for whoever writes there, told by the effect itself.
+    sqlx::query("alter table effect add column lock_timeout text default current_setting('lock_timeout')")
+        .execute(&world.pool)
+        .await
+        .expect("it is ours");
+    let worker = world.start_worker().await;
+    let step = Act::new().manner(Manner::Transactional);
+    world.completes(&world.enqueue(Compensating::of([step])).await).await;
+    let told: Vec<String> = sqlx::query_scalar("select lock_timeout from effect")
+        .fetch_all(&world.pool)
+        .await
+        .expect("it answers");
+    assert_eq!(told, ["0"], "its timeout bounds it");
+    let engine: String = sqlx::query_scalar("show lock_timeout")
+        .fetch_one(world.client.database().pool())
+        .await
+        .expect("it answers");
+    assert_eq!(engine, "3500ms", "a little less than the engine itself waits");
+    worker.shut_down().await;
+}
+
+/// A trigger stands in for a page of the journal that can't be read: the server says so of any record of these workflows.
+#[tokio::test]
+async fn what_the_server_can_not_write_holds_up_nobody_else() {
+    let world = World::new().await;
+    sqlx::raw_sql(
+        "create table public.damaged (workflow_id uuid primary key);
+        create function public.fail_if_damaged() returns trigger language plpgsql as $$
+        begin
+            if exists (select from public.damaged d where d.workflow_id = new.workflow_id) then
+                raise exception 'invalid page in block 7' using errcode = 'XX001';
+            end if;
+            return new;
+        end
+        $$;
+        create trigger fails_if_damaged before insert on backstitch.journal
+            for each row execute function public.fail_if_damaged()",
+    )
+    .execute(&world.pool)
+    .await
+    .expect("it is ours");
+    let worker = world.start_worker().await;
+    let mut damaged = Vec::new();
+    // More than there are statements under way at once.
+    for mark in ["first", "second", "third"] {
+        let held = Act::new().manner(Manner::Long).run([
+            Do::Effect,
+            Do::Mark(mark.into()),
+            Do::Wait("go on".into()),
+        ]);
+        let handle = world.enqueue(Compensating::of([held])).await;
+        world.marked(mark).await;
+        sqlx::query("insert into public.damaged values ($1)")
+            .bind(handle.workflow.0)
+            .execute(&world.pool)
+            .await
+            .expect("it is ours");
+        damaged.push(handle);
+    }
+    world.ledger.open("go on").await;
+    let mut others = Vec::new();
+    for _ in 0..20 {
+        others.push(world.enqueue(Compensating::of([Act::new(), Act::new()])).await);
+    }
+    for handle in &others {
+        assert_eq!(world.completes(handle).await, [Some(1), Some(1)]);
+    }
+    sqlx::query("truncate public.damaged").execute(&world.pool).await.expect("it is ours");
+    for handle in &damaged {
+        assert_eq!(world.completes(handle).await, [Some(1)], "nobody gave it up meanwhile");
+    }
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_burial_that_has_to_wait_keeps_nobody_else_from_being_buried() {
+    let world = World::new().await;
+    let mut dead = Vec::new();
+    for _ in 0..2 {
+        let registered: i32 = sqlx::query_scalar(
+            "select backstitch.register(gen_random_uuid(), 'host', 1, '0', array['k'], interval '1 ms')",
+        )
+        .fetch_one(&world.pool)
+        .await
+        .expect("it registers");
+        dead.push(registered);
+    }
+    let mut left_open = world.pool.begin().await.expect("a transaction");
+    sqlx::query("select from backstitch.incarnation where incarnation_id = $1 for update")
+        .bind(dead[0])
+        .execute(&mut *left_open)
+        .await
+        .expect("it is ours");
+    let worker = world.start_worker().await;
+    let is_buried = async |incarnation: i32| {
+        let lives = incarnations(&world).await;
+        lives.iter().any(|life| life.id == incarnation && life.died_at.is_some()).then_some(())
+    };
+    until("the second one is buried", async || is_buried(dead[1]).await).await;
+    assert!(is_buried(dead[0]).await.is_none(), "its row is kept");
+    left_open.rollback().await.expect("it is ours");
+    until("the first one is buried", async || is_buried(dead[0]).await).await;
+    worker.shut_down().await;
+}
