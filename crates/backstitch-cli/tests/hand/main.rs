@@ -35,4 +35,8 @@ mod rush;
 mod shown;
 mod torture;
 mod toys;
+/// The example of the README, whose items the pages use; its `main` is not one of them.
+#[allow(dead_code, reason = "the example is more than a test needs")]
+#[path = "../../../backstitch/examples/trip.rs"]
+mod trip;
 mod world;
