@@ -197,7 +197,7 @@ async fn what_the_page_on_the_gateway_shows_is_what_happens() {
     let daemon = Daemon::start(edge.serve()).await;
     let [asking, pool] = blocks(GATEWAY, "sh")[..] else { panic!("it has two blocks") };
     let shown = run(&edge.world, Some(&daemon), asking).await;
-    shown.went_well(&[]);
+    shown.went_well(&["agrees", "the organisation's gateway is stopped"]);
     assert_eq!(shown.said.matches(r#"{"gateway_hostname":"org-0193"#).count(), 2, "{}", shown.said);
     assert_eq!(daemon.stop().await.0, 0);
 

@@ -107,7 +107,8 @@ async fn the_platform_gets_its_answers() {
 
     let ran = edge.world.run(&["gateway", "start", ORGANIZATION]).await.expect(3);
     assert!(ran.out.contains("no gateway available"), "{ran:?}");
-    edge.world.run(&["gateway", "stop", ORGANIZATION]).await.expect(0);
+    let stopped = edge.world.run(&["gateway", "stop", ORGANIZATION]).await.expect(0).out;
+    assert!(stopped.contains("there was nothing to stop"), "{stopped}");
     assert_eq!(daemon.stop().await.0, 0);
 }
 
@@ -136,10 +137,7 @@ async fn the_doctor_finds_a_good_edge_good_and_says_how_to_mend_a_bad_one() {
     std::fs::write(edge.world.path("key"), "another").unwrap();
     assert_eq!(verdicts().await, of(["ok", "wrong", "ok", "ok", "ok", "ok"]));
     let told = edge.world.run(&["doctor"]).await.expect(1).out;
-    assert!(
-        told.contains("powerdns refused the api key") && told.contains("--powerdns-api-key-file"),
-        "{told}"
-    );
+    assert!(told.contains("refused the api key (401)") && told.contains("--powerdns-api-key-file"), "{told}");
     edge.configure("key", edge.world.path("nowhere"));
     assert_eq!(verdicts().await, of(["ok", "wrong", "wrong", "not_examined", "ok", "ok"]));
 }
@@ -166,6 +164,8 @@ async fn a_gateway_is_started_once_and_stopped() {
     let asked = edge.world.run(&["gateway", "start", ORGANIZATION]).await.expect(0);
     assert_eq!(asked.out.trim(), hostname);
 
+    let stopped = edge.world.run(&["gateway", "stop", ORGANIZATION, "--json"]).await.expect(0).json();
+    assert_eq!(stopped, json!({ "answer": "stopped", "was_served": true }));
     assert_eq!(daemon.post("/gateway/stop", &body).await, answer);
     assert_eq!(edge.world.run(&["gateway", "stats", "--json"]).await.expect(0).json()["ready"], 1);
     assert_eq!(daemon.stop().await.0, 0);
@@ -318,7 +318,11 @@ async fn a_key_that_powerdns_refuses_stops_the_daemon_before_it_begins() {
     edge.configure("wrong", edge.sandbox.nginx_config().binary);
     for command in ["serve", "recover"] {
         let ran = edge.world.run(&[command]).await.expect(1);
-        assert!(ran.err.contains("PowerDNS: powerdns refused the api key (401)"), "{ran:?}");
+        assert!(
+            ran.err.contains("PowerDNS: powerdns at http://127.0.0.1:")
+                && ran.err.contains("refused the api key (401)"),
+            "{ran:?}"
+        );
         assert!(!ran.err.contains("sesame"), "{ran:?}");
     }
 }
