@@ -93,7 +93,8 @@ pub struct Everywhere {
     /// A file with the token to show it; else BACKSTITCH_TOKEN
     #[arg(long, global = true, value_name = "FILE", env = "BACKSTITCH_SERVER_TOKEN_FILE")]
     pub server_token_file: Option<PathBuf>,
-    /// Where the Postgres of this user's own lies, if it is used
+    /// Where the Postgres of this user's own lies, if no database is named [default: /var/lib/backstitch/postgres for root, else
+    /// ~/.local/state/backstitch/postgres]
     #[arg(long, global = true, value_name = "DIRECTORY", env = "BACKSTITCH_POSTGRES_DIRECTORY")]
     pub postgres_directory: Option<PathBuf>,
     /// How the log is written. How much of it: BACKSTITCH_LOG=warn, info, debug, or per target

@@ -8,7 +8,7 @@ use backstitch_postgres::Cluster;
 use backstitch_server::{Access, BearerToken, NoOrigin, Origin, Place, Tls};
 use reqwest::Url;
 
-use crate::arguments::{EdgeArguments, Everywhere, Serve, WorkerArguments};
+use crate::arguments::{EdgeArguments, Everywhere, LogFormat, Serve, WorkerArguments};
 use crate::config::{self, Config};
 use crate::edge;
 use crate::exit::{Exit, Failed};
@@ -75,6 +75,11 @@ impl Settings {
     /// Whether a pooler that lends a session for one transaction is between here and the database.
     pub fn transaction_pooler(&self) -> bool {
         self.everywhere.transaction_pooler || self.config.transaction_pooler.unwrap_or(false)
+    }
+
+    /// How what is not output is written.
+    pub fn log_format(&self) -> LogFormat {
+        self.everywhere.log_format
     }
 
     /// The daemon to ask instead of the database. None: none was named.

@@ -232,8 +232,12 @@ pub struct PgCommand {
 /// What to do with the Postgres of this user's own.
 #[derive(Debug, Subcommand)]
 pub enum PgVerb {
-    /// Say whether it runs, where, and how to reach it
-    #[command(after_help = concat!("Example:\n  backstitch pg status --json\n\n", exit_codes!()))]
+    /// Say whether it runs, where, and under which URL
+    #[command(after_help = concat!(
+        "Example:\n  backstitch pg status --json\n\n",
+        "0: it runs; 5: it does not.\n\n",
+        exit_codes!()
+    ))]
     Status {
         /// Print a JSON object
         #[arg(long)]
