@@ -183,7 +183,7 @@ impl Settings {
 
     /// The edge that gateways are put behind.
     pub fn edge(&self, arguments: EdgeArguments, worker: &WorkerSettings) -> Result<EdgeConfig, Failed> {
-        edge::settle(arguments, &self.config.gateway, &worker.state_directory)
+        edge::settle(arguments, &self.config.gateway, &worker.state_directory, Some("--without-gateway"))
     }
 
     /// What the file says about gateways.

@@ -65,7 +65,7 @@ impl Place {
     fn of(settings: &Settings, said: EdgeArguments, client: &Client) -> Result<Self, Failed> {
         let directory = tempfile::tempdir()
             .map_err(|error| Failed::because(&error, "there is no temporary directory"))?;
-        let config = edge::settle(said, settings.gateway_config(), directory.path())?;
+        let config = edge::settle(said, settings.gateway_config(), directory.path(), None)?;
         let edge = Edge::new(config, client.database().clone());
         let edge = edge.map_err(|error| Failed::because(&error, ""))?;
         Ok(Self { edge, _directory: directory })

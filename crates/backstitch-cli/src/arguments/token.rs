@@ -50,9 +50,14 @@ pub enum TokenVerb {
     ))]
     Revoke {
         /// Its id, as `token list` shows it; not the token itself
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", value_parser = parse_id)]
         token: Uuid,
     },
+}
+
+fn parse_id(text: &str) -> Result<Uuid, String> {
+    // Not the token itself, of which no part is to be repeated where others may read it.
+    text.parse().map_err(|_| "give the id of a token, a UUID, as `backstitch token list` shows it".to_owned())
 }
 
 fn parse_role(word: &str) -> Result<Role, String> {

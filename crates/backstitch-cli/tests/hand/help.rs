@@ -113,6 +113,37 @@ async fn a_command_line_that_makes_no_sense_ends_with_2() {
 }
 
 #[tokio::test]
+async fn a_wrong_command_line_is_told_what_to_give_instead() {
+    let directory = tempfile::tempdir().unwrap();
+    const ID: &str = "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10";
+    for (wrong, said) in [
+        (&["verify"][..], "<ID|--orphans>"),
+        (&["pause", "--why", "a fire"], "<ID|--kind <KIND>>"),
+        (&["abandon", ID, "--why", ""], "say why, in 1 to 2000 bytes"),
+        (&["abandon", ID, "--why", "gone", "--by", " "], "say who decides, in 1 to 200 bytes"),
+        (&["retry", ID, "--why", "\t"], "say why, in 1 to 2000 bytes"),
+        (
+            &["pause", ID, "--why", "so", "--token", "7"],
+            "give a UUID, the same whenever this decision is repeated",
+        ),
+        (&["token", "revoke", "abc"], "give the id of a token, a UUID, as `backstitch token list` shows it"),
+        (&["serve", "--edge-address", "foo"], "give an IP address such as 192.0.2.10"),
+        (&["serve", "--nginx-listen", "80"], "give an IP address and a port such as 127.0.0.1:80"),
+        (&["list", "--status", "asleep"], "abandoned"),
+    ] {
+        let mut command = bare(directory.path(), wrong);
+        command.env("BACKSTITCH_POSTGRES_DIRECTORY", "/elsewhere");
+        let ran = end(command).await.expect(2);
+        assert!(ran.err.contains(said), "{wrong:?}: {said:?} is not said: {}", ran.err);
+        assert!(!ran.err.contains("--postgres-directory"), "nobody asked for it: {}", ran.err);
+    }
+    let help = end(bare(directory.path(), &["list", "--help"])).await.expect(0).out;
+    assert!(help.contains("or abandoned"), "{help}");
+    let help = end(bare(directory.path(), &["bench", "--help"])).await.expect(0).out;
+    assert!(!help.contains("worker process"), "{help}");
+}
+
+#[tokio::test]
 async fn shells_and_the_manual_know_every_command() {
     let directory = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
