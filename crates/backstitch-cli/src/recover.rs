@@ -119,7 +119,7 @@ fn tell(
     match settled {
         [] if left == NOTHING && passed_over.due == 0 => say("nothing was left to settle")?,
         [] => say("nothing was settled")?,
-        settled => say(&list::told(settled, now))?,
+        settled => say(&list::told(settled, &[], now))?,
     }
     say(&format!("left: {left}"))?;
     if passed_over.due == 0 {
