@@ -42,16 +42,17 @@ mod wait;
 
 use std::process::ExitCode;
 
+use clap::FromArgMatches;
 use clap::error::{ContextKind, ContextValue};
-use clap::{CommandFactory, Parser};
 
-use crate::arguments::{Arguments, Command};
+use crate::arguments::{Arguments, Command, command_line};
 use crate::exit::{Exit, Failed};
 use crate::settings::Settings;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::try_parse().unwrap_or_else(|error| misread(error));
+    let parsed = command_line().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = parsed.unwrap_or_else(|error| misread(error));
     log::begin(&arguments);
     match run(arguments).await {
         Ok(exit) => exit.into(),
@@ -77,8 +78,7 @@ fn misread(error: clap::Error) -> ! {
 /// With the usage of the command itself: clap's own has in it, as if it were required, whatever an environment variable says.
 fn with_plain_usage(mut error: clap::Error) -> clap::Error {
     if error.remove(ContextKind::Usage).is_some() {
-        let mut root = Arguments::command();
-        root.build();
+        let mut root = command_line();
         let mut command = &mut root;
         for argument in std::env::args_os().skip(1) {
             if command.find_subcommand(&argument).is_some() {

@@ -22,7 +22,7 @@ pub enum TokenVerb {
         "Examples:\n",
         "  backstitch token create platform --role produce --kind gateway.start,gateway.stop\n",
         "  backstitch token create ops --role operate > ops.token\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2)
     ))]
     Create {
         /// Who has it, for people: 1 to 100 bytes
@@ -38,7 +38,7 @@ pub enum TokenVerb {
         json: bool,
     },
     /// List the tokens there are and were
-    #[command(after_help = concat!("Example:\n  backstitch token list\n\n", exit_codes!()))]
+    #[command(after_help = concat!("Example:\n  backstitch token list\n\n", exit_codes!(0 1 2)))]
     List {
         /// Print an array of JSON objects
         #[arg(long)]
@@ -46,7 +46,7 @@ pub enum TokenVerb {
     },
     /// Let a token open nothing any more, from the next request on
     #[command(after_help = concat!(
-        "Example:\n  backstitch token revoke 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n\n", exit_codes!()
+        "Example:\n  backstitch token revoke 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n\n", exit_codes!(0 1 2 5)
     ))]
     Revoke {
         /// Its id, as `token list` shows it; not the token itself
