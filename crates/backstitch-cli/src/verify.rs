@@ -1,4 +1,4 @@
-//! `backstitch verify`: does the outside agree with the journal, and what stands there that is nobody's?
+//! `backstitch verify`: does the outside agree with the journal, and what stands there that belongs to no workflow?
 
 mod orphans;
 
@@ -13,7 +13,7 @@ use crate::output::{cell, clean, lines, note, say, say_json, table};
 use crate::settings::Settings;
 use crate::{connect, edge};
 
-/// Looks at what one workflow left, or for what is nobody's.
+/// Looks at what one workflow left, or for what belongs to no workflow.
 pub async fn run(settings: &Settings, arguments: Verify) -> Result<Exit, Failed> {
     let Verify { workflow, json, edge, .. } = arguments;
     let client = connect::client(settings).await?;

@@ -91,7 +91,7 @@ pub struct Verify {
     /// Which workflow
     #[arg(value_name = "ID", value_parser = parse_workflow)]
     pub workflow: Option<WorkflowId>,
-    /// Look for what is nobody's instead
+    /// Look for what belongs to no workflow instead
     #[arg(long)]
     pub orphans: bool,
     /// Print an object: of a workflow its steps, else what was looked at and the orphans

@@ -177,7 +177,10 @@ async fn whoever_verifies_is_told_what_differs_and_what_is_nobodys() {
     let (upstream, _asked) = gateway(true).await;
     edge.world.run(&["gateway", "add", "berlin-1", &upstream]).await.expect(0);
     let clean = edge.world.run(&["verify", "--orphans"]).await.expect(0).out;
-    assert!(clean.starts_with("nothing is nobody's: looked at 0 DNS records, 0 vhosts"), "{clean}");
+    assert!(
+        clean.starts_with("everything belongs to a workflow: looked at 0 DNS records, 0 vhosts"),
+        "{clean}"
+    );
     let daemon = Daemon::start(edge.serve()).await;
     edge.world.run(&["gateway", "start", ORGANIZATION]).await.expect(0);
     assert_eq!(daemon.stop().await.0, 0);
@@ -213,7 +216,9 @@ async fn whoever_verifies_is_told_what_differs_and_what_is_nobodys() {
         orphans["orphans"].as_array().unwrap().iter().map(|orphan| &orphan["thing"]).collect();
     assert_eq!(found, ["dns_record", "route"]);
     let told = edge.world.run(&["verify", "--orphans"]).await.expect(4).out;
-    for said in ["2 things are nobody's", "→ unless another backstitch", "its gateway was given back"] {
+    for said in
+        ["2 things belong to no workflow", "→ unless another backstitch", "its gateway was given back"]
+    {
         assert!(told.contains(said), "{said}: {told}");
     }
 
