@@ -11,7 +11,7 @@ mod torture;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub use self::bench::{APART_MILLISECONDS, BenchCommand, BenchVerb, HowMeasured, Load};
 pub use self::choose::{Decision, OnWorkflows};
@@ -25,18 +25,36 @@ pub use self::operate::{
 pub use self::token::{TokenCommand, TokenVerb};
 pub use self::torture::{Control, Torture, TortureCommand, TorturePart};
 
-/// The end of every help text.
+/// What a number means that the program ends with.
+macro_rules! exit_code {
+    (0) => {
+        "\n  0  done; a workflow that was waited for completed"
+    };
+    (1) => {
+        "\n  1  an error: the database, the configuration, a server"
+    };
+    (2) => {
+        "\n  2  the command line or an input can't be taken"
+    };
+    (3) => {
+        "\n  3  the workflow was compensated: it failed, and everything was taken back"
+    };
+    (4) => {
+        "\n  4  needs attention: something still stands outside, or a person must look"
+    };
+    (5) => {
+        "\n  5  refused: there is no such thing, or its state does not allow it"
+    };
+    (6) => {
+        "\n  6  the time to wait is over, and it is still under way"
+    };
+}
+pub(crate) use exit_code;
+
+/// The end of every help text: the numbers that the command ends with.
 macro_rules! exit_codes {
-    () => {
-        "\
-Exit codes:
-  0  done; a workflow that was waited for completed
-  1  an error: the database, the configuration, a server
-  2  the command line or an input can't be taken
-  3  the workflow was compensated: it failed, and everything was taken back
-  4  needs attention: something still stands outside, or a person must look
-  5  refused: there is no such thing, or its state does not allow it
-  6  the time to wait is over, and it is still under way"
+    ($($code:tt)+) => {
+        concat!("Exit codes:", $($crate::arguments::exit_code!($code)),+)
     };
 }
 pub(crate) use exit_codes;
@@ -57,12 +75,12 @@ pub(crate) use exit_codes;
     max_term_width = 110,
     after_help = concat!(
         "Examples:\n",
-        "  backstitch migrate                                    bring the database up to date\n",
-        "  backstitch serve                                      run workflows, recover, answer on 127.0.0.1:7410\n",
-        "  backstitch enqueue gateway.start '{\"organization\": \"…\"}' --key …/1 --wait\n",
-        "  backstitch list --status needs_attention              what a person should look at\n",
-        "  backstitch show 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10  each step, forward and back\n\n",
-        exit_codes!()
+        "  backstitch migrate                                            bring the database up to date\n",
+        "  backstitch serve --without-gateway                            HTTP on 127.0.0.1:7410, and recovery\n",
+        "  backstitch enqueue trip '{\"city\": \"Lisbon\"}' --key order-4711   ask for a workflow\n",
+        "  backstitch list --status needs_attention                      what a person should look at\n",
+        "  backstitch show 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10          each step, forward and back\n\n",
+        exit_codes!(0 1 2 3 4 5 6)
     )
 )]
 pub struct Arguments {
@@ -74,9 +92,36 @@ pub struct Arguments {
     pub command: Command,
 }
 
+/// Where the help has what every command understands.
+const EVERYWHERE: &str = "Everywhere";
+/// What of it only the help of all shows: among all these the command's own would be hard to find.
+const HIDDEN_BELOW: [&str; 4] =
+    ["transaction_pooler", "server_token_file", "postgres_directory", "log_format"];
+
+/// The command line, with a help for each command in which its own is found.
+pub fn command_line() -> clap::Command {
+    let mut all = Arguments::command();
+    // Hands down what every command understands.
+    all.build();
+    all.get_subcommands_mut().for_each(shorten);
+    all
+}
+
+fn shorten(command: &mut clap::Command) {
+    let taken = std::mem::take(command);
+    *command = taken.mut_args(|argument| match argument.get_id().as_str() {
+        id if HIDDEN_BELOW.contains(&id) => argument.hide(true),
+        _ if argument.get_help_heading() == Some(EVERYWHERE) => {
+            argument.hide_env(true).help_heading("Everywhere (`backstitch --help` has more)")
+        }
+        _ => argument,
+    });
+    command.get_subcommands_mut().for_each(shorten);
+}
+
 /// What every command understands.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Everywhere")]
+#[command(next_help_heading = EVERYWHERE)]
 pub struct Everywhere {
     /// Read this configuration instead of looking for one
     #[arg(long, global = true, value_name = "FILE", env = "BACKSTITCH_CONFIG")]
@@ -93,7 +138,8 @@ pub struct Everywhere {
     /// A file with the token to show it; else BACKSTITCH_TOKEN
     #[arg(long, global = true, value_name = "FILE", env = "BACKSTITCH_SERVER_TOKEN_FILE")]
     pub server_token_file: Option<PathBuf>,
-    /// Where the Postgres of this user's own lies, if it is used
+    /// Where the Postgres of this user's own lies, if no database is named [default: /var/lib/backstitch/postgres for root, else
+    /// ~/.local/state/backstitch/postgres]
     #[arg(long, global = true, value_name = "DIRECTORY", env = "BACKSTITCH_POSTGRES_DIRECTORY")]
     pub postgres_directory: Option<PathBuf>,
     /// How the log is written. How much of it: BACKSTITCH_LOG=warn, info, debug, or per target
@@ -127,13 +173,13 @@ pub enum Command {
     #[command(after_help = concat!(
         "Examples:\n",
         "  backstitch serve --domain collab.example.com --edge-address 192.0.2.10\n",
-        "  BACKSTITCH_POWERDNS_API_KEY_FILE=/run/secrets/powerdns backstitch serve --alert-webhook http://127.0.0.1:9000/alerts\n",
-        "  backstitch serve --listen 0.0.0.0:7410 --tls-certificate tls.pem --tls-key tls.key    with a token: `backstitch token`\n",
-        "  curl -d '{\"organization_id\": \"0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\"}' http://127.0.0.1:7410/gateway/start\n\n",
-        exit_codes!()
+        "  backstitch serve --without-gateway --without-tokens     HTTP for workers of your own, on this host\n",
+        "  backstitch serve --alert-webhook http://127.0.0.1:9000/alerts\n",
+        "  backstitch serve --listen 0.0.0.0:7410 --tls-certificate tls.pem --tls-key tls.key\n\n",
+        exit_codes!(0 1 2)
     ))]
     Serve(Box<Serve>),
-    /// Recover once: settle everything that is due, report, and end
+    /// Run recovery once: finish what is due, say what became of it, and end
     ///
     /// Starts a worker of every kind, waits until nothing is due, running or on its way back, and says what became of
     /// each workflow it found and what is left. What waits for a person or for a time to come is left, and said.
@@ -142,7 +188,7 @@ pub enum Command {
         "  backstitch recover             wait for up to two minutes\n",
         "  backstitch recover --wait 600 --json\n\n",
         "0: all is settled; 4: something needs attention; 6: not settled in time.\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2 4 6)
     ))]
     Recover(Box<Recover>),
     /// Bring the schemas of the engine and of the gateway pool up to date
@@ -152,7 +198,7 @@ pub enum Command {
         "Examples:\n",
         "  backstitch migrate --database-url postgres://platform@localhost/platform\n",
         "  backstitch migrate --check                            0: up to date; 1: not, or too new\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2)
     ))]
     Migrate(Migrate),
     /// Ask for a workflow, and wait for it if told to
@@ -161,10 +207,10 @@ pub enum Command {
     /// nobody serves yet is taken all the same, with a warning: it waits for a worker that does.
     #[command(after_help = concat!(
         "Examples:\n",
-        "  backstitch enqueue gateway.start '{\"organization\": \"0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\"}' --wait\n",
+        "  backstitch enqueue trip '{\"city\": \"Lisbon\"}' --key order-4711 --wait\n",
         "  backstitch enqueue report.build --input-file report.json --key monthly/2027-01 --deadline 2h\n",
         "  generate | backstitch enqueue report.build -\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2 3 4 5)
     ))]
     Enqueue(Enqueue),
     /// Make of a text a secret that may stand in an input of a kind
@@ -175,7 +221,7 @@ pub enum Command {
         "Examples:\n",
         "  backstitch seal report.publish --keyring-file keyring < token.txt\n",
         "  backstitch enqueue report.publish \"{\\\"token\\\": $(backstitch seal report.publish < token.txt)}\"\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2)
     ))]
     Seal(Seal),
     /// Wait until a workflow has ended, or needs attention
@@ -183,7 +229,7 @@ pub enum Command {
         "Examples:\n",
         "  backstitch wait 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n",
         "  timeout 60 backstitch wait 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --json\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2 3 4 5)
     ))]
     Wait(Wait),
     /// List workflows, the newest first
@@ -195,7 +241,7 @@ pub enum Command {
         "  backstitch list --status needs_attention\n",
         "  backstitch list --kind gateway.start --since 1h --limit 10 --json\n",
         "  backstitch list --status running --watch\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2 5)
     ))]
     List(List),
     /// Which errors workflows failed with: how often each, since when, and an example
@@ -206,7 +252,7 @@ pub enum Command {
         "Examples:\n",
         "  backstitch errors --since 1d\n",
         "  backstitch errors --kind gateway.start --json | jq '.errors[0].example'\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2)
     ))]
     Errors(Errors),
     /// Show a workflow: each step forward and back, with attempts, times, errors and keys
@@ -215,31 +261,33 @@ pub enum Command {
         "  backstitch show 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n",
         "  backstitch show 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --follow\n",
         "  backstitch show 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --json | jq .attempts\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2 3 4 5 6)
     ))]
     Show(Show),
     /// Explain a workflow in words: what happened, what stands, what comes next, what you can do
     #[command(after_help = concat!(
-        "Example:\n",
-        "  backstitch explain 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n\n",
-        exit_codes!()
+        "Examples:\n",
+        "  backstitch explain 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n",
+        "  backstitch explain $(backstitch list --limit 1 --json | jq -r '.[0].workflow')\n",
+        "  backstitch explain $id --json | jq -r '.can[].command'\n\n",
+        exit_codes!(0 1 2 5)
     ))]
     Explain(Explain),
-    /// See whether the outside is as the journal says, or what there is nobody's
+    /// Check that the outside is as the journal says, or find what belongs to no workflow
     ///
     /// Of a workflow each step is looked for: the record, the file, the live route, the gateway, the row of the pool. With
-    /// --orphans, everything of ours outside is looked at, and told what belongs to no workflow that is under way and to no
+    /// --orphans, everything of ours outside is looked at, and told what belongs neither to a workflow that is under way nor to a
     /// gateway in service, and how to mend it. Only looks: nothing is changed, and a worker may be at it meanwhile.
     #[command(after_help = concat!(
         "Examples:\n",
         "  backstitch verify 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n",
-        "  backstitch verify 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --json | jq '.steps[] | select(.verdict == \"differs\")'\n",
+        "  backstitch verify $id --json | jq '.steps[] | select(.verdict == \"differs\")'\n",
         "  backstitch verify --orphans\n\n",
-        "0: they agree, as far as it can be told; 1: something could not be looked at; 4: something differs, or is nobody's.\n\n",
-        exit_codes!()
+        "0: they agree, as far as it can be told; 1: something could not be looked at; 4: something differs, or belongs to no workflow.\n\n",
+        exit_codes!(0 1 2 4 5)
     ))]
     Verify(Box<Verify>),
-    /// Have workflows taken back: one, or all that are chosen
+    /// Cancel workflows, one or many: what they did is taken back
     ///
     /// Their steps are compensated from the last to the first. Refused (5) once a workflow is past its pivot, is compensating
     /// already, or has ended. To cancel twice is to cancel once. Of many, those that are pending or running are meant, unless
@@ -248,10 +296,10 @@ pub enum Command {
         "Examples:\n",
         "  backstitch cancel 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --why 'asked for by mistake'\n",
         "  backstitch cancel --kind report.build --since 1h --why 'wrong month'\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2 5)
     ))]
     Cancel(OnWorkflows),
-    /// Try waiting workflows again now: one, or all that are chosen
+    /// Try workflows again now, one or many, instead of waiting
     ///
     /// Those that wait between two attempts, or need attention. Refused (5) while a worker is at it, and once it has
     /// ended. Of many, those that need attention are meant, unless --status says otherwise; they are counted, and you are asked.
@@ -259,16 +307,17 @@ pub enum Command {
         "Examples:\n",
         "  backstitch retry 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --why 'nginx was mended'\n",
         "  backstitch retry --error-code nginx_broken --why 'nginx was mended' --yes\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2 5)
     ))]
     Retry(OnWorkflows),
-    /// Have the way back go on without a step that can't be taken back
+    /// Skip a step that can't be taken back, so that the rest is
     ///
     /// What it did may still stand; the report names who said so. Refused (5) while a worker is at it: ask again in a moment.
     #[command(after_help = concat!(
-        "Example:\n",
-        "  backstitch skip-step 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 1 --why 'the record was deleted by hand'\n\n",
-        exit_codes!()
+        "Examples:\n",
+        "  backstitch explain $id                                   which step it is that is stuck\n",
+        "  backstitch skip-step $id 1 --why 'the record was deleted by hand'\n\n",
+        exit_codes!(0 1 2 5)
     ))]
     SkipStep(OnStep),
     /// Say what became of a step in doubt
@@ -277,33 +326,35 @@ pub enum Command {
     /// what happened is taken back.
     #[command(after_help = concat!(
         "Examples:\n",
-        "  backstitch resolve 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 1 --did-not-happen --why 'there is no record'\n",
-        "  backstitch resolve 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 0 --happened --output '{\"id\": 7}' --why 'it is there'\n\n",
-        exit_codes!()
+        "  backstitch resolve $id 1 --did-not-happen --why 'there is no record'\n",
+        "  backstitch resolve $id 0 --happened --output '{\"id\": 7}' --why 'it is there'\n\n",
+        exit_codes!(0 1 2 5)
     ))]
     Resolve(Resolve),
     /// End a workflow that needs attention as it is, with what still stands
     #[command(after_help = concat!(
-        "Example:\n",
-        "  backstitch abandon 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --why 'the target is gone for good'\n\n",
-        exit_codes!()
+        "Examples:\n",
+        "  backstitch list --status needs_attention\n",
+        "  backstitch abandon $id --why 'the target is gone for good'\n\n",
+        exit_codes!(0 1 2 5)
     ))]
     Abandon(OnWorkflow),
-    /// Hold a waiting workflow back, or all of a kind
+    /// Pause a waiting workflow, or all of a kind
     ///
     /// A workflow until it is resumed, retried or cancelled. Of a kind nothing more is taken up; what is under way goes on.
     #[command(after_help = concat!(
         "Examples:\n",
         "  backstitch pause 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --why 'incident 12'\n",
         "  backstitch pause --kind report.build --why 'the printer is on fire'\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2 5)
     ))]
     Pause(OnWorkflowOrKind),
-    /// Let a paused workflow or kind go on
+    /// Resume a workflow or kind that is paused
     #[command(after_help = concat!(
-        "Example:\n",
+        "Examples:\n",
+        "  backstitch resume 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10 --why 'incident 12 is over'\n",
         "  backstitch resume --kind report.build --why 'it is out'\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2 5)
     ))]
     Resume(OnWorkflowOrKind),
     /// The workers: where they run, what they serve, how long their leases last, how much they hold
@@ -311,19 +362,27 @@ pub enum Command {
         "Examples:\n",
         "  backstitch workers\n",
         "  backstitch workers --dead 10 --json\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2 5)
     ))]
     Workers(Workers),
     /// The kinds that are served or wait to be, and how many workflows of each are live
-    #[command(after_help = concat!("Example:\n  backstitch kinds\n\n", exit_codes!()))]
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch kinds\n",
+        "  backstitch kinds --json | jq -r '.[] | select(.served_by == 0) | .kind'    whom nobody serves\n\n",
+        exit_codes!(0 1 2 5)))]
     Kinds(Counted),
     /// How many workflows have each status
     ///
     /// Live ones are counted. Ended ones too while there are few, up to some 25,000; beyond, they are estimated from a part of
     /// their table, and marked so.
-    #[command(after_help = concat!("Example:\n  backstitch stats --json\n\n", exit_codes!()))]
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch stats\n",
+        "  backstitch stats --json | jq '.[] | select(.status == \"needs_attention\") | .workflows'\n\n",
+        exit_codes!(0 1 2 5)))]
     Stats(Counted),
-    /// Examine what `serve` stands on, and say how to mend what is wrong
+    /// Check everything that `serve` needs, and say how to mend what is wrong
     ///
     /// The database (version, durability, migrations, rights, clock), the directories, the port, PowerDNS and nginx, with the
     /// settings that `serve` would use. Changes nothing but a file that it makes in each directory and removes again. Each
@@ -333,7 +392,7 @@ pub enum Command {
         "  backstitch doctor\n",
         "  backstitch doctor --without-gateway --json | jq '.[] | select(.verdict == \"wrong\")'\n\n",
         "0: all is well, or there are warnings; 1: something is wrong.\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2)
     ))]
     Doctor(Box<Doctor>),
     /// Remove workflows that ended long enough ago
@@ -345,15 +404,21 @@ pub enum Command {
         "Examples:\n",
         "  backstitch prune --older-than 30d\n",
         "  backstitch prune --older-than 12h --json | jq .removed\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2 5)
     ))]
     Prune(Prune),
     /// The pool of gateways, and who has one
-    #[command(after_help = exit_codes!())]
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  backstitch gateway add berlin-1 10.0.0.7:8080                    put one into the pool\n",
+        "  backstitch gateway list                                          who has which\n",
+        "  backstitch gateway start 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10    give one to an organisation\n\n",
+        exit_codes!(0 1 2 3 4 5 6)
+    ))]
     Gateway(GatewayCommand),
     /// The tokens that open the HTTP API
     #[command(after_help = concat!(
-        "Example:\n  backstitch token create platform --role produce\n\n", exit_codes!()
+        "Example:\n  backstitch token create platform --role produce\n\n", exit_codes!(0 1 2 5)
     ))]
     Token(TokenCommand),
     /// Measure how fast workflows are on this machine, and what each costs
@@ -366,8 +431,8 @@ pub enum Command {
         "Examples:\n",
         "  backstitch bench throughput --quick                   a look, in seconds\n",
         "  backstitch bench throughput --json | jq '.figures[\"throughput.ratio_512\"].value'\n",
-        "  backstitch bench all > figures.txt                    everything; takes the better part of an hour\n\n",
-        exit_codes!()
+        "  backstitch bench all > figures.txt                    everything: most of an hour\n\n",
+        exit_codes!(0 1 2)
     ))]
     Bench(BenchCommand),
     /// Hurt everything for a while, and look whether everything holds
@@ -380,14 +445,20 @@ pub enum Command {
     /// Touches nothing but what it started.
     Torture(TortureCommand),
     /// The Postgres of this user's own, used where no database is named
-    #[command(after_help = exit_codes!())]
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  export DATABASE_URL=$(backstitch pg start)\n",
+        "  backstitch pg status\n",
+        "  backstitch pg stop\n\n",
+        exit_codes!(0 1 2 5)
+    ))]
     Pg(PgCommand),
     /// Print what a shell needs to complete commands and flags
     #[command(after_help = concat!(
         "Examples:\n",
         "  backstitch completions bash > /etc/bash_completion.d/backstitch\n",
         "  backstitch completions zsh > ~/.zfunc/_backstitch\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2)
     ))]
     Completions(Completions),
     /// Print the manual page
@@ -395,7 +466,7 @@ pub enum Command {
         "Examples:\n",
         "  backstitch man | man -l -\n",
         "  backstitch man --directory /usr/local/share/man/man1\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2)
     ))]
     Man(Man),
 }

@@ -7,7 +7,9 @@ use backstitch::{Client, Database};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
+use crate::arguments::LogFormat;
 use crate::exit::{Exit, Failed};
+use crate::output::note;
 use crate::settings::Settings;
 
 /// The database in the Postgres of this user's own.
@@ -54,10 +56,13 @@ fn options(url: &str) -> Option<PgConnectOptions> {
 
 async fn own(settings: &Settings) -> Result<String, Failed> {
     let cluster = settings.cluster();
-    tracing::info!(
-        postgres.directory = %cluster.directory().display(),
-        "no database is named (--database-url, DATABASE_URL, database_url): using the Postgres of this user's own"
-    );
+    // Whoever forgot to name a database would not know why all is empty. Beside the output, so that programs read on.
+    let remark = "no database is named (--database-url, DATABASE_URL, database_url): using the Postgres of this user's own";
+    let directory = cluster.directory().display();
+    match settings.log_format() {
+        LogFormat::Text => note(&format!("backstitch: {remark}, in {directory}")),
+        LogFormat::Json => tracing::warn!(postgres.directory = %directory, "{remark}"),
+    }
     let starting = backstitch_postgres::database_url(&cluster, DATABASE);
     let started = crate::progress::waiting("starting the Postgres of this user's own …", starting).await;
     started.map_err(|error| Failed::because(&error, "or name a database with DATABASE_URL"))

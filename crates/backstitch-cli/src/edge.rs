@@ -16,13 +16,18 @@ use crate::arguments::EdgeArguments;
 use crate::config::{GatewayConfig, PowerDnsConfig as PowerDnsFile};
 use crate::exit::{Exit, Failed};
 
-/// Flag over environment over file over default. What is missing is named, all of it at once.
-pub fn settle(said: EdgeArguments, file: &GatewayConfig, state: &Path) -> Result<EdgeConfig, Failed> {
+/// Flag over environment over file over default. What is missing is named, all of it at once, and the flag that does without.
+pub fn settle(
+    said: EdgeArguments,
+    file: &GatewayConfig,
+    state: &Path,
+    without: Option<&str>,
+) -> Result<EdgeConfig, Failed> {
     let domain = said.domain.or_else(|| file.domain.clone());
     let edge_address = said.edge_address.or(file.edge_address);
     let api_key = api_key(said.powerdns_api_key_file, &file.powerdns)?;
     let (Some(domain), Some(edge_address), Some(api_key)) = (&domain, edge_address, &api_key) else {
-        return Err(missing(domain.is_some(), edge_address.is_some(), api_key.is_some()));
+        return Err(missing(domain.is_some(), edge_address.is_some(), api_key.is_some(), without));
     };
     let domain = parse::<Domain>("domain", domain)?;
     let allowed_networks = networks(said.allowed_networks, file)?;
@@ -126,7 +131,7 @@ fn key_in(path: &Path) -> Result<Plaintext, Failed> {
     }
 }
 
-fn missing(domain: bool, edge_address: bool, api_key: bool) -> Failed {
+fn missing(domain: bool, edge_address: bool, api_key: bool, without: Option<&str>) -> Failed {
     let ways = [
         (domain, "the domain (--domain, BACKSTITCH_DOMAIN, domain in [gateway])"),
         (
@@ -140,9 +145,9 @@ fn missing(domain: bool, edge_address: bool, api_key: bool) -> Failed {
         ),
     ];
     let missing: Vec<_> = ways.iter().filter(|(there, _)| !there).map(|(_, way)| *way).collect();
+    let or = without.map(|flag| format!(", or use {flag}")).unwrap_or_default();
     Failed::usage(format!(
-        "gateways can't be served, as it is not known: {}; say it by flag, environment or backstitch.toml, \
-         or use --without-gateway (serve, recover, doctor)",
+        "gateways can't be reached, as it is not known: {}; say it by flag, environment or backstitch.toml{or}",
         missing.join("; ")
     ))
 }
@@ -180,7 +185,7 @@ mod tests {
     #[test]
     fn what_is_said_on_the_command_line_goes_before_the_file() {
         let said = EdgeArguments { domain: Some("said.example.com".to_owned()), ..EdgeArguments::default() };
-        let edge = settle(said, &file(), Path::new("/state")).expect("all is said");
+        let edge = settle(said, &file(), Path::new("/state"), None).expect("all is said");
         assert_eq!(edge.powerdns.zone.to_string(), "said.example.com");
         assert_eq!(edge.address, IpAddr::from([192, 0, 2, 1]));
         assert_eq!(edge.nginx.state, Path::new("/state/nginx"));
@@ -189,7 +194,12 @@ mod tests {
 
     #[test]
     fn all_that_is_missing_is_named_at_once() {
-        let refused = settle(EdgeArguments::default(), &GatewayConfig::default(), Path::new("/"));
+        let refused = settle(
+            EdgeArguments::default(),
+            &GatewayConfig::default(),
+            Path::new("/"),
+            Some("--without-gateway"),
+        );
         let said = refused.expect_err("nothing is said").to_string();
         for name in ["--domain", "BACKSTITCH_EDGE_ADDRESS", "api_key_file", "--without-gateway"] {
             assert!(said.contains(name), "{name}: {said}");
@@ -202,6 +212,7 @@ mod tests {
             EdgeArguments { domain: Some("a b".to_owned()), ..EdgeArguments::default() },
             &file(),
             Path::new("/"),
+            None,
         );
         assert!(refused.is_err_and(|error| error.to_string().contains("\"a b\" is not a domain")));
         let networks = Some(vec!["10.0.0.0/8".to_owned(), "10.0.0".to_owned()]);
@@ -209,6 +220,7 @@ mod tests {
             EdgeArguments { allowed_networks: networks, ..EdgeArguments::default() },
             &file(),
             Path::new("/"),
+            None,
         );
         assert!(refused.is_err_and(|error| error.to_string().contains("\"10.0.0\" is not a network")));
     }

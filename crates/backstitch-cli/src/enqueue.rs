@@ -3,11 +3,11 @@
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 
-use backstitch::{Ending, Json, Unfinished, WorkflowId, limits, redacted};
+use backstitch::{Ending, Json, JsonError, Unfinished, WorkflowId, limits, redacted};
 
 use crate::arguments::Enqueue;
 use crate::exit::{Exit, Failed};
-use crate::output::{clean, note, say, say_json};
+use crate::output::{clean, complain, note, say, say_json};
 use crate::progress::waiting;
 use crate::reach::{Asked, Reach, reach};
 use crate::settings::Settings;
@@ -27,6 +27,9 @@ pub async fn run(settings: &Settings, arguments: Enqueue) -> Result<Exit, Failed
         deadline_at: arguments.deadline,
     };
     let workflow = reach.enqueue(&asked).await?;
+    if asked.key.is_some() && reach.is_removed(workflow).await? {
+        return removed(&asked, workflow, arguments.wait || arguments.json);
+    }
     if !reach.is_served(workflow, &arguments.kind).await? {
         warn_of_unserved(&arguments.kind);
     }
@@ -41,6 +44,21 @@ pub async fn run(settings: &Settings, arguments: Enqueue) -> Result<Exit, Failed
         say_json(&reach.workflow(workflow).await?)?;
     }
     Ok(exit)
+}
+
+/// What was asked for under this key was done once, and is not done again: good for whoever asks again, and no answer to whoever
+/// wants to know how it ended.
+fn removed(asked: &Asked, workflow: WorkflowId, wants_its_end: bool) -> Result<Exit, Failed> {
+    let remark = format!(
+        "workflow {workflow}, which the key {:?} names, ended and was removed; a key outlives its workflow: give another key to \
+         have it done again",
+        asked.key.as_deref().unwrap_or_default()
+    );
+    if wants_its_end {
+        return Err(Failed::refused(remark));
+    }
+    complain(&remark);
+    say(&workflow.to_string()).map(|()| Exit::Done)
 }
 
 /// Waits until it has ended or needs attention, and tells it.
@@ -93,15 +111,27 @@ fn input(arguments: &Enqueue) -> Result<Json, Failed> {
         None if arguments.input == "-" => standard_input()?,
         None => arguments.input.clone(),
     };
+    if text.len() > limits::INPUT_BYTES_MAX {
+        // How long it really is was not read.
+        return Err(Failed::usage(format!(
+            "kind {kind}: the input is too long, more than the {} allowed bytes of JSON; keep large data elsewhere and pass its \
+             address",
+            limits::INPUT_BYTES_MAX
+        )));
+    }
     let checked = Json::parse(&text, limits::INPUT_BYTES_MAX).and_then(|input| {
         crate::edge::check_input(kind, &input)?;
         Ok(input)
     });
-    checked.map_err(|error| {
-        Failed::usage(format!(
+    checked.map_err(|error| match error {
+        JsonError::Shape(error) => Failed::usage(format!(
+            "the input does not fit {kind}: {}",
+            Failed::because(&error, "correct it and ask again")
+        )),
+        error => Failed::usage(format!(
             "kind {kind}: the input {}",
             Failed::because(&error, "correct it and ask again")
-        ))
+        )),
     })
 }
 

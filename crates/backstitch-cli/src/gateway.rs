@@ -120,7 +120,12 @@ fn told(requested: Requested) -> (Value, String, Exit) {
             (answer, hostname.to_string(), Exit::Done)
         }
         Requested::Stopped => {
-            (json!({ "answer": "stopped" }), "no gateway serves the organisation".to_owned(), Exit::Done)
+            let answer = json!({ "answer": "stopped", "was_served": true });
+            (answer, "the organisation's gateway is stopped".to_owned(), Exit::Done)
+        }
+        Requested::NothingToStop => {
+            let answer = json!({ "answer": "stopped", "was_served": false });
+            (answer, "no gateway served the organisation: there was nothing to stop".to_owned(), Exit::Done)
         }
         Requested::NoGatewayAvailable(why) => unfinished("no_gateway_available", Exit::Compensated, why),
         Requested::Failed(why) => unfinished("compensated", Exit::Compensated, why),

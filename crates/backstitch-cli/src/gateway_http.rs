@@ -99,7 +99,9 @@ fn told(requested: Requested, hostname: &Hostname, answer_within: Duration) -> R
         Requested::Started { hostname, .. } | Requested::Active { hostname, .. } => {
             Ok(Answer { gateway_hostname: hostname.to_string() })
         }
-        Requested::Stopped => Ok(Answer { gateway_hostname: hostname.to_string() }),
+        Requested::Stopped | Requested::NothingToStop => {
+            Ok(Answer { gateway_hostname: hostname.to_string() })
+        }
         Requested::NoGatewayAvailable(unfinished) => {
             Err(failed(StatusCode::SERVICE_UNAVAILABLE, *unfinished).retry_after(ASK_AGAIN_SECONDS))
         }

@@ -44,15 +44,17 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
+use clap::error::{ContextKind, ContextValue};
 
-use crate::arguments::{Arguments, Command};
+use crate::arguments::{Arguments, Command, command_line};
 use crate::exit::{Exit, Failed};
 use crate::settings::Settings;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::try_parse().unwrap_or_else(|error| misread(&error));
+    let parsed = command_line().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = parsed.unwrap_or_else(|error| misread(error));
     log::begin(&arguments);
     match run(arguments).await {
         Ok(exit) => exit.into(),
@@ -64,14 +66,30 @@ async fn main() -> ExitCode {
 }
 
 /// Says what is wrong with the command line, or shows its help, and ends.
-fn misread(error: &clap::Error) -> ! {
+fn misread(error: clap::Error) -> ! {
     let is_control = |argument: std::ffi::OsString| argument.to_string_lossy().contains(char::is_control);
+    let error = with_plain_usage(error);
     if error.use_stderr() && std::env::args_os().any(is_control) {
         // It quotes what was given, which may come from elsewhere: it may not move the cursor.
         output::note(output::clean(&error.to_string()).trim_end());
         std::process::exit(error.exit_code());
     }
     error.exit()
+}
+
+/// With the usage of the command itself: clap's own has in it, as if it were required, whatever an environment variable says.
+fn with_plain_usage(mut error: clap::Error) -> clap::Error {
+    if error.remove(ContextKind::Usage).is_some() {
+        let mut root = command_line();
+        let mut command = &mut root;
+        for argument in std::env::args_os().skip(1) {
+            if command.find_subcommand(&argument).is_some() {
+                command = command.find_subcommand_mut(&argument).expect("it was found");
+            }
+        }
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(command.render_usage()));
+    }
+    error
 }
 
 async fn run(arguments: Arguments) -> Result<Exit, Failed> {

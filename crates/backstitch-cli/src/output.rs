@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use backstitch::Status;
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
+use unicode_width::UnicodeWidthChar;
 
 use crate::exit::{Exit, Failed};
 
@@ -66,12 +67,99 @@ pub fn table(headers: &[&str]) -> Table {
     table
 }
 
-/// A table's text, without the blanks at the ends of its lines.
-pub fn lines(mut table: Table) -> String {
+/// A table's text, without the blanks at the ends of its lines, and no wider than the terminal if there is one.
+pub fn lines(table: Table) -> String {
+    fitted(table, terminal_size().map(|(_, columns)| columns))
+}
+
+/// How many rows and columns the terminal has. None: there is none, or it does not say.
+pub fn terminal_size() -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some((size.ws_row.into(), size.ws_col.into())).filter(|(rows, columns)| *rows > 0 && *columns > 0)
+}
+
+/// The widest that a cell may be where room is short: an id has 36, and what is longer is a text.
+const CELL_COLUMNS_MAX: usize = 40;
+/// What stands below its row stands out from it.
+const BELOW: &str = "    ";
+
+/// Long texts are cut, and what there is no room for beside the rest, from the last column on, stands below its row.
+fn fitted(mut table: Table, columns: Option<usize>) -> String {
+    let full = lines_of(&mut table);
+    let Some(columns) = columns.filter(|columns| full.iter().any(|line| width(line) > *columns)) else {
+        return full.join("\n");
+    };
+    let shorter = |cell: &Cell| match cut(&cell.content(), CELL_COLUMNS_MAX) {
+        short if short == cell.content() => cell.clone(),
+        short => Cell::new(short),
+    };
+    let rows = table.header().into_iter().chain(table.row_iter());
+    let rows: Vec<Vec<Cell>> = rows.map(|row| row.cell_iter().cloned().collect()).collect();
+    let count = rows.first().map_or(0, Vec::len);
+    for beside in (1..=count).rev() {
+        let mut narrow = self::table(&[]);
+        let mut begun = rows.iter().map(|row| row.iter().take(beside).map(shorter).collect::<Vec<_>>());
+        narrow.set_header(begun.next().unwrap_or_default()).add_rows(begun);
+        let lines = lines_of(&mut narrow);
+        if beside > 1 && lines.iter().any(|line| width(line) > columns) {
+            continue;
+        }
+        let below = rows.iter().map(|row| {
+            let cells: Vec<_> = row
+                .iter()
+                .skip(beside)
+                .map(Cell::content)
+                .filter(|text| !matches!(text.as_str(), "" | "-"))
+                .collect();
+            (!cells.is_empty()).then(|| format!("{BELOW}{}", cells.join("  ")))
+        });
+        let lines = lines.into_iter().zip(below).flat_map(|(line, below)| [Some(line), below]);
+        return lines.flatten().map(|line| cut(&line, columns)).collect::<Vec<_>>().join("\n");
+    }
+    full.join("\n")
+}
+
+fn lines_of(table: &mut Table) -> Vec<String> {
     if let Some(first) = table.column_mut(0) {
         first.set_padding((0, 1));
     }
-    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// How many columns a line takes.
+fn width(line: &str) -> usize {
+    let (mut width, mut in_colour) = (0, false);
+    for c in line.chars() {
+        // A colour takes no room: from its escape to its m.
+        in_colour |= c == '\u{1b}';
+        width += if in_colour { 0 } else { c.width().unwrap_or(0) };
+        in_colour &= c != 'm';
+    }
+    width
+}
+
+/// As much of a line as so many columns hold. 0: nobody knows how many there are.
+pub fn cut(line: &str, columns: usize) -> String {
+    // Where the line ends that leaves room for the mark of the cut.
+    let (mut end, mut width, mut in_colour) = (None, 0, false);
+    for (at, c) in line.char_indices() {
+        // A colour takes no room: from its escape to its m.
+        in_colour |= c == '\u{1b}';
+        if !in_colour {
+            width += c.width().unwrap_or(0);
+        }
+        if width >= columns {
+            end = end.or(Some(at));
+        }
+        in_colour &= c != 'm';
+    }
+    match end {
+        Some(end) if width > columns && columns > 0 => {
+            let colour_ends = if line.contains('\u{1b}') { "\u{1b}[0m" } else { "" };
+            format!("{}…{colour_ends}", &line[..end])
+        }
+        _ => line.to_owned(),
+    }
 }
 
 /// A cell of a table.
@@ -136,5 +224,63 @@ mod tests {
     #[test]
     fn what_comes_from_outside_does_not_move_the_cursor() {
         assert_eq!(clean("a\u{1b}[2Jb\rc\nd"), "a\u{FFFD}[2Jb\u{FFFD}c\nd");
+    }
+
+    #[test]
+    fn a_line_is_cut_to_its_columns_and_colours_take_none() {
+        for (line, columns, expected) in [
+            ("a line", 6, "a line"),
+            ("a line", 5, "a li…"),
+            ("a line", 1, "…"),
+            ("a line", 0, "a line"),
+            ("日本語", 6, "日本語"),
+            ("日本語", 5, "日本…"),
+            ("日本語", 4, "日…"),
+            ("\u{1b}[32mdone\u{1b}[0m", 4, "\u{1b}[32mdone\u{1b}[0m"),
+            ("\u{1b}[32mdone\u{1b}[0m", 3, "\u{1b}[32mdo…\u{1b}[0m"),
+        ] {
+            assert_eq!(cut(line, columns), expected, "{line:?} {columns}");
+        }
+    }
+
+    fn workflows() -> Table {
+        let mut table = table(&["ID", "KIND", "KEY", "TOOK", "NOTE"]);
+        table.add_row([
+            "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10",
+            "trip",
+            "-",
+            "1.2 s",
+            "there are no cars in Venice",
+        ]);
+        let key = "a key that is as long as a key may be, and longer";
+        table.add_row(["0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b11", "trip", key, "1.2 s", ""]);
+        table
+    }
+
+    #[test]
+    fn what_a_terminal_has_no_room_for_stands_below_its_row() {
+        let expected = "\
+ID                                    KIND  KEY                                       TOOK
+    NOTE
+0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10  trip  -                                         1.2 s
+    there are no cars in Venice
+0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b11  trip  a key that is as long as a key may be, …  1.2 s";
+        assert_eq!(fitted(workflows(), Some(100)), expected);
+        let expected = "\
+ID
+    KIND  KEY  TOOK  NOTE
+0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10
+    trip  1.2 s  there are no cars …
+0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b11
+    trip  a key that is as long as …";
+        assert_eq!(fitted(workflows(), Some(36)), expected);
+    }
+
+    #[test]
+    fn where_there_is_room_enough_or_no_terminal_nothing_is_cut() {
+        let whole = fitted(workflows(), None);
+        assert_eq!(whole.lines().count(), 3);
+        assert!(whole.contains("as long as a key may be, and longer  1.2 s"), "{whole}");
+        assert_eq!(fitted(workflows(), Some(200)), whole);
     }
 }

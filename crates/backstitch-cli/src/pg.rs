@@ -21,11 +21,16 @@ pub async fn run(settings: &Settings, command: PgCommand) -> Result<Exit, Failed
     match command.verb {
         PgVerb::Status { json } => {
             let status = cluster.status().await.map_err(explain)?;
+            let url = cluster.url(DATABASE).map_err(explain)?;
             if json {
-                say_json(&as_json(&directory, &status))?;
+                say_json(&as_json(&directory, &url, &status))?;
             } else {
-                say(&told(&directory, &status))?;
+                say(&told(&directory, &url, &status))?;
             }
+            return Ok(match status {
+                Status::Running { .. } => Exit::Done,
+                Status::NotInitialised | Status::Stopped { .. } => Exit::Refused,
+            });
         }
         PgVerb::Start => {
             let server = waiting("starting Postgres …", cluster.start()).await.map_err(explain)?;
@@ -40,7 +45,7 @@ pub async fn run(settings: &Settings, command: PgCommand) -> Result<Exit, Failed
     Ok(Exit::Done)
 }
 
-fn told(directory: &str, status: &Status) -> String {
+fn told(directory: &str, url: &str, status: &Status) -> String {
     match status {
         Status::NotInitialised => {
             format!("there is no Postgres in {directory} yet; `backstitch pg start` makes one")
@@ -49,12 +54,13 @@ fn told(directory: &str, status: &Status) -> String {
             format!("Postgres {version} in {directory} is stopped; `backstitch pg start` starts it")
         }
         Status::Running { pid, version, uptime, .. } => {
-            format!("Postgres {version} in {directory} runs as process {pid}, for {}", whole(*uptime))
+            let uptime = whole(*uptime);
+            format!("Postgres {version} in {directory} runs as process {pid}, for {uptime}\n{url}")
         }
     }
 }
 
-fn as_json(directory: &str, status: &Status) -> Value {
+fn as_json(directory: &str, url: &str, status: &Status) -> Value {
     match status {
         Status::NotInitialised => json!({ "status": "not_initialised", "directory": directory }),
         Status::Stopped { version } => {
@@ -63,6 +69,7 @@ fn as_json(directory: &str, status: &Status) -> Value {
         Status::Running { pid, version, socket_directory, data_directory, uptime } => json!({
             "status": "running",
             "directory": directory,
+            "url": url,
             "version": version,
             "pid": pid,
             "socket_directory": socket_directory,

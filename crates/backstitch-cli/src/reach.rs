@@ -99,6 +99,14 @@ impl Reach {
         Ok(ask.send().await?.workflow)
     }
 
+    /// Whether a workflow that was given an id is there no more: it ended, and was removed.
+    pub async fn is_removed(&self, workflow: WorkflowId) -> Result<bool, Failed> {
+        match self {
+            Self::Database(client) => Ok(client.workflow(workflow).await?.is_none()),
+            Self::Server(server) => server.is_removed(workflow).await,
+        }
+    }
+
     /// Whether somebody serves the kind of this workflow.
     pub async fn is_served(&self, workflow: WorkflowId, kind: &str) -> Result<bool, Failed> {
         match self {

@@ -9,7 +9,7 @@ use backstitch_postgres::Cluster;
 use backstitch_server::{Access, BearerToken, NoOrigin, Origin, Place, Tls};
 use reqwest::Url;
 
-use crate::arguments::{EdgeArguments, Everywhere, Serve, WorkerArguments};
+use crate::arguments::{EdgeArguments, Everywhere, LogFormat, Serve, WorkerArguments};
 use crate::config::{self, Config};
 use crate::edge;
 use crate::exit::{Exit, Failed};
@@ -80,6 +80,11 @@ impl Settings {
     /// Whether a pooler that lends a session for one transaction is between here and the database.
     pub fn transaction_pooler(&self) -> bool {
         self.everywhere.transaction_pooler || self.config.transaction_pooler.unwrap_or(false)
+    }
+
+    /// How what is not output is written.
+    pub fn log_format(&self) -> LogFormat {
+        self.everywhere.log_format
     }
 
     /// The daemon to ask instead of the database. None: none was named.
@@ -216,7 +221,7 @@ impl Settings {
 
     /// The edge that gateways are put behind.
     pub fn edge(&self, arguments: EdgeArguments, worker: &WorkerSettings) -> Result<EdgeConfig, Failed> {
-        edge::settle(arguments, &self.config.gateway, &worker.state_directory)
+        edge::settle(arguments, &self.config.gateway, &worker.state_directory, Some("--without-gateway"))
     }
 
     /// What the file says about gateways.

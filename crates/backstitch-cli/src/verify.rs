@@ -1,4 +1,4 @@
-//! `backstitch verify`: does the outside agree with the journal, and what stands there that is nobody's?
+//! `backstitch verify`: does the outside agree with the journal, and what stands there that belongs to no workflow?
 
 mod orphans;
 
@@ -18,7 +18,7 @@ use crate::settings::Settings;
 /// It may take some seconds.
 const ORPHANS_SOUGHT: &str = "looking at every record, vhost, route and allocation …";
 
-/// Looks at what one workflow left, or for what is nobody's.
+/// Looks at what one workflow left, or for what belongs to no workflow.
 pub async fn run(settings: &Settings, arguments: Verify) -> Result<Exit, Failed> {
     let Verify { workflow, json, edge, .. } = arguments;
     let reach = reach(settings).await?;
@@ -79,7 +79,7 @@ impl Place {
     fn of(settings: &Settings, said: EdgeArguments, client: &Client) -> Result<Self, Failed> {
         let directory = tempfile::tempdir()
             .map_err(|error| Failed::because(&error, "there is no temporary directory"))?;
-        let config = edge::settle(said, settings.gateway_config(), directory.path())?;
+        let config = edge::settle(said, settings.gateway_config(), directory.path(), None)?;
         let edge = Edge::new(config, client.database().clone());
         let edge = edge.map_err(|error| Failed::because(&error, ""))?;
         Ok(Self { edge, _directory: directory })

@@ -20,8 +20,11 @@ pub struct Json(Arc<str>);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JsonError {
-    /// The type's own `Serialize` or `Deserialize` said no, or the text is not JSON.
-    #[error("is not valid JSON for its type: {0}")]
+    /// The text is no JSON at all.
+    #[error("is not JSON: {0}")]
+    NotJson(#[source] serde_json::Error),
+    /// The type's own `Serialize` or `Deserialize` said no.
+    #[error("does not fit its type: {0}")]
     Shape(#[from] serde_json::Error),
     /// Longer than its place allows.
     #[error(
@@ -69,7 +72,7 @@ impl Json {
         }
         // Depth before shape: the parser's own limit would speak of recursion, not of ours.
         check_text(text)?;
-        serde_json::from_str::<&RawValue>(text)?;
+        serde_json::from_str::<&RawValue>(text).map_err(JsonError::NotJson)?;
         Ok(Self(text.into()))
     }
 
@@ -193,7 +196,7 @@ mod tests {
             (r#""\ud83dx""#.to_owned(), "surrogate"),
             (deep(DEPTH_MAX + 1), "deeper"),
             (deep(100_000), "deeper"),
-            ("[1,".to_owned(), "not valid JSON"),
+            ("[1,".to_owned(), "is not JSON"),
             (format!("\"{}\"", "x".repeat(200_000)), "200002 bytes"),
         ];
         for (text, expected) in table {

@@ -40,8 +40,10 @@ pub enum Requested {
         /// By which gateway.
         allocation: Allocation,
     },
-    /// No gateway serves the organisation any more, or none did.
+    /// No gateway serves the organisation any more.
     Stopped,
+    /// None did: there was nothing to stop.
+    NothingToStop,
     /// The pool has none to give; nothing was changed.
     NoGatewayAvailable(Box<Unfinished>),
     /// Something else is under way for the organisation, and did not end in time, or came in between.
@@ -116,10 +118,13 @@ pub async fn stop(
     organization: OrganizationId,
     deadline: Instant,
 ) -> Result<Requested, RequestError> {
+    let mut was_under_way = false;
     loop {
         let workflow = match ask::stop(client, organization).await? {
-            AskedStop::Stopped => return Ok(Requested::Stopped),
+            AskedStop::Stopped if was_under_way => return Ok(Requested::Stopped),
+            AskedStop::Stopped => return Ok(Requested::NothingToStop),
             AskedStop::Stopping(workflow) => {
+                was_under_way = true;
                 return Ok(match ending::<Value>(client, workflow, deadline).await? {
                     None => Requested::StillRunning(workflow),
                     Some(Ending::Completed(_)) => Requested::Stopped,
@@ -132,6 +137,7 @@ pub async fn stop(
             }
             AskedStop::Compensating(workflow) => workflow,
         };
+        was_under_way = true;
         let message = "the organisation's start is being taken back";
         match wait_for_its_end(client, workflow, message, deadline).await? {
             // What was asked for is under way.

@@ -18,7 +18,8 @@ use crate::steps::vhost::{ReloadNginx, RemoveVhost, WriteVhost};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StartGateway {
-    /// For whom.
+    /// For whom. Also taken by the name that it has in the body of `POST /gateway/start`.
+    #[serde(alias = "organization_id")]
     pub organization: OrganizationId,
 }
 
@@ -56,7 +57,8 @@ impl Workflow<Edge> for StartGateway {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StopGateway {
-    /// Whose.
+    /// Whose. Also taken by the name that it has in the body of `POST /gateway/stop`.
+    #[serde(alias = "organization_id")]
     pub organization: OrganizationId,
 }
 

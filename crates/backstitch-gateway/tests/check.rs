@@ -21,7 +21,7 @@ async fn an_edge_that_cannot_be_worked_with_says_what_is_wrong() {
 
     let powerdns = PowerDnsConfig { api_key: Plaintext::new("not-the-key"), ..config.powerdns.clone() };
     let error = check(&platform, EdgeConfig { powerdns, ..config.clone() }).await.unwrap_err();
-    assert!(matches!(error, EdgeError::PowerDns(PowerDnsError::KeyRefused)), "{error:?}");
+    assert!(matches!(error, EdgeError::PowerDns(PowerDnsError::KeyRefused { .. })), "{error:?}");
     assert!(!error.is_transient());
 
     let powerdns = PowerDnsConfig { zone: "nowhere.test".parse().unwrap(), ..config.powerdns.clone() };

@@ -110,7 +110,7 @@ async fn a_refused_key_a_missing_zone_and_a_foreign_name_are_told_apart() {
     let key = Plaintext::new("open-sesame");
     let wrong_key = PowerDns::new(PowerDnsConfig { api_key: key, ..right.clone() }).unwrap();
     let error = wrong_key.register(&edge.hostname(), ADDRESS, owner()).await.unwrap_err();
-    assert!(matches!(error, PowerDnsError::KeyRefused), "{error:?}");
+    assert!(matches!(error, PowerDnsError::KeyRefused { .. }), "{error:?}");
     assert_eq!(error.verdict(), Verdict::Rejected);
     assert!(!format!("{error} {error:?} {wrong_key:?}").contains("open-sesame"));
 

@@ -101,7 +101,10 @@ async fn start_and_stop_of_one_organisation_never_overlap() {
                     request::stop(&client, organization, deadline).await.unwrap()
                 };
                 let is_an_answer = match &requested {
-                    Requested::Started { .. } | Requested::Active { .. } | Requested::Stopped => true,
+                    Requested::Started { .. }
+                    | Requested::Active { .. }
+                    | Requested::Stopped
+                    | Requested::NothingToStop => true,
                     // A stop came in between.
                     Requested::Conflict { .. } => (caller + round) % 2 == 0,
                     _ => false,

@@ -129,6 +129,7 @@ async fn what_cannot_be_asked_is_not_seen_rather_than_gone() {
     platform.edge.sandbox.powerdns_server().kill().unwrap();
     platform.edge.sandbox.nginx_server().kill().unwrap();
     platform.edge.sandbox.gateways[0].kill().unwrap();
+    let url = platform.edge.sandbox.powerdns_config().url;
     let verified = verify(&platform, start).await;
     let expected = [
         ("allocate-gateway", "stands", Verdict::Agrees),
@@ -138,5 +139,12 @@ async fn what_cannot_be_asked_is_not_seen_rather_than_gone() {
         ("handshake", "-", Verdict::NotSeen),
     ];
     assert_eq!(seen(&verified), expected, "{verified:?}");
-    assert!(verified.steps[1].says.as_ref().unwrap().contains("powerdns cannot be reached"), "{verified:?}");
+    assert!(
+        verified.steps[1]
+            .says
+            .as_ref()
+            .unwrap()
+            .contains(&format!("powerdns at {} cannot be reached", url.origin().ascii_serialization())),
+        "{verified:?}"
+    );
 }

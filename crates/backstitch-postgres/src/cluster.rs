@@ -156,6 +156,15 @@ impl Cluster {
         })
     }
 
+    /// The URL of a database of this cluster, whether the server runs or not.
+    ///
+    /// # Errors
+    /// [`Error::UnfitDirectory`] if no socket can be in that directory.
+    pub fn url(&self, database: &str) -> Result<String, Error> {
+        let layout = Layout::new(&self.directory)?;
+        Ok(Running::behind(&layout.socket_directory())?.url(database))
+    }
+
     /// The process to kill for a crash of Postgres; `None` if none runs.
     ///
     /// # Errors

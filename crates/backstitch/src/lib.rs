@@ -111,8 +111,3 @@ pub use crate::workflow::{OnMismatch, Steps, Workflow};
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/secrets.md")]
 struct SecretsPage;
-
-/// What the README shows compiles.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;

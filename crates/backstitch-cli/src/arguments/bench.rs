@@ -42,7 +42,7 @@ pub struct Load {
 pub enum BenchVerb {
     /// Workflows a second, and what each costs in commits, log, rows, bytes and processor time
     #[command(after_help = concat!(
-        "Example:\n  backstitch bench throughput --workflows 10000 --in-flight 512\n\n", exit_codes!()
+        "Example:\n  backstitch bench throughput --workflows 10000 --in-flight 512\n\n", exit_codes!(0 1 2)
     ))]
     Throughput {
         /// How much
@@ -53,7 +53,7 @@ pub enum BenchVerb {
         how: HowMeasured,
     },
     /// How long one workflow takes on an idle worker: to its first step, and to its end
-    #[command(after_help = concat!("Example:\n  backstitch bench latency --submissions 1000\n\n", exit_codes!()))]
+    #[command(after_help = concat!("Example:\n  backstitch bench latency --submissions 1000\n\n", exit_codes!(0 1 2)))]
     Latency {
         /// How many are submitted, one after the other [default: 200; with --quick 20]
         #[arg(long, value_parser = value_parser!(u32).range(1..=1_000_000))]
@@ -66,14 +66,14 @@ pub enum BenchVerb {
         how: HowMeasured,
     },
     /// What asking for workflows costs, one by one and many at once
-    #[command(after_help = concat!("Example:\n  backstitch bench enqueue\n\n", exit_codes!()))]
+    #[command(after_help = concat!("Example:\n  backstitch bench enqueue\n\n", exit_codes!(0 1 2)))]
     Enqueue {
         /// How it is measured
         #[command(flatten)]
         how: HowMeasured,
     },
     /// What asking and waiting over HTTP cost, on a daemon of its own, beside the SQL function called directly
-    #[command(after_help = concat!("Example:\n  backstitch bench http --requests 1000\n\n", exit_codes!()))]
+    #[command(after_help = concat!("Example:\n  backstitch bench http --requests 1000\n\n", exit_codes!(0 1 2)))]
     Http {
         /// How many requests a percentile is of [default: 200; with --quick 20]
         #[arg(long, value_parser = value_parser!(u32).range(1..=1_000_000))]
@@ -84,7 +84,7 @@ pub enum BenchVerb {
     },
     /// Whether what has ended, or waits for later, slows down what is due
     #[command(after_help = concat!(
-        "Example:\n  backstitch bench history --finished 1000000 --waiting 100000\n\n", exit_codes!()
+        "Example:\n  backstitch bench history --finished 1000000 --waiting 100000\n\n", exit_codes!(0 1 2)
     ))]
     History {
         /// How many have ended, each of them really run [default: 1000000; with --quick 20000]
@@ -101,7 +101,7 @@ pub enum BenchVerb {
         how: HowMeasured,
     },
     /// How long after a kill everything that was in flight is settled, and what a workflow in flight weighs
-    #[command(after_help = concat!("Example:\n  backstitch bench recovery --workflows 10000\n\n", exit_codes!()))]
+    #[command(after_help = concat!("Example:\n  backstitch bench recovery --workflows 10000\n\n", exit_codes!(0 1 2)))]
     Recovery {
         /// How many are in flight when their worker is killed [default: 10000; with --quick 1000]
         #[arg(long, value_parser = value_parser!(u64).range(1..=100_000))]
@@ -111,7 +111,7 @@ pub enum BenchVerb {
         how: HowMeasured,
     },
     /// What taking back costs beside going on
-    #[command(after_help = concat!("Example:\n  backstitch bench compensate --workflows 10000\n\n", exit_codes!()))]
+    #[command(after_help = concat!("Example:\n  backstitch bench compensate --workflows 10000\n\n", exit_codes!(0 1 2)))]
     Compensate {
         /// How much
         #[command(flatten)]
@@ -121,7 +121,7 @@ pub enum BenchVerb {
         how: HowMeasured,
     },
     /// All of these, one after the other, with their defaults
-    #[command(after_help = concat!("Example:\n  backstitch bench all --json > figures.json\n\n", exit_codes!()))]
+    #[command(after_help = concat!("Example:\n  backstitch bench all --json > figures.json\n\n", exit_codes!(0 1 2)))]
     All {
         /// How it is measured
         #[command(flatten)]

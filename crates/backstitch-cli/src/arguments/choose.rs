@@ -15,7 +15,7 @@ pub struct Chosen {
     /// Only of this kind
     #[arg(long)]
     pub kind: Option<String>,
-    /// Only with this status: pending, running, compensating, needs_attention, completed or compensated
+    /// Only with this status: pending, running, compensating, needs_attention, completed, compensated or abandoned
     #[arg(long, value_parser = parse_status)]
     pub status: Option<Status>,
     /// Only with this key
@@ -54,10 +54,10 @@ impl Chosen {
 #[derive(Debug, Clone, Args)]
 pub struct Decision {
     /// Who says so; it is journaled
-    #[arg(long, env = "USER", default_value = "operator")]
+    #[arg(long, env = "USER", default_value = "operator", value_parser = parse_by)]
     pub by: String,
     /// Why; it is journaled, and told to whoever waits
-    #[arg(long)]
+    #[arg(long, value_parser = parse_why)]
     pub why: String,
     /// Print the answer as JSON
     #[arg(long)]
@@ -102,6 +102,25 @@ pub struct Watched {
 /// A workflow's id.
 pub fn parse_workflow(text: &str) -> Result<WorkflowId, String> {
     text.parse().map_err(|_| "give the UUID of a workflow, as `backstitch list` shows it".to_owned())
+}
+
+/// As the database has it.
+const BY_BYTES_MAX: usize = 200;
+const WHY_BYTES_MAX: usize = 2_000;
+
+fn parse_by(text: &str) -> Result<String, String> {
+    within(text, BY_BYTES_MAX, "say who decides")
+}
+
+fn parse_why(text: &str) -> Result<String, String> {
+    within(text, WHY_BYTES_MAX, "say why")
+}
+
+fn within(text: &str, bytes_max: usize, ask: &str) -> Result<String, String> {
+    match text.trim().is_empty() || text.len() > bytes_max {
+        true => Err(format!("{ask}, in 1 to {bytes_max} bytes")),
+        false => Ok(text.to_owned()),
+    }
 }
 
 fn parse_status(word: &str) -> Result<Status, String> {

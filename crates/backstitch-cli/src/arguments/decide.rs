@@ -13,7 +13,7 @@ pub struct OnWorkflow {
     #[arg(value_name = "ID", value_parser = parse_workflow)]
     pub workflow: WorkflowId,
     /// Decides once, however often the command is repeated: any UUID
-    #[arg(long)]
+    #[arg(long, value_parser = parse_token)]
     pub token: Option<Uuid>,
     /// Who, and why
     #[command(flatten)]
@@ -57,15 +57,16 @@ pub struct Resolve {
 
 /// `pause` and `resume`: a workflow, or a kind.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).args(["workflow", "kind"]))]
 pub struct OnWorkflowOrKind {
     /// Which workflow
-    #[arg(value_name = "ID", value_parser = parse_workflow, required_unless_present = "kind", conflicts_with = "kind")]
+    #[arg(value_name = "ID", value_parser = parse_workflow)]
     pub workflow: Option<WorkflowId>,
     /// Or all of this kind, those that are asked for later too
     #[arg(long)]
     pub kind: Option<String>,
     /// Decides once, however often the command is repeated: any UUID
-    #[arg(long, conflicts_with = "kind")]
+    #[arg(long, conflicts_with = "kind", value_parser = parse_token)]
     pub token: Option<Uuid>,
     /// Who, and why
     #[command(flatten)]
@@ -91,6 +92,10 @@ impl OnWorkflowOrKind {
         };
         (on, self.token, self.decision)
     }
+}
+
+fn parse_token(text: &str) -> Result<Uuid, String> {
+    text.parse().map_err(|_| "give a UUID, the same whenever this decision is repeated".to_owned())
 }
 
 fn parse_position(text: &str) -> Result<Position, String> {

@@ -15,7 +15,7 @@ pub struct EdgeArguments {
     #[arg(long, env = "BACKSTITCH_DOMAIN")]
     pub domain: Option<String>,
     /// Where the names point to: the address at which nginx is reached from outside
-    #[arg(long, value_name = "ADDRESS", env = "BACKSTITCH_EDGE_ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", env = "BACKSTITCH_EDGE_ADDRESS", value_parser = parse_address)]
     pub edge_address: Option<IpAddr>,
     /// In which networks gateways may live [default: private ones and loopback]
     #[arg(long, value_name = "NETWORK,…", env = "BACKSTITCH_ALLOWED_NETWORKS", value_delimiter = ',')]
@@ -45,9 +45,17 @@ pub struct EdgeArguments {
     #[arg(long, value_name = "DIRECTORY", env = "BACKSTITCH_NGINX_SITES")]
     pub nginx_sites: Option<PathBuf>,
     /// What the vhosts listen on [default: 0.0.0.0:80]
-    #[arg(long, value_name = "ADDRESS", env = "BACKSTITCH_NGINX_LISTEN")]
+    #[arg(long, value_name = "ADDRESS", env = "BACKSTITCH_NGINX_LISTEN", value_parser = parse_socket)]
     pub nginx_listen: Option<SocketAddr>,
     /// Where the running nginx is asked for a route [default: 127.0.0.1:80]
-    #[arg(long, value_name = "ADDRESS", env = "BACKSTITCH_NGINX_PROBE")]
+    #[arg(long, value_name = "ADDRESS", env = "BACKSTITCH_NGINX_PROBE", value_parser = parse_socket)]
     pub nginx_probe: Option<SocketAddr>,
+}
+
+fn parse_address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "give an IP address such as 192.0.2.10; a name is not looked up".to_owned())
+}
+
+fn parse_socket(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "give an IP address and a port such as 127.0.0.1:80".to_owned())
 }

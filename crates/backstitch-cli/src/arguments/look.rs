@@ -1,7 +1,7 @@
 //! What does each command want to know that only looks?
 
 use backstitch::WorkflowId;
-use clap::{Args, value_parser};
+use clap::{ArgGroup, Args, value_parser};
 use clap_complete::Shell;
 
 use super::choose::{Chosen, Watched, parse_workflow};
@@ -86,12 +86,13 @@ pub struct Explain {
 
 /// `verify`
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).args(["workflow", "orphans"]))]
 pub struct Verify {
     /// Which workflow
-    #[arg(value_name = "ID", value_parser = parse_workflow, required_unless_present = "orphans")]
+    #[arg(value_name = "ID", value_parser = parse_workflow)]
     pub workflow: Option<WorkflowId>,
-    /// Look for what is nobody's instead
-    #[arg(long, conflicts_with = "workflow")]
+    /// Look for what belongs to no workflow instead
+    #[arg(long)]
     pub orphans: bool,
     /// Print an object: of a workflow its steps, else what was looked at and the orphans
     #[arg(long)]

@@ -161,7 +161,7 @@ pub struct GatewayCommand {
 pub enum GatewayVerb {
     /// Add a gateway, to be handed out from now on
     #[command(after_help = concat!(
-        "Example:\n  backstitch gateway add berlin-1 10.0.0.7:8080\n\n", exit_codes!()
+        "Example:\n  backstitch gateway add berlin-1 10.0.0.7:8080\n\n", exit_codes!(0 1 2 5)
     ))]
     Add {
         /// What people call it
@@ -176,14 +176,14 @@ pub enum GatewayVerb {
         json: bool,
     },
     /// List the gateways, and whom they serve
-    #[command(after_help = concat!("Example:\n  backstitch gateway list\n\n", exit_codes!()))]
+    #[command(after_help = concat!("Example:\n  backstitch gateway list\n\n", exit_codes!(0 1 2)))]
     List {
         /// Print an array of JSON objects
         #[arg(long)]
         json: bool,
     },
     /// Count the gateways in each state
-    #[command(after_help = concat!("Example:\n  backstitch gateway stats --json\n\n", exit_codes!()))]
+    #[command(after_help = concat!("Example:\n  backstitch gateway stats --json\n\n", exit_codes!(0 1 2)))]
     Stats {
         /// Print a JSON object
         #[arg(long)]
@@ -191,7 +191,7 @@ pub enum GatewayVerb {
     },
     /// Keep a gateway from being handed out again
     #[command(after_help = concat!(
-        "Example:\n  backstitch gateway quarantine 3 --why 'answers too slowly'\n\n", exit_codes!()
+        "Example:\n  backstitch gateway quarantine 3 --why 'answers too slowly'\n\n", exit_codes!(0 1 2 5)
     ))]
     Quarantine {
         /// Its number, as `gateway list` shows it
@@ -202,7 +202,7 @@ pub enum GatewayVerb {
         why: String,
     },
     /// Let a quarantined gateway be handed out again
-    #[command(after_help = concat!("Example:\n  backstitch gateway release 3\n\n", exit_codes!()))]
+    #[command(after_help = concat!("Example:\n  backstitch gateway release 3\n\n", exit_codes!(0 1 2 5)))]
     Release {
         /// Its number, as `gateway list` shows it
         #[arg(value_name = "ID")]
@@ -210,12 +210,12 @@ pub enum GatewayVerb {
     },
     /// Start the gateway of an organisation, and wait for it; a worker must be at work
     #[command(after_help = concat!(
-        "Example:\n  backstitch gateway start 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n\n", exit_codes!()
+        "Example:\n  backstitch gateway start 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n\n", exit_codes!(0 1 2 3 4 5 6)
     ))]
     Start(OnOrganization),
     /// Stop the gateway of an organisation, and wait for it; a worker must be at work
     #[command(after_help = concat!(
-        "Example:\n  backstitch gateway stop 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n\n", exit_codes!()
+        "Example:\n  backstitch gateway stop 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n\n", exit_codes!(0 1 2 3 4 5 6)
     ))]
     Stop(OnOrganization),
 }
@@ -245,8 +245,12 @@ pub struct PgCommand {
 /// What to do with the Postgres of this user's own.
 #[derive(Debug, Subcommand)]
 pub enum PgVerb {
-    /// Say whether it runs, where, and how to reach it
-    #[command(after_help = concat!("Example:\n  backstitch pg status --json\n\n", exit_codes!()))]
+    /// Say whether it runs, where, and under which URL
+    #[command(after_help = concat!(
+        "Example:\n  backstitch pg status --json\n\n",
+        "0: it runs; 5: it does not.\n\n",
+        exit_codes!(0 1 2 5)
+    ))]
     Status {
         /// Print a JSON object
         #[arg(long)]
@@ -254,10 +258,10 @@ pub enum PgVerb {
     },
     /// Start it unless it runs; it outlives whoever started it
     #[command(after_help = concat!(
-        "Example:\n  psql \"$(backstitch pg start)\"    the URL is printed\n\n", exit_codes!()
+        "Example:\n  psql \"$(backstitch pg start)\"    the URL is printed\n\n", exit_codes!(0 1 2)
     ))]
     Start,
     /// Stop it; clients are disconnected, and nothing acknowledged is lost
-    #[command(after_help = concat!("Example:\n  backstitch pg stop\n\n", exit_codes!()))]
+    #[command(after_help = concat!("Example:\n  backstitch pg stop\n\n", exit_codes!(0 1 2)))]
     Stop,
 }

@@ -23,7 +23,7 @@ pub enum TokenVerb {
         "  backstitch token create platform --role produce --kind gateway.start,gateway.stop\n",
         "  backstitch token create ops --role operate > ops.token\n",
         "  backstitch token create reports --role produce --role read    asks for workflows, and lists them\n\n",
-        exit_codes!()
+        exit_codes!(0 1 2)
     ))]
     Create {
         /// Who has it, for people: 1 to 100 bytes
@@ -39,7 +39,7 @@ pub enum TokenVerb {
         json: bool,
     },
     /// List the tokens there are and were
-    #[command(after_help = concat!("Example:\n  backstitch token list\n\n", exit_codes!()))]
+    #[command(after_help = concat!("Example:\n  backstitch token list\n\n", exit_codes!(0 1 2)))]
     List {
         /// Print an array of JSON objects
         #[arg(long)]
@@ -47,13 +47,18 @@ pub enum TokenVerb {
     },
     /// Let a token open nothing any more, from the next request on
     #[command(after_help = concat!(
-        "Example:\n  backstitch token revoke 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n\n", exit_codes!()
+        "Example:\n  backstitch token revoke 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\n\n", exit_codes!(0 1 2 5)
     ))]
     Revoke {
         /// Its id, as `token list` shows it; not the token itself
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", value_parser = parse_id)]
         token: Uuid,
     },
+}
+
+fn parse_id(text: &str) -> Result<Uuid, String> {
+    // Not the token itself, of which no part is to be repeated where others may read it.
+    text.parse().map_err(|_| "give the id of a token, a UUID, as `backstitch token list` shows it".to_owned())
 }
 
 fn parse_role(word: &str) -> Result<Role, String> {

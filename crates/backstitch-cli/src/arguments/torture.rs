@@ -15,7 +15,7 @@ use super::exit_codes;
     "  backstitch torture --seed 42 --minutes 60 --gateways 6 --json > torture.json\n",
     "  backstitch torture --control fence     without the fence: must end with 4\n\n",
     "0: everything held; 4: something did not, and what there is to look at is kept.\n\n",
-    exit_codes!()
+    exit_codes!(0 1 2 4)
 ))]
 pub struct TortureCommand {
     /// How

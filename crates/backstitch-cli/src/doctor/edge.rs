@@ -41,7 +41,9 @@ async fn powerdns(config: &EdgeConfig, nobody: &Hostname) -> Finding {
         Err(error) => error,
     };
     let mend = match &error {
-        PowerDnsError::KeyRefused => "give the key that its `api-key` setting has (--powerdns-api-key-file)",
+        PowerDnsError::KeyRefused { .. } => {
+            "give the key that its `api-key` setting has (--powerdns-api-key-file)"
+        }
         PowerDnsError::ZoneMissing { .. } => "create the zone there, or correct --domain",
         PowerDnsError::BadUrl { .. } => "correct --powerdns-url",
         _ => {

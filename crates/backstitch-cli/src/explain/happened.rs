@@ -16,7 +16,7 @@ pub fn told(seen: &Seen) -> Vec<String> {
     sentences.extend(turned(seen));
     sentences.extend(taken_back(&seen.steps));
     if let Some(message) = &seen.workflow.attention {
-        sentences.push(format!("A person was called: {message}."));
+        sentences.push(format!("An alert was raised: {message}."));
     }
     if let Some(at) = seen.workflow.finished_at {
         let took = span(seen.workflow.enqueued_at, at);
@@ -58,6 +58,12 @@ fn trouble(seen: &Seen, step: &StepView) -> Option<String> {
             Some(format!("Step {name} was tried {times}; the last try was cut short by a shutdown."))
         }
         Some("rejected") => Some(format!("Step {name} was refused, and did nothing{error}.")),
+        Some(_) if seen.settling().is_some_and(|settling| settling.position == step.position) => {
+            Some(format!(
+                "Step {name} failed for good after {}{error}; it is being taken back.",
+                tries_told(tries)
+            ))
+        }
         Some(_) => Some(format!("Step {name} failed for good after {}{error}.", tries_told(tries))),
         None if is_under_way(seen, last) => {
             Some(format!("Step {name} is under way since {}, try {tries}.", moment(last.began_at)))

@@ -27,7 +27,13 @@ pub fn told(seen: &Seen) -> Vec<String> {
         )];
     }
     if view.unserved && view.holder.is_none() {
-        return vec![format!("Nothing, until a worker is started that serves the kind {}.", view.kind)];
+        let until = format!("until a worker is started that serves the kind {}", view.kind);
+        return vec![match view.due_at.filter(|due| *due > seen.now) {
+            Some(due) => {
+                format!("Nothing, {until}, and not before {} ({}).", moment(due), distance(seen.now, due))
+            }
+            None => format!("Nothing, {until}."),
+        }];
     }
     let mut sentences = vec![when(seen), what(seen)];
     if let Some(at) = view.deadline_at.filter(|_| goes_forward(seen) && !is_past_pivot(&seen.steps)) {
@@ -69,6 +75,12 @@ fn holder_told(seen: &Seen, holder: i32) -> String {
 fn what(seen: &Seen) -> String {
     if goes_forward(seen) {
         return forward(seen);
+    }
+    if let Some(step) = seen.settling() {
+        return format!(
+            "Step {} is compensated, tried until it succeeds; then the workflow hears of its error, and goes on or is taken back.",
+            step.step
+        );
     }
     let owed: Vec<_> = owed(&seen.steps).map(|step| step.step.as_str()).collect();
     match owed.as_slice() {

@@ -96,6 +96,42 @@ What you can do
 }
 
 #[test]
+fn one_that_nobody_serves_and_that_is_to_begin_later() {
+    let later = json!({ "unserved": true, "due_at": "2027-01-31T13:01:00Z" });
+    let explanation = explain(&seen(workflow("pending", &later), &[], &[], Value::Null));
+    let next = "Nothing, until a worker is started that serves the kind gateway.start, and not before \
+        2027-01-31 13:01:00Z (in 1 h 0 min).";
+    assert_eq!(explanation.next, [next]);
+}
+
+#[test]
+fn one_whose_failed_step_is_taken_back_before_it_hears_of_the_error() {
+    let steps = [
+        step(0, "allocate", "completed", "after_all_later"),
+        json!({
+            "position": 1, "step": "register-dns", "status": "compensating", "backward": "independent", "input": {},
+            "output": null,
+        }),
+    ];
+    let attempts = [
+        attempt(0, "run", 1, Some("succeeded")),
+        attempt(1, "run", 1, Some("failed")),
+        attempt(1, "compensate", 1, Some("retry")),
+    ];
+    let seen = seen(workflow("running", &json!({})), &steps, &attempts, Value::Null);
+    let explanation = explain(&seen);
+    assert_eq!(
+        explanation.happened[2],
+        "Step register-dns failed for good after 1 try: nginx refused (nginx_broken); it is being taken back."
+    );
+    assert_eq!(
+        explanation.next[1],
+        "Step register-dns is compensated, tried until it succeeds; then the workflow hears of its error, and goes on or is \
+         taken back."
+    );
+}
+
+#[test]
 fn one_that_is_to_begin_later_and_has_a_deadline() {
     let times =
         json!({ "due_at": "2027-01-31T13:01:00Z", "deadline_at": "2027-01-31T14:01:00Z", "key": null });
@@ -296,7 +332,7 @@ What happened
   2 steps were done: allocate, register-dns.
   Step handshake failed for good after 1 try: nginx refused (nginx_broken).
   So it is taken back: step handshake failed with \"nginx_broken\".
-  A person was called: step register-dns can't be compensated.
+  An alert was raised: step register-dns can't be compensated.
 
 What stands outside
   allocate: stands.

@@ -49,11 +49,16 @@ impl Problem {
 
     /// What was said to a decision. Err: it is another problem.
     pub fn answered(self: Box<Self>) -> Result<Answered, Box<Self>> {
-        if self.code == "workflow_not_found" {
+        if self.is_not_found() {
             return Ok(Answered::NotFound);
         }
         let known = Answered::ALL.into_iter().find(|answered| answered.as_str() == self.code);
         known.filter(|_| self.status == 409).ok_or(self)
+    }
+
+    /// There is no such workflow, as far as the token reaches.
+    pub fn is_not_found(&self) -> bool {
+        self.code == "workflow_not_found"
     }
 
     /// We ask too often. Not that nobody knows our token: that gets no better by asking again.

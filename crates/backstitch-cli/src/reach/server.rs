@@ -100,6 +100,13 @@ impl Server {
         self.get(self.at(&["workflows", &id.to_string()])).await.map(with_null)
     }
 
+    pub async fn is_removed(&self, id: WorkflowId) -> Result<bool, Failed> {
+        match self.ask(Method::GET, self.at(&["workflows", &id.to_string()]), None).await? {
+            Said::No(problem) if problem.is_not_found() => Ok(true),
+            said => said.read::<WorkflowView>().map(|_| false),
+        }
+    }
+
     pub async fn look(&self, id: WorkflowId) -> Result<Seen, Failed> {
         #[derive(Deserialize)]
         struct Journal {

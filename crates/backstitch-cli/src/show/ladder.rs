@@ -69,6 +69,9 @@ fn head(seen: &Seen) -> Vec<String> {
         let step = error.step.as_ref().map(|step| format!(", in step {step}")).unwrap_or_default();
         line("error", format!("{error}{step}"));
     }
+    if let Some(step) = seen.settling() {
+        line("note", format!("{} failed and is being taken back", step.step));
+    }
     if let Some(message) = &view.attention {
         line("attention", message.clone());
     }
@@ -112,13 +115,18 @@ fn rung(seen: &Seen, step: &StepView, direction: &str, arrow: &str) -> Vec<Strin
     };
     let mut lines =
         vec![format!("     {arrow} {direction:<10}  {}", tinted(&format!("key {}", first.key), Tint::Quiet))];
+    let mut before = None;
     for attempt in tries {
-        lines.extend(attempt_told(seen, attempt));
+        let failure = attempt.failure.as_ref().map(ToString::to_string);
+        let is_the_same = failure.is_some() && failure == before;
+        lines.extend(attempt_told(seen, attempt, is_the_same));
+        before = failure;
     }
     lines
 }
 
-fn attempt_told(seen: &Seen, attempt: &AttemptView) -> Vec<String> {
+/// One try. The error of the one before is not told again.
+fn attempt_told(seen: &Seen, attempt: &AttemptView, is_the_same: bool) -> Vec<String> {
     let held = seen.workflow.holder;
     let outcome = match &attempt.outcome {
         Some(outcome) => outcome.as_str(),
@@ -132,12 +140,13 @@ fn attempt_told(seen: &Seen, attempt: &AttemptView) -> Vec<String> {
         (None, _) => "-".to_owned(),
     };
     let mut lines = vec![format!(
-        "         {:>2}  {}  {took:>8}  {}",
+        "         {:>2}  {}  {took:>8}  {}{}",
         attempt.attempt,
         clock(attempt.began_at),
-        tinted(outcome, tint(outcome))
+        tinted(outcome, tint(outcome)),
+        if is_the_same { ", the same" } else { "" }
     )];
-    if let Some(failure) = &attempt.failure {
+    if let Some(failure) = attempt.failure.as_ref().filter(|_| !is_the_same) {
         lines.extend(clean(&failure.to_string()).lines().map(|line| format!("             {line}")));
     }
     lines
@@ -208,6 +217,43 @@ mod tests {
           1  12:00:01.000         -  in doubt
           2  12:00:02.000    10.0 s  under way";
         assert_eq!(told(&held(7_500)), expected);
+    }
+
+    #[test]
+    fn the_same_error_again_is_told_once() {
+        let mut seen = held(7_500);
+        let failed = |number: u32, message: &str| {
+            let mut failed = attempt(number, 3);
+            failed["outcome"] = "retry".into();
+            failed["ended_at"] = format!("2027-01-31T12:00:0{number}.5Z").into();
+            failed["failure"] = json!({ "code": "nginx_broken", "message": message });
+            serde_json::from_value(failed).expect("an attempt that there is")
+        };
+        seen.attempts =
+            vec![failed(1, "refused"), failed(2, "refused"), failed(3, "gone"), failed(4, "refused")];
+        let told = told(&seen);
+        let (_, tries) = told.split_once("/0/run\n").expect("it has tries");
+        let expected = "          1  12:00:01.000    500 ms  retry
+             refused (nginx_broken)
+          2  12:00:02.000    500 ms  retry, the same
+          3  12:00:03.000    500 ms  retry
+             gone (nginx_broken)
+          4  12:00:04.000    500 ms  retry
+             refused (nginx_broken)";
+        assert_eq!(tries, expected);
+    }
+
+    #[test]
+    fn a_step_that_failed_and_is_taken_back_before_the_workflow_hears_of_it_is_told() {
+        let mut seen = held(7_500);
+        seen.steps[0].status = "compensating".to_owned();
+        assert!(
+            told(&seen).contains("  note      render failed and is being taken back\n"),
+            "{}",
+            told(&seen)
+        );
+        seen.workflow.status = backstitch::Status::Compensating;
+        assert!(!told(&seen).contains("  note "), "then it is no news");
     }
 
     #[test]

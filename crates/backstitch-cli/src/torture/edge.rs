@@ -150,7 +150,7 @@ impl Edge {
     async fn end(&self, client: &Client, organization: OrganizationId) {
         while !matches!(
             request::stop(client, organization, Instant::now() + PATIENCE).await,
-            Ok(Requested::Stopped)
+            Ok(Requested::Stopped | Requested::NothingToStop)
         ) {
             tokio::time::sleep(PAUSE).await;
         }

@@ -1,4 +1,4 @@
-//! What stands outside that is nobody's, and how is it mended?
+//! What stands outside that belongs to no workflow, and how is it mended?
 
 use backstitch::Client;
 use backstitch_gateway::Edge;
@@ -43,9 +43,9 @@ fn told(found: &Orphans) -> String {
         lines.push(format!("            → {}", clean(mend)));
     }
     lines.push(match found.orphans.len() {
-        0 => format!("nothing is nobody's: {looked_at}"),
-        1 => format!("1 thing is nobody's: {looked_at}"),
-        many => format!("{many} things are nobody's: {looked_at}"),
+        0 => format!("everything belongs to a workflow: {looked_at}"),
+        1 => format!("1 thing belongs to no workflow: {looked_at}"),
+        many => format!("{many} things belong to no workflow: {looked_at}"),
     });
     lines.join("\n")
 }

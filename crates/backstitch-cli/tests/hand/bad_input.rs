@@ -34,12 +34,12 @@ async fn an_input_that_cannot_be_taken_is_refused_and_leaves_nothing() {
     let world = World::new().await;
     let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
     for (kind, input, said) in [
-        ("demo", "{", "not valid JSON"),
-        ("demo", "", "not valid JSON"),
+        ("demo", "{", "kind demo: the input is not JSON: EOF"),
+        ("demo", "", "kind demo: the input is not JSON: EOF"),
         ("demo", r#"{"a": "\u0000"}"#, "null character (\\u0000) at byte 7"),
         ("demo", r#""\ud800""#, "surrogate"),
         ("demo", &deep, "deeper than the 64 levels"),
-        ("gateway.start", "{}", "missing field `organization`"),
+        ("gateway.start", "{}", "the input does not fit gateway.start: missing field `organization`"),
         ("gateway.start", r#"{"organization": "acme"}"#, "give a UUID such as"),
         ("gateway.start", r#"{"organization": 7}"#, "expected a string"),
         ("gateway.stop", r#"{"organization": null}"#, "expected a string"),

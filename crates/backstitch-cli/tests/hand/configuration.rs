@@ -1,6 +1,6 @@
 //! Does the flag go before the environment, that before the file, and does a mistake in the file say where it is?
 
-use crate::world::{bare, end};
+use crate::world::{World, bare, end};
 
 #[tokio::test]
 async fn flag_goes_before_environment_before_file() {
@@ -82,6 +82,9 @@ async fn serving_gateways_needs_to_know_the_edge() {
     let missing = ["--domain", "--edge-address", "BACKSTITCH_POWERDNS_API_KEY", "--without-gateway"];
     end(bare(directory.path(), &["serve"])).await.complains(2, &missing);
     end(bare(directory.path(), &["recover"])).await.complains(2, &missing);
+    let world = World::new().await;
+    let verified = world.run(&["verify", "--orphans"]).await.complains(2, &missing[..3]);
+    assert!(!verified.err.contains("--without-gateway"), "verify has no such flag: {verified:?}");
     let edge = ["serve", "--edge-address", "192.0.2.1", "--powerdns-api-key-file", "key"];
     let with = |domain: &str| bare(directory.path(), &[&edge[..], &["--domain", domain]].concat());
     end(with("collab.test")).await.complains(2, &["powerdns api key file", "key"]);

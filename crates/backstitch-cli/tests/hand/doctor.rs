@@ -120,7 +120,7 @@ async fn what_the_gateway_lacks_is_named_and_what_stands_on_it_is_not_examined()
     says(
         &ran,
         &[
-            "wrong gateway settings gateways can't be served, as it is not known: the domain",
+            "wrong gateway settings gateways can't be reached, as it is not known: the domain",
             "use --without-gateway",
             "- powerdns the settings come first",
         ],

@@ -18,9 +18,11 @@ use tokio::process::Command;
 
 use crate::daemon::{Daemon, serve};
 use crate::edge::{Edge, gateway};
+use crate::trip::{ToyAgency, Trip};
 use crate::world::World;
 
 const README: &str = include_str!("../../../../README.md");
+const TRIP: &str = include_str!("../../../backstitch/examples/trip.rs");
 const CLI: &str = include_str!("../../../../docs/cli.md");
 const SECRETS: &str = include_str!("../../../../docs/secrets.md");
 const GATEWAY: &str = include_str!("../../../../docs/gateway.md");
@@ -53,15 +55,42 @@ backstitch() {
     if [ "$1" != serve ]; then command backstitch "$@"; return; fi
     command backstitch "$@" 2> serve.log &
     until grep -q http.address= serve.log; do kill -0 $! || return 1; done
+    address=$(sed -n 's/.*http.address=//p' serve.log)
     trap 'kill -TERM $!; wait $! || echo "$? serve" >> failed' EXIT
 }
+curl() { command curl -sf "${@//127.0.0.1:7410/$address}"; }
+export BACKSTITCH_LISTEN=127.0.0.1:0
 "#;
+
+/// And before one with the example: it is part of this very program, and stopped at the end if nothing else stops it.
+const CARGO: &str = r#"
+cargo() {
+    case "$*" in
+        "install --path crates/backstitch-cli") command -v backstitch > installed ;;
+        "run -p backstitch --example trip") CITIES= the_trip > trip.log & trap "kill $!" EXIT ;;
+        "run -p backstitch --example trip "*) (CITIES="${*:6}" the_trip) ;;
+        *) return 1 ;;
+    esac
+}
+the_trip() { exec "$THIS_PROGRAM" --exact documented::the_trip --ignored --nocapture; }
+"#;
+
+#[test]
+#[ignore = "what the other process does"]
+fn the_trip() {
+    let Ok(cities) = std::env::var("CITIES") else { return };
+    let cities: Vec<String> = cities.split_whitespace().map(str::to_owned).collect();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let url = std::env::var("DATABASE_URL").unwrap();
+    runtime.block_on(crate::trip::run(&url, cities.into_iter())).unwrap();
+}
 
 /// Runs a block in a shell that has the binary, the world's database, and its daemon where the pages say it is.
 async fn run(world: &World, daemon: Option<&Daemon>, block: &str) -> Shown {
     let url = daemon.map_or("http://127.0.0.1:7410", |daemon| &daemon.url);
-    let around = if block.contains("backstitch serve") { DAEMON } else { "" };
-    let script = format!("{PRELUDE}{around}{}", block.replace("http://127.0.0.1:7410", url));
+    let daemon = if block.contains("backstitch serve") { DAEMON } else { "" };
+    let cargo = if block.contains("cargo ") { CARGO } else { "" };
+    let script = format!("{PRELUDE}{daemon}{cargo}{}", block.replace("http://127.0.0.1:7410", url));
     let binary = Path::new(env!("CARGO_BIN_EXE_backstitch")).parent().unwrap();
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap_or_default());
     // As `world.command` has it; the shell hands it on.
@@ -72,6 +101,7 @@ async fn run(world: &World, daemon: Option<&Daemon>, block: &str) -> Shown {
         .env("PATH", path)
         .env("HOME", world.directory.path())
         .env("USER", "ada")
+        .env("THIS_PROGRAM", std::env::current_exe().unwrap())
         .env("BACKSTITCH_STATE_DIRECTORY", world.path("state"))
         .env("DATABASE_URL", &world.database.url)
         .current_dir(world.directory.path())
@@ -100,10 +130,10 @@ impl Shown {
 
 #[test]
 fn every_page_has_the_blocks_that_are_run() {
-    // A block that is added is run by a test, or named here with the reason. The README's first builds and tests this
+    // A block that is added is run by a test, or named here with the reason. The README's fourth builds and tests this
     // very project, which CI does; bench measures, and its own tests run it.
-    assert_eq!((blocks(README, "sh").len(), blocks(README, "sql").len()), (3, 1));
-    assert!(blocks(README, "sh")[0].lines().all(|line| line.starts_with("cargo xtask ")));
+    assert_eq!((blocks(README, "sh").len(), blocks(README, "sql").len()), (5, 1));
+    assert!(blocks(README, "sh")[3].lines().all(|line| line.starts_with("cargo xtask ")));
     assert_eq!((blocks(CLI, "sh").len(), blocks(GATEWAY, "sh").len()), (2, 2));
     assert_eq!(blocks(include_str!("../../../../docs/performance.md"), "sh").len(), 1);
     // For an hour; `torture` runs the same for minutes.
@@ -111,36 +141,53 @@ fn every_page_has_the_blocks_that_are_run() {
     assert_eq!(blocks(SECRETS, "sh").len(), 1);
 }
 
+#[test]
+fn the_readme_shows_the_whole_example() {
+    assert_eq!(blocks(README, "rust"), [TRIP]);
+}
+
 #[tokio::test]
-async fn what_the_readme_shows_is_what_happens() {
+async fn a_first_reader_comes_from_nothing_to_a_workflow_that_is_taken_back() {
+    let world = World::empty().await;
+    let shown = run(&world, None, blocks(README, "sh")[0]).await;
+    shown.went_well(&["schema", "book-car did not happen", "What happened"]);
+    let told: Vec<_> = shown.said.lines().map(|line| line.split(", under ").next().unwrap()).collect();
+    let expected: Vec<_> = blocks(README, "text")[0].lines().collect();
+    assert!(told.windows(expected.len()).any(|lines| lines == expected), "{expected:#?} in {told:#?}");
+}
+
+#[tokio::test]
+async fn what_the_readme_asks_for_is_done_by_whoever_serves_it() {
+    let world = World::new().await;
+    let pool = world.database.pool().await;
+    pool.execute("create table orders (order_id bigint primary key)").await.unwrap();
+    for block in blocks(README, "sql") {
+        pool.execute(block).await.unwrap_or_else(|error| panic!("{error}: {block}"));
+    }
+    let shown = run(&world, None, blocks(README, "sh")[1]).await;
+    shown.went_well(&[r#"completed: ["flight in Lisbon","#, "book-hotel", "is to be taken back"]);
+    let asked = world.run(&["list", "--key", "order-4711", "--json"]).await.expect(0).json();
+    assert_eq!(asked.as_array().unwrap().len(), 1, "SQL and the command line asked for the same one");
+
+    run(&world, None, blocks(README, "sh")[2]).await.went_well(&["workflow_id"]);
+    let worker = Worker::new(world.client().await.database().clone(), ToyAgency).serve::<Trip>();
+    let worker = worker.start().await.unwrap();
+    let asked = world.run(&["list", "--kind", "trip", "--json"]).await.expect(0).json();
+    world.run(&["wait", asked[0]["workflow"].as_str().unwrap()]).await.expect(0);
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn what_the_readme_says_of_running_it_is_what_happens() {
     // A Postgres that keeps what it promises, for the doctor looks.
     let cluster = private_cluster(Durability::Full).await;
     let database = database_in(&cluster.server).await;
     let world = World { database, directory: tempfile::tempdir().unwrap() };
     world.run(&["migrate"]).await.expect(0);
     let edge = Edge::over(world).await;
-    let world = &edge.world;
     let (upstream, _asked) = gateway(true).await;
-    world.run(&["gateway", "add", "berlin-1", &upstream]).await.expect(0);
-    let pool = world.database.pool().await;
-    pool.execute("create table orders (order_id bigint primary key)").await.unwrap();
-    for block in blocks(README, "sql") {
-        pool.execute(block).await.unwrap_or_else(|error| panic!("{error}: {block}"));
-    }
-
-    let daemon = Daemon::start(edge.serve()).await;
-    let shown = run(world, Some(&daemon), blocks(README, "sh")[1]).await;
-    shown.went_well(&[
-        "completed: ",
-        "allocate-gateway",
-        "is to be taken back",
-        r#"{"gateway_hostname":"org-0193"#,
-    ]);
-    let asked = world.run(&["list", "--key", "order-4711", "--json"]).await.expect(0).json();
-    assert_eq!(asked.as_array().unwrap().len(), 1, "SQL and the command line asked for the same one");
-    assert_eq!(daemon.stop().await.0, 0);
-
-    let shown = run(world, None, blocks(README, "sh")[2]).await;
+    edge.world.run(&["gateway", "add", "berlin-1", &upstream]).await.expect(0);
+    let shown = run(&edge.world, None, blocks(README, "sh")[4]).await;
     shown.went_well(&["migrat", "fsync", "left: nothing"]);
 }
 
@@ -152,7 +199,7 @@ async fn what_the_page_on_the_gateway_shows_is_what_happens() {
     let daemon = Daemon::start(edge.serve()).await;
     let [asking, pool] = blocks(GATEWAY, "sh")[..] else { panic!("it has two blocks") };
     let shown = run(&edge.world, Some(&daemon), asking).await;
-    shown.went_well(&[]);
+    shown.went_well(&["agrees", "the organisation's gateway is stopped"]);
     assert_eq!(shown.said.matches(r#"{"gateway_hostname":"org-0193"#).count(), 2, "{}", shown.said);
     assert_eq!(daemon.stop().await.0, 0);
 

@@ -118,7 +118,8 @@ async fn the_platform_gets_its_answers() {
 
     let ran = edge.world.run(&["gateway", "start", ORGANIZATION]).await.expect(3);
     assert!(ran.out.contains("no gateway available"), "{ran:?}");
-    edge.world.run(&["gateway", "stop", ORGANIZATION]).await.expect(0);
+    let stopped = edge.world.run(&["gateway", "stop", ORGANIZATION]).await.expect(0).out;
+    assert!(stopped.contains("there was nothing to stop"), "{stopped}");
     assert_eq!(daemon.stop().await.0, 0);
 }
 
@@ -147,10 +148,7 @@ async fn the_doctor_finds_a_good_edge_good_and_says_how_to_mend_a_bad_one() {
     std::fs::write(edge.world.path("key"), "another").unwrap();
     assert_eq!(verdicts().await, of(["ok", "wrong", "ok", "ok", "ok", "ok"]));
     let told = edge.world.run(&["doctor"]).await.expect(1).out;
-    assert!(
-        told.contains("powerdns refused the api key") && told.contains("--powerdns-api-key-file"),
-        "{told}"
-    );
+    assert!(told.contains("refused the api key (401)") && told.contains("--powerdns-api-key-file"), "{told}");
     edge.configure("key", edge.world.path("nowhere"));
     assert_eq!(verdicts().await, of(["ok", "wrong", "wrong", "not_examined", "ok", "ok"]));
 }
@@ -181,6 +179,8 @@ async fn a_gateway_is_started_once_and_stopped() {
     let asked = edge.world.run(&["gateway", "start", ORGANIZATION]).await.expect(0);
     assert_eq!(asked.out.trim(), hostname);
 
+    let stopped = edge.world.run(&["gateway", "stop", ORGANIZATION, "--json"]).await.expect(0).json();
+    assert_eq!(stopped, json!({ "answer": "stopped", "was_served": true }));
     assert_eq!(daemon.post("/gateway/stop", &body).await, answer);
     assert_eq!(edge.world.run(&["gateway", "stats", "--json"]).await.expect(0).json()["ready"], 1);
     assert_eq!(daemon.stop().await.0, 0);
@@ -192,7 +192,10 @@ async fn whoever_verifies_is_told_what_differs_and_what_is_nobodys() {
     let (upstream, _asked) = gateway(true).await;
     edge.world.run(&["gateway", "add", "berlin-1", &upstream]).await.expect(0);
     let clean = edge.world.run(&["verify", "--orphans"]).await.expect(0).out;
-    assert!(clean.starts_with("nothing is nobody's: looked at 0 DNS records, 0 vhosts"), "{clean}");
+    assert!(
+        clean.starts_with("everything belongs to a workflow: looked at 0 DNS records, 0 vhosts"),
+        "{clean}"
+    );
     let daemon = Daemon::start(edge.serve()).await;
     let ops = edge.world.run(&["token", "create", "ops", "--role", "operate"]).await.expect(0).out;
     let same = async |code: i32, arguments: &[&str]| edge.same(&daemon, ops.trim(), code, arguments).await;
@@ -232,7 +235,9 @@ async fn whoever_verifies_is_told_what_differs_and_what_is_nobodys() {
         orphans["orphans"].as_array().unwrap().iter().map(|orphan| &orphan["thing"]).collect();
     assert_eq!(found, ["dns_record", "route"]);
     let told = same(4, &["verify", "--orphans"]).await.out;
-    for said in ["2 things are nobody's", "→ unless another backstitch", "its gateway was given back"] {
+    for said in
+        ["2 things belong to no workflow", "→ unless another backstitch", "its gateway was given back"]
+    {
         assert!(told.contains(said), "{said}: {told}");
     }
 
@@ -361,7 +366,11 @@ async fn a_key_that_powerdns_refuses_stops_the_daemon_before_it_begins() {
     edge.configure("wrong", edge.sandbox.nginx_config().binary);
     for command in ["serve", "recover"] {
         let ran = edge.world.run(&[command]).await.expect(1);
-        assert!(ran.err.contains("PowerDNS: powerdns refused the api key (401)"), "{ran:?}");
+        assert!(
+            ran.err.contains("PowerDNS: powerdns at http://127.0.0.1:")
+                && ran.err.contains("refused the api key (401)"),
+            "{ran:?}"
+        );
         assert!(!ran.err.contains("sesame"), "{ran:?}");
     }
 }

@@ -74,6 +74,25 @@ async fn a_workflow_that_needs_attention_ends_with_4_and_can_be_retried() {
 }
 
 #[tokio::test]
+async fn recovery_says_what_it_did_not_look_at() {
+    let world = World::new().await;
+    let recover = async || world.run(&["recover", "--without-gateway"]).await.expect(0).out;
+    assert_eq!(recover().await, "nothing was left to settle\nleft: nothing\n");
+    let said = |due: &str, kinds: &str, them: &str| {
+        format!(
+            "nothing was settled\nleft: nothing\nnot looked at: {due} due of kinds that this program does not serve \
+             ({kinds}); their own workers settle {them}\n"
+        )
+    };
+    world.run(&["enqueue", "trip"]).await.expect(0);
+    assert_eq!(recover().await, said("1 is", "trip", "it"));
+    world.run(&["enqueue", "toy"]).await.expect(0);
+    assert_eq!(recover().await, said("2 are", "toy, trip", "them"));
+    let recovered = world.run(&["recover", "--without-gateway", "--json"]).await.expect(0).json();
+    assert_eq!(recovered["passed_over"], json!({ "due": 2, "kinds": ["toy", "trip"] }));
+}
+
+#[tokio::test]
 async fn a_workflow_that_is_cancelled_before_it_began_has_ended_whoever_serves_it() {
     let world = World::new().await;
     let toy = json!({ "fails": false, "sticks": false }).to_string();

@@ -2,78 +2,15 @@
 
 use std::process::Stdio;
 
-use backstitch::{
-    Attempt, Backward, Compensate, Conduct, Flow, Outcome, Recovery, RetryPolicy, Step, StepError, Steps,
-    Worker, Workflow, WorkflowError,
-};
-use serde::{Deserialize, Serialize};
+use backstitch::Worker;
 use serde_json::Value;
 use tokio::process::Command;
 
 use crate::daemon::{Daemon, serve};
+use crate::trip::{ToyAgency, Trip};
 use crate::world::World;
 
 const GUIDE: &str = include_str!("../../../../docs/http.md");
-
-/// What the guide has built.
-#[derive(Serialize, Deserialize)]
-struct BuildReport {
-    month: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Reserve {}
-
-#[derive(Serialize, Deserialize)]
-struct Render {
-    month: String,
-}
-
-impl Workflow<()> for BuildReport {
-    const KIND: &'static str = "report.build";
-    const RECOVERY: Recovery = Recovery::Compensate;
-    type Output = String;
-
-    fn steps(steps: &mut Steps<()>) {
-        steps.step::<Reserve>().step::<Render>();
-    }
-
-    async fn run(self, flow: &Flow<()>) -> Result<String, WorkflowError> {
-        flow.step(Reserve {}).await?;
-        Ok(flow.step(Render { month: self.month }).await?)
-    }
-}
-
-impl Step<()> for Reserve {
-    const NAME: &'static str = "reserve";
-    const BACKWARD: Backward<Self, ()> = Backward::after_all_later();
-    type Output = ();
-
-    async fn run(&self, _: &(), _: &Attempt) -> Result<(), StepError> {
-        Ok(())
-    }
-}
-
-impl Compensate<()> for Reserve {
-    async fn compensate(&self, _: &(), _: &Attempt, _: Outcome<()>) -> Result<(), StepError> {
-        Ok(())
-    }
-}
-
-impl Step<()> for Render {
-    const NAME: &'static str = "render";
-    const BACKWARD: Backward<Self, ()> = Backward::nothing_because("a page that nobody sees is no harm");
-    const CONDUCT: Conduct = Conduct { retry: RetryPolicy::ONCE, ..Conduct::DEFAULT };
-    type Output = String;
-
-    async fn run(&self, _: &(), _: &Attempt) -> Result<String, StepError> {
-        let month = &self.month;
-        if month.ends_with("-13") {
-            return Err(StepError::fail("no_such_month", format!("there is no month {month}")));
-        }
-        Ok(format!("{month}.pdf"))
-    }
-}
 
 /// The commands of the guide, each with the answer that is shown below it, if one is.
 fn examples() -> Vec<(&'static str, Option<Value>)> {
@@ -101,7 +38,7 @@ async fn what_the_guide_shows_is_what_happens() {
     let world = World::new().await;
     let daemon = Daemon::start(serve(&world)).await;
     let database = world.client().await.database().clone();
-    let worker = Worker::new(database, ()).serve::<BuildReport>().start().await.unwrap();
+    let worker = Worker::new(database, ToyAgency).serve::<Trip>().start().await.unwrap();
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_backstitch")).parent().unwrap();
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap_or_default());
     let examples = examples();

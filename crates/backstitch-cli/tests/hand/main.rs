@@ -36,4 +36,8 @@ mod sealing;
 mod shown;
 mod torture;
 mod toys;
+/// The example of the README, whose items the pages use; its `main` is not one of them.
+#[allow(dead_code, reason = "the example is more than a test needs")]
+#[path = "../../../backstitch/examples/trip.rs"]
+mod trip;
 mod world;

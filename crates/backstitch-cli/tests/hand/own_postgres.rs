@@ -16,7 +16,7 @@ fn directory() -> TempDir {
 
 async fn run(directory: &Path, arguments: &[&str]) -> Ran {
     let mut command = bare(directory, arguments);
-    command.env("BACKSTITCH_POSTGRES_DIRECTORY", directory.join("postgres")).env("BACKSTITCH_LOG", "info");
+    command.env("BACKSTITCH_POSTGRES_DIRECTORY", directory.join("postgres"));
     end(command).await
 }
 
@@ -24,16 +24,32 @@ async fn run(directory: &Path, arguments: &[&str]) -> Ran {
 async fn without_a_database_the_users_own_is_started_and_said() {
     let directory = directory();
     let run = async |arguments: &[&str]| run(directory.path(), arguments).await;
-    let status = async || run(&["pg", "status", "--json"]).await.expect(0).json()["status"].clone();
+    let status = async || run(&["pg", "status", "--json"]).await.expect(5).json()["status"].clone();
     assert_eq!(status().await, json!("not_initialised"));
     run(&["pg", "stop"]).await.expect(0);
 
     let migrated = run(&["migrate"]).await.expect(0);
-    assert!(migrated.err.contains("using the Postgres of this user's own"), "{migrated:?}");
+    let said =
+        format!("using the Postgres of this user's own, in {}", directory.path().join("postgres").display());
+    assert!(migrated.err.contains(&said), "{migrated:?}");
     let asked = run(&["enqueue", "demo"]).await.expect(0);
+    assert!(asked.err.contains(&said), "{asked:?}");
+    let listed = run(&["list", "--json", "--log-format", "json"]).await.expect(0);
+    assert!(listed.json().is_array(), "the remark is beside the output");
+    let remark: serde_json::Value = serde_json::from_str(&listed.err).unwrap();
+    assert!(remark["message"].as_str().unwrap().contains("no database is named"), "{remark}");
     let running = run(&["pg", "status", "--json"]).await.expect(0).json();
     assert_eq!(running["status"], "running");
     assert!(running["pid"].is_number() && running["uptime_seconds"].is_number(), "{running}");
+    let told = run(&["pg", "status"]).await.expect(0).out;
+    let url = told.lines().last().unwrap();
+    assert_eq!(running["url"], url);
+    let named = run(&["list", "--json", "--database-url", url]).await.expect(0);
+    assert_eq!(
+        (named.err.as_str(), named.json().as_array().unwrap().len()),
+        ("", 1),
+        "it is reached under its URL"
+    );
 
     run(&["pg", "stop"]).await.expect(0);
     assert_eq!(status().await, json!("stopped"));

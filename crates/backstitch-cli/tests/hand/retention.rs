@@ -45,6 +45,17 @@ async fn prune_removes_what_ended_long_enough_ago_and_says_how_much() {
     let again = world.run(&["enqueue", "toy", input, "--key", "0"]).await.expect(0);
     assert_eq!(again.out.trim(), first.workflow.to_string(), "its key stays");
     world.run(&["show", again.out.trim()]).await.complains(5, &["there is no workflow"]);
+    let said = ["the key \"0\"", "ended and was removed", "a key outlives its workflow: give another key"];
+    assert!(said.iter().all(|part| again.err.contains(part)), "{again:?}");
+    let ask = ["enqueue", "toy", input, "--key", "0"];
+    world.run(&[&ask[..], &["--wait"]].concat()).await.complains(5, &said);
+    world.run(&[&ask[..], &["--json"]].concat()).await.complains(5, &said);
+    let mut daemon =
+        world.command(&["serve", "--without-gateway", "--without-tokens", "--listen", "127.0.0.1:0"]);
+    daemon.env("BACKSTITCH_LOG", "info");
+    let daemon = Daemon::start(daemon).await;
+    world.run(&[&ask[..], &["--wait", "--server", &daemon.url]].concat()).await.complains(5, &said);
+    daemon.stop().await;
 }
 
 #[tokio::test]

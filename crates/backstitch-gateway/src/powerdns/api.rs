@@ -85,6 +85,11 @@ impl Api {
         self.send(request, true).await.map(drop)
     }
 
+    /// The server that is asked, for people.
+    fn url(&self) -> String {
+        self.zone_url.origin().ascii_serialization()
+    }
+
     fn request(&self, method: Method, url: Url) -> RequestBuilder {
         self.http.request(method, url).header("X-API-Key", self.key.expose())
     }
@@ -93,16 +98,18 @@ impl Api {
         let answer = request.send().await.map_err(|e| {
             let source = e.without_url();
             if source.is_connect() {
-                PowerDnsError::Unreachable { change_sent: false, source }
+                PowerDnsError::Unreachable { url: self.url(), change_sent: false, source }
             } else {
-                PowerDnsError::NoAnswer { change_sent: changes, source }
+                PowerDnsError::NoAnswer { url: self.url(), change_sent: changes, source }
             }
         })?;
         let status = answer.status();
         match status {
             _ if status.is_success() => Ok(answer),
-            StatusCode::UNAUTHORIZED => Err(PowerDnsError::KeyRefused),
-            StatusCode::NOT_FOUND => Err(PowerDnsError::ZoneMissing { zone: self.zone.clone() }),
+            StatusCode::UNAUTHORIZED => Err(PowerDnsError::KeyRefused { url: self.url() }),
+            StatusCode::NOT_FOUND => {
+                Err(PowerDnsError::ZoneMissing { url: self.url(), zone: self.zone.clone() })
+            }
             _ if status.is_client_error() => {
                 Err(PowerDnsError::Refused { status: status.as_u16(), detail: detail(answer).await })
             }

@@ -13,11 +13,18 @@ pub enum PowerDnsError {
         url: String,
     },
     /// The key does not open the API.
-    #[error("powerdns refused the api key (401): set the key that its `api-key` setting has")]
-    KeyRefused,
+    #[error("powerdns at {url} refused the api key (401): set the key that its `api-key` setting has")]
+    KeyRefused {
+        /// Who was asked.
+        url: String,
+    },
     /// The zone is not served there.
-    #[error("powerdns does not serve the zone {zone} (404): create it, or configure the zone it serves")]
+    #[error(
+        "powerdns at {url} does not serve the zone {zone} (404): create it, or configure the zone it serves"
+    )]
     ZoneMissing {
+        /// Who was asked.
+        url: String,
         /// The configured zone.
         zone: Domain,
     },
@@ -46,16 +53,20 @@ pub enum PowerDnsError {
         detail: String,
     },
     /// No connection was made.
-    #[error("powerdns cannot be reached")]
+    #[error("powerdns at {url} cannot be reached")]
     Unreachable {
+        /// Who was asked.
+        url: String,
         /// Whether a change had been made before.
         change_sent: bool,
         /// What the connection attempt said.
         source: reqwest::Error,
     },
     /// The connection was there, the answer was not: a timeout or a connection that broke.
-    #[error("powerdns did not answer in time or broke the connection")]
+    #[error("powerdns at {url} did not answer in time or broke the connection")]
     NoAnswer {
+        /// Who was asked.
+        url: String,
         /// Whether a change may have been made.
         change_sent: bool,
         /// What the connection said.
@@ -119,7 +130,7 @@ impl Classified for PowerDnsError {
             | Self::ReadBackDiffers { .. }
             | Self::ComesBack { .. } => true,
             Self::BadUrl { .. }
-            | Self::KeyRefused
+            | Self::KeyRefused { .. }
             | Self::ZoneMissing { .. }
             | Self::OtherZone { .. }
             | Self::SomeoneElses { .. }
@@ -135,7 +146,7 @@ impl Classified for PowerDnsError {
             | Self::Unexpected { change_sent, .. } => *change_sent,
             Self::ReadBackDiffers { .. } | Self::ComesBack { .. } => true,
             Self::BadUrl { .. }
-            | Self::KeyRefused
+            | Self::KeyRefused { .. }
             | Self::ZoneMissing { .. }
             | Self::OtherZone { .. }
             | Self::SomeoneElses { .. }
@@ -150,7 +161,7 @@ impl Classified for PowerDnsError {
     fn code(&self) -> &'static str {
         match self {
             Self::BadUrl { .. } => "powerdns_url_unusable",
-            Self::KeyRefused => "powerdns_key_refused",
+            Self::KeyRefused { .. } => "powerdns_key_refused",
             Self::ZoneMissing { .. } => "powerdns_zone_missing",
             Self::OtherZone { .. } => "hostname_of_another_zone",
             Self::SomeoneElses { .. } => "hostname_taken",
