@@ -436,11 +436,18 @@ fn hold(line: &Line, moment: Moment, boundary: u32) -> oneshot::Receiver<Held> {
 ///
 /// # Panics
 /// When the worker can't start.
-pub async fn worker<S: Send + Sync + 'static>(build: impl AsyncFnOnce(Database, String) -> Worker<S>) {
+pub async fn worker<S: Send + Sync + 'static>(build: impl AsyncFn(Database, String) -> Worker<S>) {
     let Ok(url) = env::var(DATABASE) else { return };
-    let database = Database::connect(&url).await.expect("the database answers");
-    let worker = build(database, env::var(GIVEN).unwrap_or_default()).await;
     let state = env::var_os(STATE).expect("a sweep says where lock files are");
-    let _working = worker.timing(TIMING).state_directory(state).start().await.expect("the worker starts");
+    let _working = until("the worker starts", async || {
+        let database = Database::connect(&url).await.expect("the database answers");
+        let worker = build(database, env::var(GIVEN).unwrap_or_default()).await;
+        match worker.timing(TIMING).state_directory(&state).start().await {
+            // A Postgres that is busy with other tests.
+            Err(error) if error.is_transient() => None,
+            started => Some(started.expect("the worker starts")),
+        }
+    })
+    .await;
     std::future::pending::<()>().await;
 }
