@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How long an incarnation may append after its last heartbeat was asked for. Long enough to ride out a failover of a
+/// How long an incarnation may begin effects after its last heartbeat was asked for. Long enough to ride out a failover of a
 /// nearby Postgres or a stop-the-world pause, short enough that a caller waiting for a rollback is still there.
 pub const LEASE: Duration = Duration::from_secs(10);
 

@@ -8,7 +8,7 @@ use backstitch_core::limits;
 /// The times of a worker. The default is what every figure in the documentation is measured at; tests shorten them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How long an incarnation may append after its last heartbeat was asked for.
+    /// How long an incarnation may begin effects after its last heartbeat was asked for.
     pub lease: Duration,
     /// How often the heartbeat renews the lease: shorter than lease less `self_stop`.
     pub beat: Duration,

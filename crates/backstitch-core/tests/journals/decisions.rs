@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backstitch_core::decide::{
     Circumstances, Conduct, Ended, Forward, LateEffects, Orphaned, Patience, Recovery, Stuck, Unwind,
-    dies_of_what_is_not_journaled, forward, judge, must_unwind, unwind,
+    forward, judge, must_unwind, unwind,
 };
 use backstitch_core::history::History;
 use backstitch_core::id::{Direction, Position};
@@ -16,11 +16,11 @@ use chrono::{DateTime, Utc};
 use crate::drive::{Ending, WORKFLOW, back, ended, failure, operator, run, succeeded};
 use crate::stitches::{around, at, begins, commits, ends, failed, history, rejected, retry, turns, unwinds};
 
-const LATER: Backward = Backward::AfterAllLater;
-const SLOW: u64 = 300;
+pub const LATER: Backward = Backward::AfterAllLater;
+pub const SLOW: u64 = 300;
 
 /// Waits of a round number of seconds, no jitter to speak of, one attempt of patience.
-const CONDUCT: Conduct = Conduct {
+pub const CONDUCT: Conduct = Conduct {
     timeout: Duration::from_secs(60),
     retry: RetryPolicy::DEFAULT.attempts(2),
     patience: Patience { attempts: 1, time: Duration::from_secs(600), slow_retry: Duration::from_secs(SLOW) },
@@ -31,23 +31,23 @@ fn judged(rows: &[Stitch], position: u32, direction: Direction, ending: Ending) 
     judge(ended(ending), &history(rows), Position(position), direction, &CONDUCT.retry)
 }
 
-fn asked(rows: &[Stitch], position: u32, around: &Circumstances) -> Forward {
+pub fn asked(rows: &[Stitch], position: u32, around: &Circumstances) -> Forward {
     forward(WORKFLOW, &history(rows), Position(position), &CONDUCT, around)
 }
 
-fn back_from(rows: &[Stitch], conduct: Conduct, around: &Circumstances) -> Unwind {
+pub fn back_from(rows: &[Stitch], conduct: Conduct, around: &Circumstances) -> Unwind {
     unwind(WORKFLOW, &history(rows), |_| Some(conduct), around)
 }
 
-fn compensate(position: u32, attempt: u32) -> Unwind {
+pub fn compensate(position: u32, attempt: u32) -> Unwind {
     Unwind::Compensate { position: Position(position), attempt }
 }
 
-fn done(position: u32, backward: Backward) -> Stitch {
+pub fn done(position: u32, backward: Backward) -> Stitch {
     commits(run(position, 1), backward, succeeded())
 }
 
-fn begun(position: u32, backward: Backward) -> Stitch {
+pub fn begun(position: u32, backward: Backward) -> Stitch {
     begins(run(position, 1), backward)
 }
 
@@ -434,56 +434,6 @@ fn what_has_turned_or_ended_does_not_turn_again() {
     ] {
         assert_eq!(must_unwind(&history(&rows), &cancelled), None, "{rows:?}");
     }
-}
-
-#[test]
-fn a_step_that_kills_its_process_past_the_pivot_is_tried_slowly_and_somebody_is_told() {
-    let rows = [done(0, Backward::Pivot), begun(1, LATER)];
-    let charged = |crash_charges, seconds| Circumstances { crash_charges, ..around(seconds) };
-    assert_eq!(asked(&rows, 1, &charged(CRASH_BUDGET - 1, 2)), Forward::Run { attempt: 2 });
-    assert_eq!(asked(&rows, 1, &charged(CRASH_BUDGET, 2)), Forward::Attention(at(1 + SLOW)));
-    assert_eq!(asked(&rows, 1, &charged(CRASH_BUDGET, 1 + SLOW)), Forward::Run { attempt: 2 });
-}
-
-#[test]
-fn a_compensation_that_kills_its_process_is_stuck_like_one_that_fails() {
-    let rows = [done(0, Backward::Independent), done(1, LATER), unwinds(), begins(back(1, 1), LATER)];
-    let charged = |crash_charges| Circumstances { crash_charges, ..around(4) };
-    assert_eq!(back_from(&rows, CONDUCT, &charged(CRASH_BUDGET - 1)), compensate(1, 2));
-    assert_eq!(
-        back_from(&rows, CONDUCT, &charged(CRASH_BUDGET)),
-        compensate(0, 1),
-        "the independent one passes"
-    );
-    let stuck = vec![Stuck { position: Position(1), failure: None }];
-    let dependent = [&rows[..], &[commits(back(0, 1), LATER, succeeded())]].concat();
-    let attention = Unwind::Attention { stuck, due: at(3 + SLOW) };
-    assert_eq!(back_from(&dependent, CONDUCT, &charged(CRASH_BUDGET)), attention);
-}
-
-#[test]
-fn what_kills_its_process_without_an_intent_is_told_of_where_there_is_no_way_back() {
-    let charged = |crash_charges| Circumstances { crash_charges, ..around(4) };
-    let dies = |rows: &[Stitch], charges| dies_of_what_is_not_journaled(&history(rows), &charged(charges));
-    let past_the_pivot = [done(0, Backward::Pivot)];
-    let on_the_way_back = [done(0, LATER), unwinds()];
-    let turned_for_it = [done(0, LATER), turns(Turn::Unwinding(Cause::CrashLoop { deaths: CRASH_BUDGET }))];
-    for rows in [&past_the_pivot[..], &on_the_way_back] {
-        assert!(!dies(rows, CRASH_BUDGET - 1) && dies(rows, CRASH_BUDGET), "{rows:?}");
-    }
-    assert!(!dies(&turned_for_it, 2 * CRASH_BUDGET - 1) && dies(&turned_for_it, 2 * CRASH_BUDGET));
-    // Where it can turn back it does; and an open attempt is told of by itself.
-    assert!(!dies(&[done(0, LATER)], CRASH_BUDGET));
-    assert!(!dies(&[done(0, Backward::Pivot), begun(1, LATER)], CRASH_BUDGET));
-    assert!(!dies(&[done(0, LATER), unwinds(), begins(back(0, 1), LATER)], CRASH_BUDGET));
-}
-
-#[test]
-fn a_compensation_whose_last_attempt_was_answered_killed_nobody() {
-    let patient = Conduct { patience: Patience { attempts: 5, ..CONDUCT.patience }, ..CONDUCT };
-    let rows = [done(0, LATER), unwinds(), commits(back(0, 1), LATER, retry())];
-    let charged = Circumstances { crash_charges: CRASH_BUDGET, ..around(2) };
-    assert!(matches!(back_from(&rows, patient, &charged), Unwind::WaitUntil(due) if due <= at(3)));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! raw rows and checks the invariants without any help from the core. [`explore`] enumerates what may go wrong. The
 //! other modules are the claims.
 
+mod deadly;
 mod decisions;
 mod drive;
 mod exhaustive;
