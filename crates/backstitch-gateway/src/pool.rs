@@ -93,7 +93,7 @@ pub async fn migrate(pool: &PgPool) -> Result<(), PoolError> {
     let mut migrator = sqlx::migrate!();
     migrator.create_schema("gateway");
     migrator.dangerous_set_table_name("gateway._migrations");
-    Ok(migrator.run(pool).await?)
+    Ok(backstitch::apply_migrations(migrator, &pool.connect_options()).await?)
 }
 
 /// Adds a gateway, which is handed out only once it is [`set_ready`].

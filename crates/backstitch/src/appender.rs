@@ -340,3 +340,35 @@ impl Record {
         output + input + self.after.output.as_ref().map_or(0, |json: &Json| json.as_str().len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use backstitch_core::id::{Epoch, IncarnationId, Seq, WorkflowId};
+    use backstitch_core::record::Stitch;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_record_that_nobody_writes_any_more_is_fenced() {
+        let (submissions, gone) = mpsc::unbounded_channel();
+        drop(gone);
+        let nowhere =
+            Database::connect_lazily(sqlx::postgres::PgConnectOptions::new().host("nowhere.invalid"));
+        let appender = Appender {
+            submissions,
+            // So that it is the thread's to write.
+            unanswered: Arc::new(AtomicUsize::new(1)),
+            claims: Arc::new(Mutex::new(Kept::of(nowhere))),
+            lease: Arc::new(Lease::new(IncarnationId(1), Instant::now(), Duration::from_secs(8))),
+        };
+        let record = Record {
+            workflow: WorkflowId(uuid::Uuid::nil()),
+            seq: Seq(0),
+            epoch: Epoch(1),
+            stitch: Stitch { outcome: None, turn: None, intent: None },
+            after: journal::After::default(),
+        };
+        let answer = appender.append(record).await.expect("an answer");
+        assert_eq!(answer.verdict, journal::Written::Fenced);
+    }
+}

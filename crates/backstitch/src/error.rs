@@ -34,7 +34,7 @@ pub enum Error {
     NotMigrated {
         /// Its newest migration; 0: none.
         found: i64,
-        /// The newest that this version knows.
+        /// The newest that this version knows and the database lacks.
         needed: i64,
     },
     /// The database was migrated by a newer version that says this one can't work with it.

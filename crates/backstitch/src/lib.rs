@@ -88,7 +88,7 @@ pub use crate::follows::Events;
 pub use crate::inputs::Inputs;
 pub use crate::known::Known;
 pub use crate::lives::Pulse;
-pub use crate::migrate::{check_migrated, migrate};
+pub use crate::migrate::{apply_migrations, check_migrated, migrate};
 pub use crate::operate::{Answered, Operate};
 pub use crate::probe::{Probe, ProbeTransactionally};
 pub use crate::retention::Removed;

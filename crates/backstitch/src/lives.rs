@@ -53,13 +53,73 @@ pub(crate) struct Birth {
     heart: DropGuard,
 }
 
-/// Begins a life.
+/// A life that is to begin. However often that must be tried, it has one token and one file: registered again, it is the same.
+struct Unborn {
+    token: Uuid,
+    lock_file: Option<LockFile>,
+}
+
+impl Unborn {
+    fn new(plan: &Plan) -> Result<Self, Error> {
+        let token = Uuid::new_v4();
+        // Locked before it is registered: a look in between finds the file held.
+        let lock_file =
+            plan.state_directory.as_deref().map(|directory| LockFile::hold(directory, token)).transpose()?;
+        Ok(Self { token, lock_file })
+    }
+
+    /// It does not begin after all. If it was registered and we were not told, it holds nothing, and is buried after its lease.
+    fn give_up(self) {
+        if let Some(lock_file) = self.lock_file {
+            lock_file.remove();
+        }
+    }
+}
+
+/// Begins the first life.
 pub(crate) async fn begin<S>(shop: &Shop<S>, plan: &Plan) -> Result<Birth, Error> {
+    bear(shop, Unborn::new(plan)?).await.map_err(|(unborn, error)| {
+        unborn.give_up();
+        error
+    })
+}
+
+/// Begins the next life, however often that must be tried. None: the worker stops.
+async fn begin_again<S>(shop: &Shop<S>, plan: &Plan, stop: &CancellationToken) -> Option<Birth> {
+    let mut unborn = None;
+    while !stop.is_cancelled() {
+        let error = match unborn.take().map_or_else(|| Unborn::new(plan), Ok) {
+            Ok(known) => match bear(shop, known).await {
+                Ok(birth) => return Some(birth),
+                Err((known, error)) => {
+                    unborn = Some(known);
+                    error
+                }
+            },
+            Err(error) => error,
+        };
+        tracing::warn!(%error, "beginning a new life failed");
+        tokio::time::sleep(AGAIN).await;
+    }
+    if let Some(unborn) = unborn {
+        unborn.give_up();
+    }
+    None
+}
+
+async fn bear<S>(shop: &Shop<S>, unborn: Unborn) -> Result<Birth, (Unborn, Error)> {
+    match register(shop, unborn.token).await {
+        Ok((life, heart)) => {
+            let in_flight = Arc::clone(&life.in_flight);
+            Ok(Birth { life, in_flight, lock_file: unborn.lock_file, heart })
+        }
+        Err(error) => Err((unborn, error)),
+    }
+}
+
+/// Registers a life, and has its heart beat until the guard is dropped.
+async fn register<S>(shop: &Shop<S>, token: Uuid) -> Result<(Life, DropGuard), Error> {
     let timing = shop.timing;
-    let token = Uuid::new_v4();
-    // Locked before it is registered: a look in between finds the file held.
-    let lock_file =
-        plan.state_directory.as_deref().map(|directory| LockFile::hold(directory, token)).transpose()?;
     let mut kinds: Vec<String> = shop.kinds.values().map(|kind| kind.name.to_owned()).collect();
     kinds.sort_unstable();
     let asked_at = Instant::now();
@@ -79,9 +139,9 @@ pub(crate) async fn begin<S>(shop: &Shop<S>, plan: &Plan) -> Result<Birth, Error
         draining: CancellationToken::new(),
         abort: CancellationToken::new(),
         makes_room: AtomicBool::new(false),
-        in_flight: Arc::clone(&in_flight),
+        in_flight,
     };
-    Ok(Birth { life, in_flight, lock_file, heart })
+    Ok((life, heart))
 }
 
 /// Lives until `stop`, with as many lives as it takes.
@@ -101,15 +161,7 @@ pub(crate) async fn live<S: Send + Sync + 'static>(
                 "the worker's life ended with a defect of the engine, beginning a new one"
             );
         }
-        while !stop.is_cancelled() && birth.is_none() {
-            match begin(&shop, &plan).await {
-                Ok(next) => birth = Some(next),
-                Err(error) => {
-                    tracing::warn!(%error, "beginning a new life failed");
-                    tokio::time::sleep(AGAIN).await;
-                }
-            }
-        }
+        birth = begin_again(&shop, &plan, &stop).await;
     }
 }
 

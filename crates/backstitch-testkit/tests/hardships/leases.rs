@@ -180,3 +180,49 @@ async fn a_claim_that_lands_long_after_it_was_given_up_is_found() {
     assert_eq!(incarnations(&world).await.len(), 1, "in the same life");
     worker.shut_down().await;
 }
+
+/// A trigger stands in for a database that takes no registrations, and counts them.
+#[tokio::test]
+async fn a_life_that_can_not_begin_is_tried_again_as_the_same_and_leaves_no_lock_file() {
+    let world = World::new().await;
+    let worker = world.start_worker_with_lock().await;
+    sqlx::raw_sql(
+        "create sequence public.births;
+        create function public.refuse_births() returns trigger language plpgsql as $$
+        begin
+            perform nextval('public.births');
+            raise exception 'no births today' using errcode = '57014';
+        end
+        $$;
+        create trigger refuses_births before insert on backstitch.incarnation
+            for each row execute function public.refuse_births()",
+    )
+    .execute(&world.pool)
+    .await
+    .expect("it is ours");
+    let files = || std::fs::read_dir(world.state_directory()).expect("it is there").count();
+    let refused = world.worker().await.state_directory(world.state_directory()).start().await;
+    assert!(refused.is_err() && files() == 1, "the living one's");
+    let buried: Option<i32> = sqlx::query_scalar("select backstitch.bury($1, 0, true)")
+        .bind(incarnations(&world).await[0].id)
+        .fetch_one(&world.pool)
+        .await
+        .expect("it answers");
+    assert_eq!(buried, Some(0));
+    until("its next life was tried three times", async || {
+        let births: i64 = sqlx::query_scalar("select last_value from public.births")
+            .fetch_one(&world.pool)
+            .await
+            .expect("it answers");
+        (births >= 4).then_some(())
+    })
+    .await;
+    assert_eq!(files(), 1, "that of the next life");
+    sqlx::query("drop trigger refuses_births on backstitch.incarnation")
+        .execute(&world.pool)
+        .await
+        .expect("ours");
+    world.completes(&world.enqueue(Compensating::of([Act::new()])).await).await;
+    worker.shut_down().await;
+    assert_eq!(files(), 0, "no lock file stays");
+}

@@ -1,8 +1,11 @@
 //! Somebody's transaction that keeps rows of ours and is left open, and statements that the server will not end.
 
+use std::path::Path;
+
 use backstitch_testkit::script::{Act, Compensating, Do, Manner};
 use backstitch_testkit::wait::until;
 use backstitch_testkit::world::World;
+use sqlx::migrate::Migrator;
 
 use crate::facts::incarnations;
 
@@ -168,4 +171,64 @@ async fn a_burial_that_has_to_wait_keeps_nobody_else_from_being_buried() {
     left_open.rollback().await.expect("it is ours");
     until("the first one is buried", async || is_buried(dead[0]).await).await;
     worker.shut_down().await;
+}
+
+/// A directory of migrations, as an application's own, that makes a table and then adds a column.
+fn migrations(directory: &Path, files: &[(&str, &str)]) {
+    for (name, sql) in files {
+        std::fs::write(directory.join(name), sql).expect("it is ours");
+    }
+}
+
+async fn known(directory: &Path) -> Migrator {
+    Migrator::new(directory).await.expect("they can be read")
+}
+
+#[tokio::test]
+async fn a_migration_that_waits_lets_the_living_through_and_gets_there() {
+    let world = World::new().await;
+    let options = world.client.database().pool().connect_options();
+    let directory = tempfile::tempdir().expect("a directory");
+    migrations(directory.path(), &[("1_table.sql", "create table public.orders (id int)")]);
+    backstitch::apply_migrations(known(directory.path()).await, &options).await.expect("nobody is there");
+    migrations(directory.path(), &[("2_column.sql", "alter table public.orders add name text")]);
+    // As a dump keeps it.
+    let mut dump = world.pool.begin().await.expect("a transaction");
+    sqlx::query("lock table public.orders in access share mode")
+        .execute(&mut *dump)
+        .await
+        .expect("it is free");
+    let migrating = tokio::spawn({
+        let (migrator, options) = (known(directory.path()).await, (*options).clone());
+        async move { backstitch::apply_migrations(migrator, &options).await }
+    });
+    until("the migration waits", async || (waiting_for_locks(&world).await > 0).then_some(())).await;
+    // Behind it; no longer than any call of a worker may.
+    sqlx::query("select from public.orders")
+        .execute(world.client.database().pool())
+        .await
+        .expect("it gets through, for the migration gives up first");
+    dump.rollback().await.expect("it is ours");
+    migrating.await.expect("it does not panic").expect("it gets its lock in the end");
+    sqlx::query("select name from public.orders").execute(&world.pool).await.expect("the column is there");
+}
+
+#[tokio::test]
+async fn a_migration_that_fails_leaves_no_lock_for_the_next_one_to_wait_for() {
+    let world = World::new().await;
+    let options = world.client.database().pool().connect_options();
+    let directory = tempfile::tempdir().expect("a directory");
+    migrations(directory.path(), &[("1_wrong.sql", "select 1 / 0")]);
+    let failed = backstitch::apply_migrations(known(directory.path()).await, &options).await;
+    assert!(failed.is_err());
+    let locks: i64 = sqlx::query_scalar(
+        "select count(*) from pg_locks l join pg_database d on d.oid = l.database
+        where d.datname = current_database() and l.locktype = 'advisory'",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .expect("it answers");
+    assert_eq!(locks, 0);
+    migrations(directory.path(), &[("1_wrong.sql", "select 1 / 1")]);
+    backstitch::apply_migrations(known(directory.path()).await, &options).await.expect("it is mended");
 }
