@@ -109,8 +109,8 @@ impl Appender {
         let mut journal = self.claims.try_lock().ok()?;
         let (incarnation, record) = (self.lease.incarnation, record.clone());
         let answers = journal
-            .run("appending to the journal", move |connection| {
-                Box::pin(async move { journal::append(connection, incarnation, &[record]).await })
+            .run("appending to the journal", async |connection| {
+                journal::append(connection, incarnation, &[record]).await
             })
             .await;
         answers.ok()?.pop()
@@ -294,8 +294,8 @@ async fn write_until_answered(
     loop {
         let (records, within) = (Arc::clone(records), part.clone());
         let answer = journal
-            .run("appending to the journal", move |connection| {
-                Box::pin(async move { journal::append(connection, incarnation, &records[within]).await })
+            .run("appending to the journal", async |connection| {
+                journal::append(connection, incarnation, &records[within]).await
             })
             .await;
         let error = match answer {

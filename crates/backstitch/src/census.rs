@@ -55,70 +55,68 @@ impl Client {
     pub async fn census(&self) -> Result<Census, Error> {
         let rows = self
             .database
-            .run("taking a census", |connection| {
-                Box::pin(async move {
-                    sqlx::query!(
-                        r#"
-                        with clock as materialized (
-                            select backstitch.clock() as at
-                        ),
-                        served as (
-                            select u.kind, count(*) as workers
-                            from backstitch.incarnation i
-                                cross join lateral unnest(i.kinds) u (kind)
-                            where i.died_at is null
-                            group by u.kind
-                        ),
-                        live as (
-                            select r.kind,
-                                count(*) as workflows,
-                                count(*) filter (where r.phase = 'pending' and not r.attention) as pending,
-                                count(*) filter (where r.phase = 'running' and not r.attention) as running,
-                                count(*) filter (where r.phase = 'compensating' and not r.attention) as compensating,
-                                count(*) filter (where r.attention) as needs_attention,
-                                count(*) filter (where r.holder is null and r.due_at <= (select c.at from clock c)) as due
-                            from backstitch.ready r
-                            group by r.kind
-                        )
-                        select c.at as "at!",
-                            (select count(*) from backstitch.incarnation i where i.died_at is null) as "workers!",
-                            (select count(*) from backstitch.alert a where a.resolved_at is null) as "open_alerts!",
-                            (
-                                select count(*)
-                                from live l
-                                where not exists (select from served s where s.kind = l.kind)
-                            ) as "unserved_kinds!",
-                            -- Ids are ordered by time.
-                            (
-                                select w.enqueued_at
-                                from backstitch.workflow w
-                                where w.workflow_id = (
-                                    select r.workflow_id from backstitch.ready r order by r.workflow_id limit 1
-                                )
-                            ) as oldest_enqueued_at,
-                            k.kind as "kind?", k.served_by as "served_by?", k.pending as "pending?",
-                            k.running as "running?", k.compensating as "compensating?",
-                            k.needs_attention as "needs_attention?", k.due as "due?"
-                        from clock c
-                            left join (
-                                select coalesce(l.kind, s.kind) as kind,
-                                    coalesce(s.workers, 0) as served_by,
-                                    coalesce(l.pending, 0) as pending,
-                                    coalesce(l.running, 0) as running,
-                                    coalesce(l.compensating, 0) as compensating,
-                                    coalesce(l.needs_attention, 0) as needs_attention,
-                                    coalesce(l.due, 0) as due
-                                from live l
-                                    full join served s on s.kind = l.kind
-                                order by l.workflows desc nulls last, 1
-                                limit $1
-                            ) k on true
-                        "#,
-                        i64::from(CENSUS_KINDS_MAX)
+            .run("taking a census", async |connection| {
+                sqlx::query!(
+                    r#"
+                    with clock as materialized (
+                        select backstitch.clock() as at
+                    ),
+                    served as (
+                        select u.kind, count(*) as workers
+                        from backstitch.incarnation i
+                            cross join lateral unnest(i.kinds) u (kind)
+                        where i.died_at is null
+                        group by u.kind
+                    ),
+                    live as (
+                        select r.kind,
+                            count(*) as workflows,
+                            count(*) filter (where r.phase = 'pending' and not r.attention) as pending,
+                            count(*) filter (where r.phase = 'running' and not r.attention) as running,
+                            count(*) filter (where r.phase = 'compensating' and not r.attention) as compensating,
+                            count(*) filter (where r.attention) as needs_attention,
+                            count(*) filter (where r.holder is null and r.due_at <= (select c.at from clock c)) as due
+                        from backstitch.ready r
+                        group by r.kind
                     )
-                    .fetch_all(connection)
-                    .await
-                })
+                    select c.at as "at!",
+                        (select count(*) from backstitch.incarnation i where i.died_at is null) as "workers!",
+                        (select count(*) from backstitch.alert a where a.resolved_at is null) as "open_alerts!",
+                        (
+                            select count(*)
+                            from live l
+                            where not exists (select from served s where s.kind = l.kind)
+                        ) as "unserved_kinds!",
+                        -- Ids are ordered by time.
+                        (
+                            select w.enqueued_at
+                            from backstitch.workflow w
+                            where w.workflow_id = (
+                                select r.workflow_id from backstitch.ready r order by r.workflow_id limit 1
+                            )
+                        ) as oldest_enqueued_at,
+                        k.kind as "kind?", k.served_by as "served_by?", k.pending as "pending?",
+                        k.running as "running?", k.compensating as "compensating?",
+                        k.needs_attention as "needs_attention?", k.due as "due?"
+                    from clock c
+                        left join (
+                            select coalesce(l.kind, s.kind) as kind,
+                                coalesce(s.workers, 0) as served_by,
+                                coalesce(l.pending, 0) as pending,
+                                coalesce(l.running, 0) as running,
+                                coalesce(l.compensating, 0) as compensating,
+                                coalesce(l.needs_attention, 0) as needs_attention,
+                                coalesce(l.due, 0) as due
+                            from live l
+                                full join served s on s.kind = l.kind
+                            order by l.workflows desc nulls last, 1
+                            limit $1
+                        ) k on true
+                    "#,
+                    i64::from(CENSUS_KINDS_MAX)
+                )
+                .fetch_all(connection)
+                .await
             })
             .await?;
         let mut counted = None;

@@ -43,41 +43,40 @@ impl Client {
     /// When the database does not answer.
     pub async fn checkup(&self) -> Result<Checkup, Error> {
         self.database
-            .run("examining the database", |connection| {
-                Box::pin(
-                    sqlx::query_as!(
-                        Checkup,
-                        r#"
-                        select current_setting('server_version') as "version!",
-                            current_setting('server_version_num')::integer as "version_number!",
-                            current_setting('fsync')::boolean as "fsync!",
-                            current_setting('synchronous_commit') as "synchronous_commit!",
-                            current_setting('full_page_writes')::boolean as "full_page_writes!",
-                            current_setting('default_transaction_isolation') as "isolation!",
-                            pg_is_in_recovery() as "is_standby!",
-                            clock_timestamp() as "now!",
-                            current_user::text as "role!",
-                            array(
-                                select p.proname::text
-                                from pg_proc p
-                                where p.pronamespace = to_regnamespace('backstitch')
-                                    and not has_function_privilege(p.oid, 'execute')
-                                union
-                                select c.relname::text
-                                from pg_class c
-                                where c.relnamespace = to_regnamespace('backstitch')
-                                    and c.relkind in ('r', 'v')
-                                    and not has_table_privilege(c.oid, 'select')
-                                order by 1
-                            ) as "forbidden!",
-                            current_setting('max_connections')::integer
-                                - current_setting('superuser_reserved_connections')::integer as "connections_max!",
-                            (select count(*) from pg_stat_activity a where a.backend_type = 'client backend')
-                                as "connections!"
-                        "#
-                    )
-                    .fetch_one(connection),
+            .run("examining the database", async |connection| {
+                sqlx::query_as!(
+                    Checkup,
+                    r#"
+                    select current_setting('server_version') as "version!",
+                        current_setting('server_version_num')::integer as "version_number!",
+                        current_setting('fsync')::boolean as "fsync!",
+                        current_setting('synchronous_commit') as "synchronous_commit!",
+                        current_setting('full_page_writes')::boolean as "full_page_writes!",
+                        current_setting('default_transaction_isolation') as "isolation!",
+                        pg_is_in_recovery() as "is_standby!",
+                        clock_timestamp() as "now!",
+                        current_user::text as "role!",
+                        array(
+                            select p.proname::text
+                            from pg_proc p
+                            where p.pronamespace = to_regnamespace('backstitch')
+                                and not has_function_privilege(p.oid, 'execute')
+                            union
+                            select c.relname::text
+                            from pg_class c
+                            where c.relnamespace = to_regnamespace('backstitch')
+                                and c.relkind in ('r', 'v')
+                                and not has_table_privilege(c.oid, 'select')
+                            order by 1
+                        ) as "forbidden!",
+                        current_setting('max_connections')::integer
+                            - current_setting('superuser_reserved_connections')::integer as "connections_max!",
+                        (select count(*) from pg_stat_activity a where a.backend_type = 'client backend')
+                            as "connections!"
+                    "#
                 )
+                .fetch_one(connection)
+                .await
             })
             .await
     }

@@ -95,11 +95,7 @@ pub(crate) async fn claim(
     incarnation: IncarnationId,
     want: Want,
 ) -> Result<Vec<Claimed>, Error> {
-    journal
-        .run("claiming workflows", move |connection| {
-            Box::pin(async move { take(connection, incarnation, &want).await })
-        })
-        .await
+    journal.run("claiming workflows", async |connection| take(connection, incarnation, &want).await).await
 }
 
 async fn take(

@@ -9,16 +9,15 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use tokio::time::timeout;
 
 use crate::error::Error;
-use crate::future::BoxFuture;
 
-/// How many connections transactional steps, recovery and a client share. The appender, the claims, the heartbeat and the
-/// listener of a worker have one each beside: so no more than ten in all, and four while no step is transactional. A
-/// client has one beside while anybody waits.
+/// How many connections transactional steps, recovery and a client share. The claims, the heartbeat and the listener of a
+/// worker have one each beside, its appender one or two: so no more than eleven in all, and five or six while no step is
+/// transactional. A client has one beside while anybody waits.
 const CONNECTIONS_MAX: u32 = 6;
 
-/// How many of them are never lent to transactional steps, which keep theirs for as long as their code runs: one, for
+/// How many of them are never lent to transactional steps, which have theirs for as long as their code runs: one, for
 /// recovery and for what is parked.
-const CONNECTIONS_KEPT: u32 = 1;
+const CONNECTIONS_SPARED: u32 = 1;
 
 /// Which part of its deadline a call has left when the server gives up waiting for a lock: enough for the answer to come
 /// back. A client that leaves ends nothing: its statement would wait on in the server, for ever, and the next one beside it.
@@ -58,7 +57,7 @@ impl Database {
     /// When the database can't be reached.
     pub async fn connect_with(options: PgConnectOptions) -> Result<Self, Error> {
         let database = Self::connect_lazily(options);
-        database.run("connecting to the database", |connection| Box::pin(connection.ping())).await?;
+        database.run("connecting to the database", async |connection| connection.ping().await).await?;
         Ok(database)
     }
 
@@ -72,8 +71,9 @@ impl Database {
     /// with `pool_mode = transaction`. Any version will do, and none of its settings matters but that.
     ///
     /// Nothing is left on a session that the next one who is lent it would meet: each call is a transaction, and what was
-    /// prepared in it goes with it. That makes five round trips of one. Nothing can be announced on such a way: what
-    /// is enqueued, cancelled or ended elsewhere is found by the next poll, after up to 250 ms.
+    /// prepared in it goes with it. That makes five round trips of one, and two more where a type of the schema is to be looked
+    /// up again. Nothing can be announced on such a way: what is enqueued or ended elsewhere is found by the next poll, after
+    /// up to 250 ms; that a running attempt is cancelled, with the next beat, after up to 2.5 s.
     ///
     /// `PgBouncer` from 1.21 on, with `max_prepared_statements`, and `extra_float_digits` and `options` among its
     /// `ignore_startup_parameters`, follows what is prepared: then the other ways to connect work, too, at their usual price; but
@@ -143,7 +143,8 @@ impl Database {
         call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut lent = Lent(Some(self.pool.acquire().await?));
-        let answer = self.way.make(lent.connection(), lock_wait(self.deadline), call).await;
+        // On the heap: whoever awaits it is one of hundreds of workflows, and small.
+        let answer = Box::pin(self.way.make(lent.connection(), lock_wait(self.deadline), call)).await;
         lent.give_back();
         answer
     }
@@ -161,7 +162,7 @@ impl Database {
 
     /// How many transactional steps may run at once.
     pub(crate) fn transactions_max(&self) -> usize {
-        let lent = self.pool.options().get_max_connections().saturating_sub(CONNECTIONS_KEPT);
+        let lent = self.pool.options().get_max_connections().saturating_sub(CONNECTIONS_SPARED);
         usize::try_from(lent.max(1)).unwrap_or(1)
     }
 
@@ -173,9 +174,9 @@ impl Database {
     pub(crate) async fn run<T>(
         &self,
         doing: &'static str,
-        call: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<T>> + Send,
+        call: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T, Error> {
-        within(self.deadline, doing, self.call(async |connection| call(connection).await)).await
+        within(self.deadline, doing, self.call(call)).await
     }
 
     /// Awaits a call that is made elsewhere than in the pool, within the deadline.
@@ -273,13 +274,10 @@ impl Kept {
     pub(crate) async fn run<T>(
         &mut self,
         doing: &'static str,
-        call: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<T>> + Send,
+        call: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T, Error> {
         let (way, lock_wait) = (self.database.way, lock_wait(self.database.deadline));
-        self.with(doing, async |connection| {
-            way.make(connection, lock_wait, async |connection| call(connection).await).await
-        })
-        .await
+        self.with(doing, async |connection| way.make(connection, lock_wait, call).await).await
     }
 
     /// Makes one call, within the deadline, that waits for a lock no longer than this. It costs two round trips more.
@@ -287,13 +285,10 @@ impl Kept {
         &mut self,
         lock_wait: Duration,
         doing: &'static str,
-        call: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<T>> + Send,
+        call: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T, Error> {
         let way = self.database.way;
-        self.with(doing, async |connection| {
-            way.make_in_transaction(connection, lock_wait, async |connection| call(connection).await).await
-        })
-        .await
+        self.with(doing, async |connection| way.make_in_transaction(connection, lock_wait, call).await).await
     }
 
     async fn with<T>(
@@ -311,7 +306,8 @@ impl Kept {
                 within(*deadline, doing, PgConnection::connect_with(&options)).await?
             }
         };
-        let answer = within(*deadline, doing, call(&mut connection)).await;
+        // On the heap, as above.
+        let answer = within(*deadline, doing, Box::pin(call(&mut connection))).await;
         match &answer {
             // The server said no: the connection is as good as before.
             Ok(_) | Err(Error::Database { source: sqlx::Error::Database(_), .. }) => {

@@ -97,8 +97,7 @@ impl<'c, T> Enqueue<'c, T> {
     pub async fn send(self) -> Result<Handle<T>, Error> {
         let database = self.database;
         let ask = self.ask()?;
-        let workflow =
-            database.run(DOING, move |connection| Box::pin(async move { ask.send(connection).await })).await;
+        let workflow = database.run(DOING, async |connection| ask.send(connection).await).await;
         Ok(Handle::new(workflow.map_err(Error::said_by_contract)?))
     }
 
@@ -109,20 +108,18 @@ impl<'c, T> Enqueue<'c, T> {
     pub async fn send_and_tell(self) -> Result<Told<T>, Error> {
         let database = self.database;
         let ask = self.ask()?;
-        let told = database.run(DOING, move |connection| {
-            Box::pin(async move {
-                if ask.key.is_none() {
-                    return Ok((ask.send(connection).await?, true));
-                }
-                // Behind a transaction pooler there is one already, and another inside would be of another number.
-                if connection.is_in_transaction() {
-                    return ask.send_and_look(connection).await;
-                }
-                let mut transaction = connection.begin().await?;
-                let told = ask.send_and_look(&mut transaction).await?;
-                transaction.commit().await?;
-                Ok(told)
-            })
+        let told = database.run(DOING, async |connection| {
+            if ask.key.is_none() {
+                return Ok((ask.send(connection).await?, true));
+            }
+            // Behind a transaction pooler there is one already, and another inside would be of another number.
+            if connection.is_in_transaction() {
+                return ask.send_and_look(connection).await;
+            }
+            let mut transaction = connection.begin().await?;
+            let told = ask.send_and_look(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok(told)
         });
         let (workflow, is_new) = told.await.map_err(Error::said_by_contract)?;
         Ok(Told { handle: Handle::new(workflow), is_new })
@@ -178,8 +175,7 @@ impl<'c, T> EnqueueMany<'c, T> {
     pub async fn send(self) -> Result<Vec<Handle<T>>, Error> {
         let database = self.database;
         let ask = self.ask()?;
-        let workflows =
-            database.run(DOING, move |connection| Box::pin(async move { ask.send(connection).await })).await;
+        let workflows = database.run(DOING, async |connection| ask.send(connection).await).await;
         Ok(workflows.map_err(Error::said_by_contract)?.into_iter().map(Handle::new).collect())
     }
 

@@ -60,61 +60,59 @@ impl Client {
         let kinds = kinds.map(<[String]>::to_vec);
         let rows = self
             .database
-            .run("grouping failures", move |connection| {
-                Box::pin(async move {
-                    sqlx::query!(
-                        r#"
-                        with newest as materialized (
-                            select w.workflow_id, w.kind, w.queue, w.enqueued_at, w.finished_at, w.error
-                            from backstitch.workflow w
-                            where w.workflow_id >= $1
-                                and w.workflow_id < $2
-                            order by w.workflow_id desc
-                            limit $3
-                        ),
-                        visible as not materialized (
-                            select n.workflow_id, n.kind, n.queue, n.enqueued_at, n.finished_at, n.error
-                            from newest n
-                            where $9::text[] is null or n.kind = any ($9)
-                        ),
-                        failed as (
-                            select v.error -> 'failure' ->> 'code' as code, v.kind, count(*) as workflows,
-                                min(coalesce(v.finished_at, v.enqueued_at)) as first_at,
-                                max(coalesce(v.finished_at, v.enqueued_at)) as last_at,
-                                (array_agg(v.workflow_id order by v.workflow_id desc))[1] as example,
-                                (array_agg(v.error -> 'failure' ->> 'message' order by v.workflow_id desc))[1] as message
-                            from visible v
-                            where v.error is not null
-                                and ($4::text is null or v.kind = $4)
-                                and ($5::text is null or v.queue = $5)
-                                and ($6::timestamptz is null or v.enqueued_at >= $6)
-                                and ($7::timestamptz is null or v.enqueued_at < $7)
-                            group by 1, 2
-                            order by workflows desc, code, kind
-                            limit $8
-                        )
-                        select l.looked_at as "looked_at!", b.is_bounded as "is_bounded!", l.oldest_at,
-                            f.code as "code?", f.kind as "kind?",
-                            f.workflows as "workflows?", f.first_at as "first_at?", f.last_at as "last_at?",
-                            f.example as "example?", f.message as "message?"
-                        from (select count(*) as looked_at, min(v.enqueued_at) as oldest_at from visible v) l
-                            cross join (select count(*) = $3 as is_bounded from newest) b
-                            left join failed f on true
-                        order by f.workflows desc, f.code, f.kind
-                        "#,
-                        from,
-                        to,
-                        LOOKED_AT_MAX,
-                        filter.kind,
-                        filter.queue,
-                        filter.since,
-                        filter.until,
-                        i64::from(filter.limit),
-                        kinds.as_deref()
+            .run("grouping failures", async |connection| {
+                sqlx::query!(
+                    r#"
+                    with newest as materialized (
+                        select w.workflow_id, w.kind, w.queue, w.enqueued_at, w.finished_at, w.error
+                        from backstitch.workflow w
+                        where w.workflow_id >= $1
+                            and w.workflow_id < $2
+                        order by w.workflow_id desc
+                        limit $3
+                    ),
+                    visible as not materialized (
+                        select n.workflow_id, n.kind, n.queue, n.enqueued_at, n.finished_at, n.error
+                        from newest n
+                        where $9::text[] is null or n.kind = any ($9)
+                    ),
+                    failed as (
+                        select v.error -> 'failure' ->> 'code' as code, v.kind, count(*) as workflows,
+                            min(coalesce(v.finished_at, v.enqueued_at)) as first_at,
+                            max(coalesce(v.finished_at, v.enqueued_at)) as last_at,
+                            (array_agg(v.workflow_id order by v.workflow_id desc))[1] as example,
+                            (array_agg(v.error -> 'failure' ->> 'message' order by v.workflow_id desc))[1] as message
+                        from visible v
+                        where v.error is not null
+                            and ($4::text is null or v.kind = $4)
+                            and ($5::text is null or v.queue = $5)
+                            and ($6::timestamptz is null or v.enqueued_at >= $6)
+                            and ($7::timestamptz is null or v.enqueued_at < $7)
+                        group by 1, 2
+                        order by workflows desc, code, kind
+                        limit $8
                     )
-                    .fetch_all(connection)
-                    .await
-                })
+                    select l.looked_at as "looked_at!", b.is_bounded as "is_bounded!", l.oldest_at,
+                        f.code as "code?", f.kind as "kind?",
+                        f.workflows as "workflows?", f.first_at as "first_at?", f.last_at as "last_at?",
+                        f.example as "example?", f.message as "message?"
+                    from (select count(*) as looked_at, min(v.enqueued_at) as oldest_at from visible v) l
+                        cross join (select count(*) = $3 as is_bounded from newest) b
+                        left join failed f on true
+                    order by f.workflows desc, f.code, f.kind
+                    "#,
+                    from,
+                    to,
+                    LOOKED_AT_MAX,
+                    filter.kind,
+                    filter.queue,
+                    filter.since,
+                    filter.until,
+                    i64::from(filter.limit),
+                    kinds.as_deref()
+                )
+                .fetch_all(connection)
+                .await
             })
             .await?;
         let (looked_at, is_bounded, oldest_at) =

@@ -100,43 +100,41 @@ impl Client {
         dead_max: u32,
     ) -> Result<Vec<WorkerView>, Error> {
         self.database
-            .run("reading the workers", move |connection| {
-                Box::pin(async move {
-                    sqlx::query_as!(
-                        WorkerView,
-                        r#"
-                        with listed as (
-                            select i.incarnation_id from backstitch.incarnation i where i.incarnation_id = $1
-                            union all
+            .run("reading the workers", async |connection| {
+                sqlx::query_as!(
+                    WorkerView,
+                    r#"
+                    with listed as (
+                        select i.incarnation_id from backstitch.incarnation i where i.incarnation_id = $1
+                        union all
+                        select i.incarnation_id
+                        from backstitch.incarnation i
+                        where $1::integer is null
+                            and i.died_at is null
+                        union all
+                        (
                             select i.incarnation_id
                             from backstitch.incarnation i
                             where $1::integer is null
-                                and i.died_at is null
-                            union all
-                            (
-                                select i.incarnation_id
-                                from backstitch.incarnation i
-                                where $1::integer is null
-                                    and i.died_at is not null
-                                order by i.incarnation_id desc
-                                limit $2
-                            )
+                                and i.died_at is not null
+                            order by i.incarnation_id desc
+                            limit $2
                         )
-                        select incarnation as "incarnation!", host as "host!", pid as "pid!", version as "version!",
-                            kinds as "kinds!", alive as "alive!", began_at as "began_at!",
-                            (extract(epoch from beat_age) * 1000)::bigint as beat_age_milliseconds,
-                            (extract(epoch from lease_left) * 1000)::bigint as lease_left_milliseconds,
-                            held as "held!", died_at, death
-                        from backstitch.workers
-                        where incarnation in (select l.incarnation_id from listed l)
-                        order by alive desc, incarnation desc
-                        "#,
-                        one.map(|incarnation| incarnation.0),
-                        i64::from(dead_max)
                     )
-                    .fetch_all(connection)
-                    .await
-                })
+                    select incarnation as "incarnation!", host as "host!", pid as "pid!", version as "version!",
+                        kinds as "kinds!", alive as "alive!", began_at as "began_at!",
+                        (extract(epoch from beat_age) * 1000)::bigint as beat_age_milliseconds,
+                        (extract(epoch from lease_left) * 1000)::bigint as lease_left_milliseconds,
+                        held as "held!", died_at, death
+                    from backstitch.workers
+                    where incarnation in (select l.incarnation_id from listed l)
+                    order by alive desc, incarnation desc
+                    "#,
+                    one.map(|incarnation| incarnation.0),
+                    i64::from(dead_max)
+                )
+                .fetch_all(connection)
+                .await
             })
             .await
     }
@@ -159,22 +157,20 @@ impl Client {
 
     /// One of them, or all.
     async fn read_kinds(&self, one: Option<String>) -> Result<Vec<KindView>, Error> {
-        let rows = self.database.run("reading the kinds", move |connection| {
-            Box::pin(async move {
-                sqlx::query!(
-                    r#"
-                    select kind as "kind!", served_by as "served_by!", pending as "pending!", running as "running!",
-                        compensating as "compensating!", needs_attention as "needs_attention!", held as "held!",
-                        oldest_due_at, paused as "paused: AsJsonb<Operator>"
-                    from backstitch.kinds
-                    where $1::text is null or kind = $1
-                    order by kind
-                    "#,
-                    one
-                )
-                .fetch_all(connection)
-                .await
-            })
+        let rows = self.database.run("reading the kinds", async |connection| {
+            sqlx::query!(
+                r#"
+                select kind as "kind!", served_by as "served_by!", pending as "pending!", running as "running!",
+                    compensating as "compensating!", needs_attention as "needs_attention!", held as "held!",
+                    oldest_due_at, paused as "paused: AsJsonb<Operator>"
+                from backstitch.kinds
+                where $1::text is null or kind = $1
+                order by kind
+                "#,
+                one
+            )
+            .fetch_all(connection)
+            .await
         });
         let views = rows.await?.into_iter().map(|row| KindView {
             kind: row.kind,
@@ -197,16 +193,15 @@ impl Client {
     pub async fn stats(&self) -> Result<Vec<StatusCount>, Error> {
         let rows = self
             .database
-            .run("counting workflows", |connection| {
-                Box::pin(
-                    sqlx::query!(
-                        r#"
-                        select status as "status!", workflows as "workflows!", is_exact as "is_exact!"
-                        from backstitch.stats
-                        "#
-                    )
-                    .fetch_all(connection),
+            .run("counting workflows", async |connection| {
+                sqlx::query!(
+                    r#"
+                    select status as "status!", workflows as "workflows!", is_exact as "is_exact!"
+                    from backstitch.stats
+                    "#
                 )
+                .fetch_all(connection)
+                .await
             })
             .await?;
         let counted = |status: Status| {
@@ -222,8 +217,8 @@ impl Client {
     /// When the database does not answer.
     pub async fn now(&self) -> Result<DateTime<Utc>, Error> {
         self.database
-            .run("asking for the time", |connection| {
-                Box::pin(sqlx::query_scalar!(r#"select backstitch.clock() as "now!""#).fetch_one(connection))
+            .run("asking for the time", async |connection| {
+                sqlx::query_scalar!(r#"select backstitch.clock() as "now!""#).fetch_one(connection).await
             })
             .await
     }

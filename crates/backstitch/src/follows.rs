@@ -313,45 +313,43 @@ async fn read(
     after: Vec<i32>,
 ) -> Result<BTreeMap<(Uuid, i32), Vec<Told>>, Error> {
     let rows = database
-        .run("looking for what happened", move |connection| {
-            Box::pin(async move {
-                sqlx::query!(
-                    r#"
-                    select followed.workflow_id as "workflow_id!", followed.after as "after!", j.seq as "seq?",
-                        j.written_at as "written_at?", j.incarnation as "incarnation?", j.outcome as "outcome?",
-                        j.outcome_position as "outcome_position?", j.outcome_direction as "outcome_direction?",
-                        j.outcome_attempt as "outcome_attempt?", j.failure as "failure?: serde_json::Value",
-                        j.turn as "turn?", j.turn_value as "turn_value?: serde_json::Value",
-                        j.intent_position as "intent_position?", j.intent_direction as "intent_direction?",
-                        j.intent_attempt as "intent_attempt?", j.intent_step as "intent_step?",
-                        exists (
-                            select from backstitch.workflow w where w.workflow_id = followed.workflow_id
-                        ) as "is_known!"
-                    from unnest($1::uuid[], $2::integer[]) followed (workflow_id, after)
-                        left join lateral (
-                            select j.seq, j.written_at, j.incarnation, j.outcome, j.outcome_position, j.outcome_direction,
-                                j.outcome_attempt,
-                                case when j.outcome <> 'succeeded' then j.outcome_value end as failure,
-                                j.turn, j.turn_value, j.intent_position, j.intent_direction, j.intent_attempt, j.intent_step
-                            from backstitch.journal j
-                            where j.workflow_id = followed.workflow_id
-                                and j.seq > followed.after
-                            order by j.seq
-                            limit $3
-                        ) j on true
-                    where j.seq is not null
-                        -- In the same snapshot: the row in ready goes with the last one of the journal.
-                        or not exists (
-                            select from backstitch.ready r where r.workflow_id = followed.workflow_id
-                        )
-                    "#,
-                    &workflows,
-                    &after,
-                    i64::try_from(ROWS_AT_ONCE).unwrap_or(i64::MAX)
-                )
-                .fetch_all(connection)
-                .await
-            })
+        .run("looking for what happened", async |connection| {
+            sqlx::query!(
+                r#"
+                select followed.workflow_id as "workflow_id!", followed.after as "after!", j.seq as "seq?",
+                    j.written_at as "written_at?", j.incarnation as "incarnation?", j.outcome as "outcome?",
+                    j.outcome_position as "outcome_position?", j.outcome_direction as "outcome_direction?",
+                    j.outcome_attempt as "outcome_attempt?", j.failure as "failure?: serde_json::Value",
+                    j.turn as "turn?", j.turn_value as "turn_value?: serde_json::Value",
+                    j.intent_position as "intent_position?", j.intent_direction as "intent_direction?",
+                    j.intent_attempt as "intent_attempt?", j.intent_step as "intent_step?",
+                    exists (
+                        select from backstitch.workflow w where w.workflow_id = followed.workflow_id
+                    ) as "is_known!"
+                from unnest($1::uuid[], $2::integer[]) followed (workflow_id, after)
+                    left join lateral (
+                        select j.seq, j.written_at, j.incarnation, j.outcome, j.outcome_position, j.outcome_direction,
+                            j.outcome_attempt,
+                            case when j.outcome <> 'succeeded' then j.outcome_value end as failure,
+                            j.turn, j.turn_value, j.intent_position, j.intent_direction, j.intent_attempt, j.intent_step
+                        from backstitch.journal j
+                        where j.workflow_id = followed.workflow_id
+                            and j.seq > followed.after
+                        order by j.seq
+                        limit $3
+                    ) j on true
+                where j.seq is not null
+                    -- In the same snapshot: the row in ready goes with the last one of the journal.
+                    or not exists (
+                        select from backstitch.ready r where r.workflow_id = followed.workflow_id
+                    )
+                "#,
+                &workflows,
+                &after,
+                i64::try_from(ROWS_AT_ONCE).unwrap_or(i64::MAX)
+            )
+            .fetch_all(connection)
+            .await
         })
         .await?;
     let mut read: BTreeMap<_, Vec<EventRow>> = BTreeMap::new();

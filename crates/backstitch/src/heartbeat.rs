@@ -49,8 +49,8 @@ async fn beat_on(database: Database, lease: &Lease, in_flight: &InFlight, timing
     loop {
         let asked_at = Instant::now();
         let beat = kept
-            .run("renewing the lease", |connection| {
-                Box::pin(incarnation::beat(connection, incarnation, lasts))
+            .run("renewing the lease", async |connection| {
+                incarnation::beat(connection, incarnation, lasts).await
             })
             .await;
         match beat {

@@ -19,21 +19,19 @@ pub(crate) async fn register(
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let pid = i32::try_from(std::process::id()).unwrap_or(0);
     database
-        .run("registering this worker", move |connection| {
-            Box::pin(async move {
-                sqlx::query_scalar!(
-                    r#"select backstitch.register($1, $2, $3, $4, $5, $6) as "incarnation!""#,
-                    token,
-                    host,
-                    pid,
-                    env!("CARGO_PKG_VERSION"),
-                    &kinds,
-                    interval(lease)
-                )
-                .fetch_one(connection)
-                .await
-                .map(IncarnationId)
-            })
+        .run("registering this worker", async |connection| {
+            sqlx::query_scalar!(
+                r#"select backstitch.register($1, $2, $3, $4, $5, $6) as "incarnation!""#,
+                token,
+                host,
+                pid,
+                env!("CARGO_PKG_VERSION"),
+                &kinds,
+                interval(lease)
+            )
+            .fetch_one(connection)
+            .await
+            .map(IncarnationId)
         })
         .await
 }
@@ -65,11 +63,10 @@ pub(crate) async fn beat(
 /// A life ends in order, holding nothing. False: it still holds something, or was buried.
 pub(crate) async fn retire(database: &Database, incarnation: IncarnationId) -> Result<bool, Error> {
     database
-        .run("retiring this worker", move |connection| {
-            Box::pin(
-                sqlx::query_scalar!(r#"select backstitch.retire($1) as "retired!""#, incarnation.0)
-                    .fetch_one(connection),
-            )
+        .run("retiring this worker", async |connection| {
+            sqlx::query_scalar!(r#"select backstitch.retire($1) as "retired!""#, incarnation.0)
+                .fetch_one(connection)
+                .await
         })
         .await
 }
@@ -87,27 +84,25 @@ pub(crate) struct Seen {
 /// Every incarnation that has not died.
 pub(crate) async fn living(database: &Database) -> Result<Vec<Seen>, Error> {
     database
-        .run("looking for expired workers", |connection| {
-            Box::pin(async {
-                let rows = sqlx::query!(
-                    r#"
-                    select incarnation_id, token, beat, lease_until <= backstitch.clock() as "expired!"
-                    from backstitch.incarnation
-                    where died_at is null
-                    "#
-                )
-                .fetch_all(connection)
-                .await?;
-                Ok(rows
-                    .into_iter()
-                    .map(|row| Seen {
-                        incarnation: IncarnationId(row.incarnation_id),
-                        token: row.token,
-                        beat: row.beat,
-                        expired: row.expired,
-                    })
-                    .collect())
-            })
+        .run("looking for expired workers", async |connection| {
+            let rows = sqlx::query!(
+                r#"
+                select incarnation_id, token, beat, lease_until <= backstitch.clock() as "expired!"
+                from backstitch.incarnation
+                where died_at is null
+                "#
+            )
+            .fetch_all(connection)
+            .await?;
+            Ok(rows
+                .into_iter()
+                .map(|row| Seen {
+                    incarnation: IncarnationId(row.incarnation_id),
+                    token: row.token,
+                    beat: row.beat,
+                    expired: row.expired,
+                })
+                .collect())
         })
         .await
 }
@@ -115,18 +110,16 @@ pub(crate) async fn living(database: &Database) -> Result<Vec<Seen>, Error> {
 /// Declares an incarnation dead and frees its workflows. None: it was not to be buried after all.
 pub(crate) async fn bury(database: &Database, dead: Seen, gone: bool) -> Result<Option<u32>, Error> {
     database
-        .run("burying a dead worker", move |connection| {
-            Box::pin(async move {
-                let orphans = sqlx::query_scalar!(
-                    "select backstitch.bury($1, $2, $3)",
-                    dead.incarnation.0,
-                    dead.beat,
-                    gone
-                )
-                .fetch_one(connection)
-                .await?;
-                Ok(orphans.map(|orphans| orphans.unsigned_abs()))
-            })
+        .run("burying a dead worker", async |connection| {
+            let orphans = sqlx::query_scalar!(
+                "select backstitch.bury($1, $2, $3)",
+                dead.incarnation.0,
+                dead.beat,
+                gone
+            )
+            .fetch_one(connection)
+            .await?;
+            Ok(orphans.map(|orphans| orphans.unsigned_abs()))
         })
         .await
 }

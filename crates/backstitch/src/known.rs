@@ -47,32 +47,30 @@ impl Client {
             .database
             .clone()
             .with_deadline(WALK_DEADLINE)
-            .run("looking workflows up", move |connection| {
-                Box::pin(async move {
-                    sqlx::query!(
-                        r#"
-                        with looked_up as materialized (
-                            select i.workflow_id, w.status
-                            from unnest($1::uuid[]) as i(workflow_id)
-                                left join backstitch.workflows w on w.workflow_id = i.workflow_id
-                        ),
-                        named as (
-                            -- One walk for all that are gone, and none where none is: keys are found by kind and key alone.
-                            select distinct k.workflow_id
-                            from backstitch.key k
-                            where exists (select from looked_up l where l.status is null)
-                                and k.workflow_id in (select l.workflow_id from looked_up l where l.status is null)
-                        )
-                        select l.workflow_id as "workflow_id!", l.status as "status?",
-                            n.workflow_id is not null as "is_named!"
-                        from looked_up l
-                            left join named n on n.workflow_id = l.workflow_id
-                        "#,
-                        &ids
+            .run("looking workflows up", async |connection| {
+                sqlx::query!(
+                    r#"
+                    with looked_up as materialized (
+                        select i.workflow_id, w.status
+                        from unnest($1::uuid[]) as i(workflow_id)
+                            left join backstitch.workflows w on w.workflow_id = i.workflow_id
+                    ),
+                    named as (
+                        -- One walk for all that are gone, and none where none is: keys are found by kind and key alone.
+                        select distinct k.workflow_id
+                        from backstitch.key k
+                        where exists (select from looked_up l where l.status is null)
+                            and k.workflow_id in (select l.workflow_id from looked_up l where l.status is null)
                     )
-                    .fetch_all(connection)
-                    .await
-                })
+                    select l.workflow_id as "workflow_id!", l.status as "status?",
+                        n.workflow_id is not null as "is_named!"
+                    from looked_up l
+                        left join named n on n.workflow_id = l.workflow_id
+                    "#,
+                    &ids
+                )
+                .fetch_all(connection)
+                .await
             })
             .await?;
         rows.into_iter()

@@ -42,119 +42,117 @@ impl Client {
         let (from, to) = filter.ids();
         let rows = self
             .database
-            .run("listing workflows", move |connection| {
-                Box::pin(async move {
-                    sqlx::query_as!(
-                        WorkflowRow,
-                        r#"
-                        with recursive kinds as (
-                            -- The kinds of keys, one look each.
-                            (
-                                select k.kind
-                                from backstitch.key k
-                                where $3::text is not null
-                                    and k.kind >= coalesce($1::text, '')
-                                order by k.kind
-                                limit 1
-                            )
-                            union all
-                            select (
-                                select k.kind
-                                from backstitch.key k
-                                where k.kind > o.kind
-                                    and $1::text is null
-                                order by k.kind
-                                limit 1
-                            )
-                            from kinds o
-                            where o.kind is not null
-                        ),
-                        found as (
-                            select k.workflow_id
-                            from kinds o
-                                join backstitch.key k on k.kind = o.kind and k.key = $3
-                            union all
-                            (
-                                select r.workflow_id
-                                from backstitch.ready r
-                                    -- Looked up for each, or a plan for all parameters reads every workflow beside them.
-                                    cross join lateral (
-                                        select w.enqueued_at, w.error
-                                        from backstitch.workflow w
-                                        where w.workflow_id = r.workflow_id
-                                        offset 0
-                                    ) w
-                                where $3::text is null
-                                    and $2::text in ('pending', 'running', 'compensating', 'needs_attention')
-                                    and case when r.attention then 'needs_attention' else r.phase end = $2
-                                    and r.workflow_id >= $6
-                                    and r.workflow_id < $7
-                                    and ($1::text is null or r.kind = $1)
-                                    and ($4::text is null or r.queue = $4)
-                                    and ($5::text is null or w.error -> 'failure' ->> 'code' = $5)
-                                    and ($8::timestamptz is null or w.enqueued_at >= $8)
-                                    and ($9::timestamptz is null or w.enqueued_at < $9)
-                                order by r.workflow_id desc
-                                limit $10
-                            )
-                            union all
-                            (
-                                select w.workflow_id
-                                from backstitch.workflow w
-                                where $3::text is null
-                                    -- Apart from the next line: known before the walk, it spares the walk.
-                                    and ($2::text is null or $2 in ('completed', 'compensated', 'abandoned'))
-                                    and ($2::text is null or w.status = $2)
-                                    and w.workflow_id >= $6
-                                    and w.workflow_id < $7
-                                    and ($1::text is null or w.kind = $1)
-                                    and ($4::text is null or w.queue = $4)
-                                    and ($5::text is null or w.error -> 'failure' ->> 'code' = $5)
-                                    and ($8::timestamptz is null or w.enqueued_at >= $8)
-                                    and ($9::timestamptz is null or w.enqueued_at < $9)
-                                order by w.workflow_id desc
-                                limit $10
-                            )
+            .run("listing workflows", async |connection| {
+                sqlx::query_as!(
+                    WorkflowRow,
+                    r#"
+                    with recursive kinds as (
+                        -- The kinds of keys, one look each.
+                        (
+                            select k.kind
+                            from backstitch.key k
+                            where $3::text is not null
+                                and k.kind >= coalesce($1::text, '')
+                            order by k.kind
+                            limit 1
                         )
-                        select w.workflow_id as "workflow_id!", w.kind as "kind!", w.version as "version!", w.key,
-                            w.queue as "queue!", w.status as "status!", w.input::text as "input!", w.output::text,
-                            w.cause, w.cancel, w.paused, w.error, w.report, w.enqueued_at as "enqueued_at!", w.finished_at, w.deadline_at,
-                            w.due_at, w.holder, w.unserved as "unserved!",
-                            (
-                                select a.message
-                                from backstitch.attention a
-                                where a.workflow_id = w.workflow_id
-                                order by a.raised_at desc
-                                limit 1
-                            ) as attention
-                        from found f
-                            cross join lateral (
-                                select * from backstitch.workflows v where v.workflow_id = f.workflow_id offset 0
-                            ) w
-                        -- Once more for what a key led to.
-                        where ($1::text is null or w.kind = $1)
-                            and ($2::text is null or w.status = $2)
-                            and ($4::text is null or w.queue = $4)
-                            and ($5::text is null or w.error -> 'failure' ->> 'code' = $5)
-                            and ($8::timestamptz is null or w.enqueued_at >= $8)
-                            and ($9::timestamptz is null or w.enqueued_at < $9)
-                        order by w.workflow_id desc
-                        limit $10
-                        "#,
-                        filter.kind,
-                        filter.status.map(Status::as_str),
-                        filter.key,
-                        filter.queue,
-                        filter.error_code,
-                        from,
-                        to,
-                        filter.since,
-                        filter.until,
-                        i64::from(filter.limit)
+                        union all
+                        select (
+                            select k.kind
+                            from backstitch.key k
+                            where k.kind > o.kind
+                                and $1::text is null
+                            order by k.kind
+                            limit 1
+                        )
+                        from kinds o
+                        where o.kind is not null
+                    ),
+                    found as (
+                        select k.workflow_id
+                        from kinds o
+                            join backstitch.key k on k.kind = o.kind and k.key = $3
+                        union all
+                        (
+                            select r.workflow_id
+                            from backstitch.ready r
+                                -- Looked up for each, or a plan for all parameters reads every workflow beside them.
+                                cross join lateral (
+                                    select w.enqueued_at, w.error
+                                    from backstitch.workflow w
+                                    where w.workflow_id = r.workflow_id
+                                    offset 0
+                                ) w
+                            where $3::text is null
+                                and $2::text in ('pending', 'running', 'compensating', 'needs_attention')
+                                and case when r.attention then 'needs_attention' else r.phase end = $2
+                                and r.workflow_id >= $6
+                                and r.workflow_id < $7
+                                and ($1::text is null or r.kind = $1)
+                                and ($4::text is null or r.queue = $4)
+                                and ($5::text is null or w.error -> 'failure' ->> 'code' = $5)
+                                and ($8::timestamptz is null or w.enqueued_at >= $8)
+                                and ($9::timestamptz is null or w.enqueued_at < $9)
+                            order by r.workflow_id desc
+                            limit $10
+                        )
+                        union all
+                        (
+                            select w.workflow_id
+                            from backstitch.workflow w
+                            where $3::text is null
+                                -- Apart from the next line: known before the walk, it spares the walk.
+                                and ($2::text is null or $2 in ('completed', 'compensated', 'abandoned'))
+                                and ($2::text is null or w.status = $2)
+                                and w.workflow_id >= $6
+                                and w.workflow_id < $7
+                                and ($1::text is null or w.kind = $1)
+                                and ($4::text is null or w.queue = $4)
+                                and ($5::text is null or w.error -> 'failure' ->> 'code' = $5)
+                                and ($8::timestamptz is null or w.enqueued_at >= $8)
+                                and ($9::timestamptz is null or w.enqueued_at < $9)
+                            order by w.workflow_id desc
+                            limit $10
+                        )
                     )
-                    .fetch_all(connection)
-                    .await
-                })
+                    select w.workflow_id as "workflow_id!", w.kind as "kind!", w.version as "version!", w.key,
+                        w.queue as "queue!", w.status as "status!", w.input::text as "input!", w.output::text,
+                        w.cause, w.cancel, w.paused, w.error, w.report, w.enqueued_at as "enqueued_at!", w.finished_at, w.deadline_at,
+                        w.due_at, w.holder, w.unserved as "unserved!",
+                        (
+                            select a.message
+                            from backstitch.attention a
+                            where a.workflow_id = w.workflow_id
+                            order by a.raised_at desc
+                            limit 1
+                        ) as attention
+                    from found f
+                        cross join lateral (
+                            select * from backstitch.workflows v where v.workflow_id = f.workflow_id offset 0
+                        ) w
+                    -- Once more for what a key led to.
+                    where ($1::text is null or w.kind = $1)
+                        and ($2::text is null or w.status = $2)
+                        and ($4::text is null or w.queue = $4)
+                        and ($5::text is null or w.error -> 'failure' ->> 'code' = $5)
+                        and ($8::timestamptz is null or w.enqueued_at >= $8)
+                        and ($9::timestamptz is null or w.enqueued_at < $9)
+                    order by w.workflow_id desc
+                    limit $10
+                    "#,
+                    filter.kind,
+                    filter.status.map(Status::as_str),
+                    filter.key,
+                    filter.queue,
+                    filter.error_code,
+                    from,
+                    to,
+                    filter.since,
+                    filter.until,
+                    i64::from(filter.limit)
+                )
+                .fetch_all(connection)
+                .await
             })
             .await?;
         rows.into_iter().map(WorkflowRow::view).collect()

@@ -15,20 +15,19 @@ impl Client {
     pub async fn steps(&self, workflow: WorkflowId) -> Result<Vec<StepView>, Error> {
         let rows = self
             .database
-            .run("reading steps", move |connection| {
-                Box::pin(
-                    sqlx::query!(
-                        r#"
-                        select position as "position!", step as "step!", status as "status!", backward as "backward!",
-                            input::text, output::text
-                        from backstitch.steps
-                        where workflow_id = $1
-                        order by position
-                        "#,
-                        workflow.0
-                    )
-                    .fetch_all(connection),
+            .run("reading steps", async |connection| {
+                sqlx::query!(
+                    r#"
+                    select position as "position!", step as "step!", status as "status!", backward as "backward!",
+                        input::text, output::text
+                    from backstitch.steps
+                    where workflow_id = $1
+                    order by position
+                    "#,
+                    workflow.0
                 )
+                .fetch_all(connection)
+                .await
             })
             .await?;
         Ok(rows
@@ -51,21 +50,20 @@ impl Client {
     pub async fn attempts(&self, workflow: WorkflowId) -> Result<Vec<AttemptView>, Error> {
         let rows = self
             .database
-            .run("reading attempts", move |connection| {
-                Box::pin(
-                    sqlx::query!(
-                        r#"
-                        select position as "position!", step as "step!", direction as "direction!",
-                            attempt as "attempt!", key as "key!", incarnation, began_seq as "began_seq!",
-                            began_at as "began_at!", ended_seq, ended_at, outcome, value as "value: serde_json::Value"
-                        from backstitch.attempts
-                        where workflow_id = $1
-                        order by began_seq
-                        "#,
-                        workflow.0
-                    )
-                    .fetch_all(connection),
+            .run("reading attempts", async |connection| {
+                sqlx::query!(
+                    r#"
+                    select position as "position!", step as "step!", direction as "direction!",
+                        attempt as "attempt!", key as "key!", incarnation, began_seq as "began_seq!",
+                        began_at as "began_at!", ended_seq, ended_at, outcome, value as "value: serde_json::Value"
+                    from backstitch.attempts
+                    where workflow_id = $1
+                    order by began_seq
+                    "#,
+                    workflow.0
                 )
+                .fetch_all(connection)
+                .await
             })
             .await?;
         Ok(rows
@@ -97,19 +95,17 @@ impl Client {
     pub async fn is_served(&self, kind: &str) -> Result<bool, Error> {
         let kind = kind.to_owned();
         self.database
-            .run("looking for workers", move |connection| {
-                Box::pin(async move {
-                    sqlx::query_scalar!(
-                        r#"
-                        select exists (
-                            select from backstitch.incarnation where died_at is null and $1 = any (kinds)
-                        ) as "served!"
-                        "#,
-                        kind
-                    )
-                    .fetch_one(connection)
-                    .await
-                })
+            .run("looking for workers", async |connection| {
+                sqlx::query_scalar!(
+                    r#"
+                    select exists (
+                        select from backstitch.incarnation where died_at is null and $1 = any (kinds)
+                    ) as "served!"
+                    "#,
+                    kind
+                )
+                .fetch_one(connection)
+                .await
             })
             .await
     }
@@ -121,20 +117,19 @@ impl Client {
     pub async fn alerts_to_deliver(&self) -> Result<Vec<AlertView>, Error> {
         let rows = self
             .database
-            .run("reading alerts", |connection| {
-                Box::pin(
-                    sqlx::query!(
-                        r#"
-                        select a.alert_id, a.workflow_id, w.kind, a.reason, a.message, a.raised_at
-                        from backstitch.alert a
-                            join backstitch.workflow w on w.workflow_id = a.workflow_id
-                        where a.delivered_at is null
-                        order by a.alert_id
-                        limit 100
-                        "#
-                    )
-                    .fetch_all(connection),
+            .run("reading alerts", async |connection| {
+                sqlx::query!(
+                    r#"
+                    select a.alert_id, a.workflow_id, w.kind, a.reason, a.message, a.raised_at
+                    from backstitch.alert a
+                        join backstitch.workflow w on w.workflow_id = a.workflow_id
+                    where a.delivered_at is null
+                    order by a.alert_id
+                    limit 100
+                    "#
                 )
+                .fetch_all(connection)
+                .await
             })
             .await?;
         Ok(rows
@@ -156,16 +151,14 @@ impl Client {
     /// When the database does not answer.
     pub async fn alert_delivered(&self, alert: i64) -> Result<(), Error> {
         self.database
-            .run("marking an alert as delivered", move |connection| {
-                Box::pin(async move {
-                    sqlx::query!(
-                        "update backstitch.alert set delivered_at = backstitch.clock() where alert_id = $1",
-                        alert
-                    )
-                    .execute(connection)
-                    .await
-                    .map(|_| ())
-                })
+            .run("marking an alert as delivered", async |connection| {
+                sqlx::query!(
+                    "update backstitch.alert set delivered_at = backstitch.clock() where alert_id = $1",
+                    alert
+                )
+                .execute(connection)
+                .await
+                .map(|_| ())
             })
             .await
     }

@@ -101,28 +101,23 @@ fn is_lock_missed(error: &MigrateError) -> bool {
 pub async fn check_migrated(database: &Database) -> Result<(), Error> {
     let known: Vec<_> = migrator().iter().map(|migration| migration.version).collect();
     let exists = database
-        .run("looking for the schema", |connection| {
-            Box::pin(
-                sqlx::query_scalar!(
-                    r#"select to_regclass('backstitch._migrations') is not null as "exists!""#
-                )
-                .fetch_one(connection),
-            )
+        .run("looking for the schema", async |connection| {
+            sqlx::query_scalar!(r#"select to_regclass('backstitch._migrations') is not null as "exists!""#)
+                .fetch_one(connection)
+                .await
         })
         .await?;
     if !exists {
         return fits(&[], &known);
     }
     let applied = database
-        .run("reading the schema's version", |connection| {
-            Box::pin(async {
-                // Not checked at compile time: the table is the migrator's own.
-                sqlx::query_as::<_, (i64, String)>(
-                    "select version, description from backstitch._migrations where success order by version",
-                )
-                .fetch_all(connection)
-                .await
-            })
+        .run("reading the schema's version", async |connection| {
+            // Not checked at compile time: the table is the migrator's own.
+            sqlx::query_as::<_, (i64, String)>(
+                "select version, description from backstitch._migrations where success order by version",
+            )
+            .fetch_all(connection)
+            .await
         })
         .await?;
     fits(&applied, &known)

@@ -85,11 +85,9 @@ pub(crate) async fn write_one_by_one(
 async fn write(journal: &mut Kept, lease: &Lease, record: Record) -> Result<Answer, Error> {
     let incarnation = lease.incarnation;
     journal
-        .run_waiting(LOCK_WAIT, "appending a record by itself", move |connection| {
-            Box::pin(async move {
-                let mut answers = journal::append(connection, incarnation, &[record]).await?;
-                Ok(answers.remove(0))
-            })
+        .run_waiting(LOCK_WAIT, "appending a record by itself", async |connection| {
+            let mut answers = journal::append(connection, incarnation, &[record]).await?;
+            Ok(answers.remove(0))
         })
         .await
 }

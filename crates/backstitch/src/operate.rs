@@ -61,9 +61,7 @@ macro_rules! ask {
     ($client:expr, $doing:literal, $sql:literal, $($argument:expr),+) => {
         $client
             .database
-            .run($doing, move |connection| {
-                Box::pin(async move { sqlx::query_scalar!($sql, $($argument),+).fetch_one(connection).await })
-            })
+            .run($doing, async |connection| { sqlx::query_scalar!($sql, $($argument),+).fetch_one(connection).await })
             .await
             .map_err(Error::said_by_contract)
     };

@@ -50,19 +50,17 @@ pub(crate) async fn park_once<S>(
     let interval = interval(wait);
     let parked = shop
         .database
-        .run("parking a workflow", |connection| {
-            Box::pin(async move {
-                sqlx::query_scalar!(
-                    r#"select backstitch.park($1, $2, $3, $4, $5) as "parked!""#,
-                    incarnation,
-                    workflow,
-                    epoch,
-                    interval,
-                    after
-                )
-                .fetch_one(connection)
-                .await
-            })
+        .run("parking a workflow", async |connection| {
+            sqlx::query_scalar!(
+                r#"select backstitch.park($1, $2, $3, $4, $5) as "parked!""#,
+                incarnation,
+                workflow,
+                epoch,
+                interval,
+                after
+            )
+            .fetch_one(connection)
+            .await
         })
         .await?;
     Ok(if parked { Departure::Parked(wait) } else { Departure::Fenced })

@@ -89,25 +89,23 @@ struct Batch {
 }
 
 async fn batch(kept: &mut Kept, run: Uuid, older_than: Duration) -> Result<Batch, Error> {
-    kept.run("removing finished workflows", |connection| {
-        Box::pin(async move {
-            let row = sqlx::query!(
-                r#"
-                select verdict as "verdict!", removed as "removed!", walked as "walked!"
-                from backstitch.remove_finished($1, $2, $3, $4)
-                "#,
-                run,
-                interval(older_than),
-                BATCH_WORKFLOWS_MAX,
-                BATCH_RECORDS_MAX
-            )
-            .fetch_one(connection)
-            .await?;
-            Ok(Batch {
-                verdict: row.verdict,
-                removed: row.removed.unsigned_abs().into(),
-                walked: row.walked.unsigned_abs().into(),
-            })
+    kept.run("removing finished workflows", async |connection| {
+        let row = sqlx::query!(
+            r#"
+            select verdict as "verdict!", removed as "removed!", walked as "walked!"
+            from backstitch.remove_finished($1, $2, $3, $4)
+            "#,
+            run,
+            interval(older_than),
+            BATCH_WORKFLOWS_MAX,
+            BATCH_RECORDS_MAX
+        )
+        .fetch_one(connection)
+        .await?;
+        Ok(Batch {
+            verdict: row.verdict,
+            removed: row.removed.unsigned_abs().into(),
+            walked: row.walked.unsigned_abs().into(),
         })
     })
     .await

@@ -6,17 +6,16 @@ use crate::error::Error;
 /// Refuses sessions under which the fence does not hold or a commit is not durable.
 pub(crate) async fn check(database: &Database) -> Result<(), Error> {
     let shown = database
-        .run("reading the session's settings", |connection| {
-            Box::pin(
-                sqlx::query!(
-                    r#"
-                    select current_setting('transaction_isolation') as "isolation!",
-                        current_setting('synchronous_commit') as "commit!",
-                        pg_is_in_recovery() as "standby!"
-                    "#
-                )
-                .fetch_one(connection),
+        .run("reading the session's settings", async |connection| {
+            sqlx::query!(
+                r#"
+                select current_setting('transaction_isolation') as "isolation!",
+                    current_setting('synchronous_commit') as "commit!",
+                    pg_is_in_recovery() as "standby!"
+                "#
             )
+            .fetch_one(connection)
+            .await
         })
         .await?;
     let refuse = |setting, found, needed| Err(Error::Session { setting, found, needed });

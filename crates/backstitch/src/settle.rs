@@ -31,33 +31,31 @@ impl Unsettled {
 
 pub(crate) async fn unsettled(database: &Database, kinds: Vec<String>) -> Result<Unsettled, Error> {
     let row = database
-        .run("counting what is left to do", move |connection| {
-            Box::pin(async move {
-                sqlx::query!(
-                    r#"
-                    select count(*) filter (where r.holder is null and r.due_at <= backstitch.clock()) as "due!",
-                        count(*) filter (where i.lease_until > backstitch.clock()) as "running!",
-                        count(*) filter (where i.lease_until <= backstitch.clock()) as "orphaned_soon!",
-                        count(*) filter (
-                            where r.holder is null and r.due_at > backstitch.clock()
-                                and r.phase = 'compensating' and not r.attention
-                        ) as "compensating!",
-                        count(*) filter (
-                            where r.holder is null and r.due_at > backstitch.clock() and r.attention
-                        ) as "needs_attention!",
-                        count(*) filter (
-                            where r.holder is null and r.due_at > backstitch.clock()
-                                and r.phase <> 'compensating' and not r.attention
-                        ) as "waiting!"
-                    from backstitch.ready r
-                        left join backstitch.incarnation i on i.incarnation_id = r.holder
-                    where r.kind = any ($1)
-                    "#,
-                    &kinds
-                )
-                .fetch_one(connection)
-                .await
-            })
+        .run("counting what is left to do", async |connection| {
+            sqlx::query!(
+                r#"
+                select count(*) filter (where r.holder is null and r.due_at <= backstitch.clock()) as "due!",
+                    count(*) filter (where i.lease_until > backstitch.clock()) as "running!",
+                    count(*) filter (where i.lease_until <= backstitch.clock()) as "orphaned_soon!",
+                    count(*) filter (
+                        where r.holder is null and r.due_at > backstitch.clock()
+                            and r.phase = 'compensating' and not r.attention
+                    ) as "compensating!",
+                    count(*) filter (
+                        where r.holder is null and r.due_at > backstitch.clock() and r.attention
+                    ) as "needs_attention!",
+                    count(*) filter (
+                        where r.holder is null and r.due_at > backstitch.clock()
+                            and r.phase <> 'compensating' and not r.attention
+                    ) as "waiting!"
+                from backstitch.ready r
+                    left join backstitch.incarnation i on i.incarnation_id = r.holder
+                where r.kind = any ($1)
+                "#,
+                &kinds
+            )
+            .fetch_one(connection)
+            .await
         })
         .await?;
     Ok(Unsettled {

@@ -21,21 +21,19 @@ pub(crate) async fn let_go<S>(shop: &Shop<S>, life: &Life, known: Vec<Uuid>) -> 
     let incarnation = life.lease.incarnation.0;
     let strays = shop
         .database
-        .run("looking for workflows held without knowing", move |connection| {
-            Box::pin(async move {
-                sqlx::query!(
-                    r#"
-                    select workflow_id, kind, epoch
-                    from backstitch.ready
-                    where holder = $1
-                        and workflow_id <> all ($2)
-                    "#,
-                    incarnation,
-                    &known
-                )
-                .fetch_all(connection)
-                .await
-            })
+        .run("looking for workflows held without knowing", async |connection| {
+            sqlx::query!(
+                r#"
+                select workflow_id, kind, epoch
+                from backstitch.ready
+                where holder = $1
+                    and workflow_id <> all ($2)
+                "#,
+                incarnation,
+                &known
+            )
+            .fetch_all(connection)
+            .await
         })
         .await?;
     for stray in strays {

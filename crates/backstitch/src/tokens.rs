@@ -88,18 +88,16 @@ impl Client {
         let (name, kinds) = (name.to_owned(), kinds.map(<[String]>::to_vec));
         let roles: Vec<_> = roles.iter().map(|role| role.as_str().to_owned()).collect();
         self.database
-            .run("making a token", move |connection| {
-                Box::pin(async move {
-                    sqlx::query_scalar!(
-                        r#"select backstitch.create_token($1, $2, $3::text[], $4) as "token!""#,
-                        name,
-                        &hash[..],
-                        &roles,
-                        kinds.as_deref()
-                    )
-                    .fetch_one(connection)
-                    .await
-                })
+            .run("making a token", async |connection| {
+                sqlx::query_scalar!(
+                    r#"select backstitch.create_token($1, $2, $3::text[], $4) as "token!""#,
+                    name,
+                    &hash[..],
+                    &roles,
+                    kinds.as_deref()
+                )
+                .fetch_one(connection)
+                .await
             })
             .await
             .map_err(Error::said_by_contract)
@@ -111,11 +109,10 @@ impl Client {
     /// When the database does not answer.
     pub async fn revoke_token(&self, token: Uuid) -> Result<bool, Error> {
         self.database
-            .run("revoking a token", move |connection| {
-                Box::pin(
-                    sqlx::query_scalar!(r#"select backstitch.revoke_token($1) as "found!""#, token)
-                        .fetch_one(connection),
-                )
+            .run("revoking a token", async |connection| {
+                sqlx::query_scalar!(r#"select backstitch.revoke_token($1) as "found!""#, token)
+                    .fetch_one(connection)
+                    .await
             })
             .await
     }
@@ -127,19 +124,18 @@ impl Client {
     pub async fn tokens(&self) -> Result<Vec<Token>, Error> {
         let rows = self
             .database
-            .run("listing tokens", |connection| {
-                Box::pin(
-                    sqlx::query_as!(
-                        TokenRow,
-                        r#"
-                        select token_id as "token_id!", name as "name!", roles as "roles!", kinds,
-                            created_at as "created_at!", revoked_at
-                        from backstitch.tokens
-                        order by token_id desc
-                        "#
-                    )
-                    .fetch_all(connection),
+            .run("listing tokens", async |connection| {
+                sqlx::query_as!(
+                    TokenRow,
+                    r#"
+                    select token_id as "token_id!", name as "name!", roles as "roles!", kinds,
+                        created_at as "created_at!", revoked_at
+                    from backstitch.tokens
+                    order by token_id desc
+                    "#
                 )
+                .fetch_all(connection)
+                .await
             })
             .await?;
         Ok(rows.into_iter().filter_map(TokenRow::token).collect())
@@ -152,20 +148,18 @@ impl Client {
     pub async fn find_token(&self, hash: TokenHash) -> Result<Option<Token>, Error> {
         let row = self
             .database
-            .run("looking for a token", move |connection| {
-                Box::pin(async move {
-                    sqlx::query_as!(
-                        TokenRow,
-                        r#"
-                        select token_id as "token_id!", name as "name!", roles as "roles!", kinds,
-                            created_at as "created_at!", revoked_at
-                        from backstitch.token_of($1)
-                        "#,
-                        &hash[..]
-                    )
-                    .fetch_optional(connection)
-                    .await
-                })
+            .run("looking for a token", async |connection| {
+                sqlx::query_as!(
+                    TokenRow,
+                    r#"
+                    select token_id as "token_id!", name as "name!", roles as "roles!", kinds,
+                        created_at as "created_at!", revoked_at
+                    from backstitch.token_of($1)
+                    "#,
+                    &hash[..]
+                )
+                .fetch_optional(connection)
+                .await
             })
             .await?;
         Ok(row.and_then(TokenRow::token))

@@ -242,40 +242,39 @@ pub(crate) async fn workflow(
     workflow: WorkflowId,
 ) -> Result<Option<WorkflowView>, Error> {
     let row = database
-        .run("reading a workflow", move |connection| {
-            Box::pin(
-                sqlx::query_as!(
-                    WorkflowRow,
-                    r#"
-                    select workflow_id as "workflow_id!", kind as "kind!", version as "version!", key,
-                        queue as "queue!", status as "status!", input::text as "input!", output::text, error,
-                        -- On its way back only the journal knows why.
-                        coalesce(
-                            cause,
-                            (
-                                select j.turn_value::jsonb
-                                from backstitch.journal j
-                                where j.workflow_id = w.workflow_id
-                                    and j.turn = 'unwinding'
-                                limit 1
-                            )
-                        ) as cause,
-                        cancel, paused, report, enqueued_at as "enqueued_at!", finished_at, deadline_at, due_at, holder,
-                        unserved as "unserved!",
+        .run("reading a workflow", async |connection| {
+            sqlx::query_as!(
+                WorkflowRow,
+                r#"
+                select workflow_id as "workflow_id!", kind as "kind!", version as "version!", key,
+                    queue as "queue!", status as "status!", input::text as "input!", output::text, error,
+                    -- On its way back only the journal knows why.
+                    coalesce(
+                        cause,
                         (
-                            select a.message
-                            from backstitch.attention a
-                            where a.workflow_id = w.workflow_id
-                            order by a.raised_at desc
+                            select j.turn_value::jsonb
+                            from backstitch.journal j
+                            where j.workflow_id = w.workflow_id
+                                and j.turn = 'unwinding'
                             limit 1
-                        ) as attention
-                    from backstitch.workflows w
-                    where workflow_id = $1
-                    "#,
-                    workflow.0
-                )
-                .fetch_optional(connection),
+                        )
+                    ) as cause,
+                    cancel, paused, report, enqueued_at as "enqueued_at!", finished_at, deadline_at, due_at, holder,
+                    unserved as "unserved!",
+                    (
+                        select a.message
+                        from backstitch.attention a
+                        where a.workflow_id = w.workflow_id
+                        order by a.raised_at desc
+                        limit 1
+                    ) as attention
+                from backstitch.workflows w
+                where workflow_id = $1
+                "#,
+                workflow.0
             )
+            .fetch_optional(connection)
+            .await
         })
         .await?;
     row.map(WorkflowRow::view).transpose()

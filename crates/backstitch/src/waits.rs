@@ -187,13 +187,7 @@ impl Attendant {
         let settled = match &mut self.listener {
             // Its own connection does not wait for those of whoever was told a moment ago.
             Some(listener) => self.database.within(doing, settled(listener, &workflows)).await,
-            None => {
-                self.database
-                    .run(doing, move |connection| {
-                        Box::pin(async move { settled(connection, &workflows).await })
-                    })
-                    .await
-            }
+            None => self.database.run(doing, async |connection| settled(connection, &workflows).await).await,
         };
         match settled {
             Ok(settled) => {
