@@ -89,18 +89,29 @@ fn fitted(mut table: Table, columns: Option<usize>) -> String {
     let Some(columns) = columns.filter(|columns| full.iter().any(|line| width(line) > *columns)) else {
         return full.join("\n");
     };
-    let shorter = |cell: &Cell| match cut(&cell.content(), CELL_COLUMNS_MAX) {
+    let shorter = |cell: &Cell, max: usize| match cut(&cell.content(), max) {
         short if short == cell.content() => cell.clone(),
         short => Cell::new(short),
     };
     let rows = table.header().into_iter().chain(table.row_iter());
     let rows: Vec<Vec<Cell>> = rows.map(|row| row.cell_iter().cloned().collect()).collect();
     let count = rows.first().map_or(0, Vec::len);
-    for beside in (1..=count).rev() {
-        let mut narrow = self::table(&[]);
-        let mut begun = rows.iter().map(|row| row.iter().take(beside).map(shorter).collect::<Vec<_>>());
+    // The last column of all may have more, where there is room.
+    let drawn = |beside: usize, last_max: usize| {
+        let max = |at: usize| if at + 1 == count { last_max } else { CELL_COLUMNS_MAX };
+        let begin = |row: &Vec<Cell>| -> Vec<Cell> {
+            row.iter().take(beside).enumerate().map(|(at, cell)| shorter(cell, max(at))).collect()
+        };
+        let (mut narrow, mut begun) = (self::table(&[]), rows.iter().map(begin));
         narrow.set_header(begun.next().unwrap_or_default()).add_rows(begun);
-        let lines = lines_of(&mut narrow);
+        lines_of(&mut narrow)
+    };
+    for beside in (1..=count).rev() {
+        let mut lines = drawn(beside, CELL_COLUMNS_MAX);
+        let widest = lines.iter().map(|line| width(line)).max().unwrap_or_default();
+        if beside == count && widest < columns {
+            lines = drawn(beside, CELL_COLUMNS_MAX + columns - widest);
+        }
         if beside > 1 && lines.iter().any(|line| width(line) > columns) {
             continue;
         }
@@ -282,5 +293,10 @@ ID
         assert_eq!(whole.lines().count(), 3);
         assert!(whole.contains("as long as a key may be, and longer  1.2 s"), "{whole}");
         assert_eq!(fitted(workflows(), Some(200)), whole);
+
+        let mut noted = table(&["ID", "NOTE"]);
+        noted.add_row(["7", "a note that is too long for sixty columns, but for a few of its words"]);
+        let expected = "ID  NOTE\n7   a note that is too long for sixty columns, but for a fe…";
+        assert_eq!(fitted(noted, Some(60)), expected, "the last has all the room that is left");
     }
 }
