@@ -44,7 +44,12 @@ async fn commands_go_through_a_transaction_pooler() {
 
 #[tokio::test]
 async fn who_does_not_say_that_a_pooler_is_between_is_told_to() {
-    let pooled = Pooled::new().await;
+    let mut pooled = Pooled::new().await;
+    let refused = pooled.run(&["list"], false).await;
+    refused.complains(1, &["unsupported startup parameter", "--transaction-pooler"]);
+    // One that takes no notice of what our sessions begin with.
+    let server = &pooled.world.database.server;
+    pooled.pooler = Pooler::ignoring("extra_float_digits, options", server, 2).await;
     let mut said = Vec::new();
     // Who comes first may be well: the sessions are new.
     for _ in 0..3 {
