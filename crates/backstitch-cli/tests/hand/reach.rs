@@ -224,7 +224,7 @@ async fn what_is_decided_is_the_same_over_http() {
         }
         let told = |ran: Ran| {
             let mut view = ran.json();
-            for unlike in ["workflow", "enqueued_at", "due_at"] {
+            for unlike in ["workflow", "enqueued_at", "due_at", "finished_at"] {
                 view["workflow"][unlike] = Value::Null;
             }
             view["workflow"].clone()
@@ -260,7 +260,8 @@ async fn what_is_decided_is_the_same_over_http() {
     assert_eq!(nobody.err, by_database(NOWHERE, &["cancel"], 5).await.err);
     let all = ["cancel", "--kind", "report.build", "--why", "all", "--yes"];
     let many = both.over_http(&both.token, &all).await.expect(0);
-    assert!(many.out.contains("20 accepted, 0 refused"), "{many:?}");
+    // All but those that were cancelled already, which had not begun.
+    assert!(many.out.contains("16 accepted, 0 refused"), "{many:?}");
     both.daemon.stop().await;
 }
 

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::params::{Named, Sent, Text};
+use super::params::{Named, Sent, Text, time};
 use crate::access::{Allowed, Ask};
 use crate::openapi::{Refused, RefusedInput, RefusedKey};
 use crate::problem::Problem;
@@ -42,8 +42,10 @@ pub struct Enqueue {
     #[schema(maximum = 3)]
     priority: u8,
     /// Not to be begun before
+    #[serde(default, deserialize_with = "time")]
     run_at: Option<DateTime<Utc>>,
     /// To be taken back unless it has ended by then
+    #[serde(default, deserialize_with = "time")]
     deadline_at: Option<DateTime<Utc>>,
 }
 
@@ -66,8 +68,10 @@ pub struct EnqueueMany {
     #[schema(maximum = 3)]
     priority: u8,
     /// Not to be begun before
+    #[serde(default, deserialize_with = "time")]
     run_at: Option<DateTime<Utc>>,
     /// To be taken back unless it has ended by then
+    #[serde(default, deserialize_with = "time")]
     deadline_at: Option<DateTime<Utc>>,
 }
 

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::Api;
 use super::look::seen;
-use super::params::{Of, Sent, Text};
+use super::params::{Of, Sent, Text, uuid};
 use crate::access::{Allowed, Caller, Decide};
 use crate::openapi::{Refused, RefusedWorkflow};
 use crate::problem::{PROBLEM_JSON, Problem};
@@ -73,7 +73,7 @@ pub struct Decision {
     #[schema(value_type = String, min_length = 1)]
     pub why: Text,
     /// Makes the decision once, however often it is sent
-    #[serde(default)]
+    #[serde(default, deserialize_with = "uuid")]
     pub token: Option<Uuid>,
 }
 

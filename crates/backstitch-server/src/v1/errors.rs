@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::params::{Asked, Text};
+use super::params::{Asked, Text, time};
 use crate::access::{Allowed, Look};
 use crate::openapi::Refused;
 use crate::problem::Problem;
@@ -29,8 +29,10 @@ pub struct Grouped {
     #[param(value_type = Option<String>)]
     queue: Option<Text>,
     /// Only of workflows asked for at this time or later
+    #[serde(default, deserialize_with = "time")]
     since: Option<DateTime<Utc>>,
     /// Only of workflows asked for before this time
+    #[serde(default, deserialize_with = "time")]
     until: Option<DateTime<Utc>>,
     /// At most so many, the most frequent first
     #[serde(default = "usual_limit")]

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::params::{Asked, Of, Text};
+use super::params::{Asked, Of, Text, time};
 use super::shape::{JournalShape, PageShape, WorkflowShape, status_schema};
 use crate::access::{Allowed, Await, Caller, Look};
 use crate::openapi::{Refused, RefusedWorkflow};
@@ -39,8 +39,10 @@ pub struct Listed {
     #[param(value_type = Option<String>)]
     error_code: Option<Text>,
     /// Only those asked for at this time or later
+    #[serde(default, deserialize_with = "time")]
     since: Option<DateTime<Utc>>,
     /// Only those asked for before this time
+    #[serde(default, deserialize_with = "time")]
     until: Option<DateTime<Utc>>,
     /// Only those asked for before this one: the `before` of the last page
     #[param(value_type = Option<Uuid>)]

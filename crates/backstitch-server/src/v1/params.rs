@@ -2,18 +2,24 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::str::FromStr;
 use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use backstitch::{Position, WorkflowId};
+use chrono::{DateTime, Utc};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use uuid::Uuid;
 
 use crate::body::read_value;
 use crate::problem::Problem;
 use crate::refusal::Refusal;
+
+/// How much of a value that can't be taken is repeated: enough to find it by.
+const SHOWN_CHARACTERS_MAX: usize = 50;
 
 /// A text that Postgres can hold: anything without a null character.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -148,6 +154,26 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
     }
 }
 
+/// A time, if one is given.
+pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    given(deserializer, "time: give one such as 2027-01-31T12:00:00Z")
+}
+
+/// A UUID, if one is given.
+pub fn uuid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::Error> {
+    given(deserializer, "UUID: give one such as 0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10")
+}
+
+/// In the place of what a parser says, which tells where it stopped, and not what it would have taken.
+fn given<'de, D: Deserializer<'de>, T: FromStr>(deserializer: D, what: &str) -> Result<Option<T>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    let wrong = |text: &str| {
+        let shown: String = text.chars().take(SHOWN_CHARACTERS_MAX).collect();
+        D::Error::custom(format!("{shown:?} is no {what}"))
+    };
+    text.map(|text| text.parse().map_err(|_| wrong(&text))).transpose()
+}
+
 /// A span of time: 500ms, 30s or 2m. None: it is none.
 pub fn span(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
@@ -164,6 +190,30 @@ pub fn span(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_time_and_no_uuid_is_shown_with_one_that_is() {
+        #[derive(Debug, Deserialize)]
+        struct Both {
+            #[serde(default, deserialize_with = "time")]
+            at: Option<DateTime<Utc>>,
+            #[serde(default, deserialize_with = "uuid")]
+            id: Option<Uuid>,
+        }
+        fn read(text: &str) -> serde_json::Result<Both> {
+            serde_json::from_str(text)
+        }
+        for none in ["{}", r#"{"at": null, "id": null}"#] {
+            assert!(read(none).is_ok_and(|both| both.at.is_none() && both.id.is_none()), "{none}");
+        }
+        let both = r#"{"at": "2027-01-31T12:00:00Z", "id": "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10"}"#;
+        assert!(read(both).is_ok_and(|both| both.at.is_some() && both.id.is_some()));
+        let said = |text: &str| read(text).expect_err("neither").to_string();
+        let at = said(r#"{"at": "tomorrow\n"}"#);
+        assert!(at.starts_with(r#""tomorrow\n" is no time: give one such as 2027-"#), "{at}");
+        let id = said(r#"{"id": "abc"}"#);
+        assert!(id.starts_with(r#""abc" is no UUID: give one such as 0193"#), "{id}");
+    }
 
     #[test]
     fn a_span_has_a_number_and_a_unit() {
