@@ -104,8 +104,9 @@ impl Database {
             // none back, and the next borrower's statements would never be committed. With a BEGIN before it, for a ROLLBACK
             // where there is nothing to roll back is a warning in the server's log, one for each release.
             .after_release(|connection, _| {
+                // One that is broken is no news here: it is closed, and its own call has said so.
                 Box::pin(
-                    async move { sqlx::raw_sql("begin; rollback").execute(connection).await.map(|_| true) },
+                    async move { Ok(sqlx::raw_sql("begin; rollback").execute(connection).await.is_ok()) },
                 )
             })
             .connect_lazy_with(way.waits_for_locks(options, lock_wait(deadline)));
