@@ -5,7 +5,7 @@
 //! hit. After each round everything is well again: then what is under way must end, and everything is looked through.
 //!
 //! - `plan` decides, `fault` names, `apply` does.
-//! - `stage`, `crew` and `edge` are what can be hurt, `load` is what is asked of it.
+//! - `stage`, `crew` and `edge` are what can be hurt (`launch`: how their processes start), `load` is what is asked of it.
 //! - `audit` looks through what is left, `report` tells, and `bounds` says whether that was enough.
 
 mod apply;
@@ -15,9 +15,11 @@ mod control;
 mod crew;
 mod edge;
 mod fault;
+mod launch;
 mod load;
 mod plan;
 mod report;
+mod share;
 mod stage;
 
 use std::path::Path;
@@ -35,10 +37,11 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
 use self::fault::Fault;
+use self::launch::because;
 use self::load::Load;
 use self::plan::{Aimed, WORKERS};
 use self::report::{Gateways, Report, Weight, told};
-use self::stage::{Stage, because};
+use self::stage::Stage;
 use crate::arguments::{Control, Torture, TortureCommand, TorturePart};
 use crate::exit::{Exit, Failed};
 use crate::output::{note, say, say_json};
@@ -104,7 +107,8 @@ async fn torture(how: Torture) -> Result<Exit, Failed> {
         tortured = local.run_until(all_rounds(&how, seed, directory.path(), &mut report)) => tortured,
         signal = signals.next() => Err(Failed::new(Exit::Error, format!("interrupted by {signal}"))),
     };
-    report.conclude(tortured.is_ok());
+    let short_of = tortured.is_ok().then(|| bounds::short_of(&report));
+    report.conclude(short_of);
     let broken = tortured.is_err() || !report.holds();
     if broken {
         keep(directory, &report, how.bundle.as_deref())?;

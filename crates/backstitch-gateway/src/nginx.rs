@@ -25,7 +25,7 @@ use crate::found::Found;
 use crate::identifiers::{Hostname, OrganizationId, Owner};
 use crate::networks::AllowedNetworks;
 use binary::{Binary, TestResult};
-pub use error::NginxError;
+pub use error::{NAMES_BUCKET, NginxError};
 use ledger::Ledger;
 use lock::HostLock;
 pub use reload::Reload;

@@ -166,25 +166,30 @@ fn imports_of_files_close_no_circle() {
     each_source("crates", "rs", |path, source| {
         let inside = path.strip_prefix(root()).expect("sources lie in the workspace");
         let parts: Vec<_> = inside.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-        // A file with its folder is one room; what is in the root of a crate is for its users.
-        if let [_, krate, src, file, ..] = &parts[..]
-            && src == "src"
-            && !["lib.rs", "main.rs", "bin"].contains(&file.as_str())
-        {
-            let named = code(source);
-            let of = named.split("crate::").skip(1).map(|rest| {
-                rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()
-            });
-            let room = file.trim_end_matches(".rs").to_owned();
-            let own = room.clone();
-            imports.entry((krate.clone(), room)).or_default().extend(of.filter(|name| *name != own));
+        // What is in the root of a crate is for its users.
+        let [_, krate, src, rooms @ ..] = &parts[..] else { return };
+        if src != "src" || ["lib.rs", "main.rs", "bin"].contains(&rooms[0].as_str()) {
+            return;
+        }
+        let rooms: Vec<_> = rooms.iter().map(|room| room.trim_end_matches(".rs")).collect();
+        let named = code(source);
+        // A file with its folder is one room among its neighbours, on each floor of the folder again.
+        for floor in 0..rooms.len() {
+            let place = [&[krate.as_str()], &rooms[..floor]].concat().join("/");
+            let below: String = rooms[..floor].iter().map(|room| format!("{room}::")).collect();
+            let mut of = names_after(&named, &format!("crate::{below}"));
+            if floor + 1 == rooms.len() {
+                of.extend(names_after(&named, "super::"));
+            }
+            of.remove(rooms[floor]);
+            imports.entry((place, rooms[floor].to_owned())).or_default().extend(of);
         }
     });
     // Whoever imports nothing that is left stands at the bottom; a circle never gets there.
     loop {
         let left: BTreeSet<_> = imports.keys().cloned().collect();
         let before = imports.len();
-        imports.retain(|(krate, _), of| of.iter().any(|name| left.contains(&(krate.clone(), name.clone()))));
+        imports.retain(|(place, _), of| of.iter().any(|name| left.contains(&(place.clone(), name.clone()))));
         if imports.len() == before {
             break;
         }
@@ -221,6 +226,12 @@ fn foreign_sql(source: &str) -> Option<String> {
         let query = BEFORE.contains(&before.trim_start_matches(['"', '(', '#']));
         (query && name != "toml" && !CONTRACT.contains(&name.as_str())).then_some(name)
     })
+}
+
+/// What is named right after this path.
+fn names_after(source: &str, path: &str) -> BTreeSet<String> {
+    let is_of_a_name = |c: &char| c.is_alphanumeric() || *c == '_';
+    source.split(path).skip(1).map(|rest| rest.chars().take_while(is_of_a_name).collect()).collect()
 }
 
 /// The source without its comments, and without the tests at its end.

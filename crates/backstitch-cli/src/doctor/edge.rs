@@ -2,7 +2,7 @@
 
 use backstitch_gateway::EdgeConfig;
 use backstitch_gateway::identifiers::{Hostname, OrganizationId};
-use backstitch_gateway::nginx::{Nginx, NginxConfig, NginxError};
+use backstitch_gateway::nginx::{NAMES_BUCKET, Nginx, NginxConfig, NginxError};
 use backstitch_gateway::powerdns::{PowerDns, PowerDnsError};
 
 use super::{Finding, host};
@@ -77,7 +77,7 @@ async fn nginx(config: &NginxConfig, nobody: &Hostname) -> [Finding; 4] {
         (super::Verdict::Ok, Err(NginxError::NameTooLong { hostname, detail })) => Finding::wrong(
             "nginx configuration",
             format!("there is no room for names such as {hostname}: {detail}"),
-            "set server_names_hash_bucket_size 512 in its http section and reload",
+            format!("set server_names_hash_bucket_size {NAMES_BUCKET} in its http section and reload"),
         ),
         (super::Verdict::Ok, Err(error)) => Finding::wrong(
             "nginx configuration",

@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::crew::{Death, Slot};
+use super::launch::because;
 use super::load::Acknowledged;
-use super::report::Share;
-use super::stage::{Outage, Stage, because};
+use super::share::Share;
+use super::stage::{Outage, Stage};
 use crate::exit::Failed;
 
 /// How long things are left to themselves before an operator hurries up what waits for a late retry.

@@ -1,6 +1,7 @@
 //! What must a run have shown, beside that nothing was violated?
 
-use super::report::{Report, Share};
+use super::report::Report;
+use super::share::Share;
 
 /// A run this long, in seconds, is held to all of it; a shorter one only to what needs no hour.
 const LONG_SECONDS: u64 = 3600;

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::crew::Slot;
 use super::fault::OnEdge;
-use super::stage::{DATABASE, because, line_to, log_file, own_program, through};
+use super::launch::{DATABASE, because, line_to, log_file, own_program, through};
 use crate::exit::Failed;
 use crate::output::note;
 

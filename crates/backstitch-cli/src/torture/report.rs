@@ -6,8 +6,8 @@ use backstitch_testkit::violation::{Violated, Violation};
 use serde::Serialize;
 
 use super::audit::Audit;
-use super::bounds::short_of;
 use super::crew::Death;
+use super::share::Share;
 use crate::output::{cell, lines, table};
 
 /// With fewer completed workflows nothing was shown.
@@ -91,13 +91,6 @@ pub struct Fired {
     pub fired: u64,
 }
 
-/// So many of those.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Share {
-    pub count: u64,
-    pub of: u64,
-}
-
 /// What became of gateways.
 #[derive(Debug, Default, Clone, Copy, Serialize)]
 pub struct Gateways {
@@ -176,15 +169,17 @@ impl Report {
         self.other_deaths += deaths.len() as u64 - killed;
     }
 
-    /// Comes to its verdict. `ended`: it was neither interrupted nor did it fail by itself.
-    pub fn conclude(&mut self, ended: bool) {
+    /// Comes to its verdict. `short_of`: what the run should have shown, and has not. None: it was interrupted, or failed by
+    /// itself.
+    pub fn conclude(&mut self, short_of: Option<Vec<String>>) {
+        let ended = short_of.is_some();
         let completed = self.ended.get("completed").copied().unwrap_or(0);
         let fired: u64 = self.faults.values().map(|count| count.fired).sum();
         if ended && (completed < OPERATIONS_MIN || fired == 0) {
             let how = format!("{completed} workflows completed, {fired} faults came about");
             self.note(Violated::EnoughShown.by(how));
         }
-        self.short_of = if ended { short_of(self) } else { Vec::new() };
+        self.short_of = short_of.unwrap_or_default();
         for how in self.short_of.clone() {
             self.note(Violated::EnoughShown.by(how));
         }
@@ -203,27 +198,6 @@ impl Report {
     /// Whether everything held.
     pub fn holds(&self) -> bool {
         self.verdict == "held"
-    }
-}
-
-impl Share {
-    /// From 0 to 1.
-    #[allow(clippy::cast_precision_loss)]
-    pub fn part(self) -> f64 {
-        self.count as f64 / self.of.max(1) as f64
-    }
-
-    /// One more, that is among them or not.
-    pub fn add(&mut self, is_among: bool) {
-        self.of += 1;
-        self.count += u64::from(is_among);
-    }
-}
-
-impl std::ops::AddAssign for Share {
-    fn add_assign(&mut self, other: Self) {
-        self.count += other.count;
-        self.of += other.of;
     }
 }
 
@@ -316,7 +290,7 @@ mod tests {
         ];
         let violations = violations.map(|what| what.by("workflow 1")).to_vec();
         report.take(Audit { violations, ..Audit::default() }, Vec::new());
-        report.conclude(true);
+        report.conclude(Some(Vec::new()));
         assert!(!report.holds());
         assert_eq!((report.lost, report.leaked, report.compensated_twice), (1, 2, 1));
         // One more, for nothing happened.

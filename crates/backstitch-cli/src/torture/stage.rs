@@ -9,7 +9,6 @@ use std::time::Duration;
 use backstitch::{Client, Database};
 use backstitch_postgres::test::{PrivateCluster, SmallDisk, try_private_cluster};
 use backstitch_postgres::{Durability, Stop};
-use backstitch_testkit::cut::Line;
 use backstitch_testkit::harm::{self, TORTURER};
 use backstitch_testkit::ledger::Ledger;
 use backstitch_testkit::process::faketime;
@@ -22,13 +21,11 @@ use tokio::process::{Child, Command};
 use super::crew::{Launch, Slot};
 use super::edge::Edge;
 use super::fault::{Fault, OnEdge, OnPostgres, Whose};
+use super::launch::{DATABASE, because, line_to, log_file, own_program, through};
 use super::plan::WORKERS;
 use crate::arguments::Control;
 use crate::exit::{Exit, Failed};
 use crate::output::note;
-
-/// The journal's.
-pub const DATABASE: &str = "torture";
 
 /// What the torturer itself needs, for its load, its faults and its looks.
 const POOL_CONNECTIONS_MAX: u32 = 8;
@@ -280,32 +277,4 @@ fn worker(
         }
         command
     }))
-}
-
-/// A line to this Postgres, which a fault can take hold of.
-pub fn line_to(postgres: &PrivateCluster) -> Result<Line, Failed> {
-    let options = postgres.server.connect_options(DATABASE);
-    let socket = options.get_socket().ok_or_else(|| Failed::new(Exit::Error, "Postgres has no socket"))?;
-    Ok(Line::to(socket))
-}
-
-/// This URL, over that line: the last parameter that names a host wins.
-pub fn through(url: &str, line: &Line) -> String {
-    let and = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{and}host={}&port=5432", line.directory().display())
-}
-
-/// Where a process complains, one life after the other; nowhere if that can't be written.
-pub fn log_file(log: &Path) -> Stdio {
-    std::fs::File::options().create(true).append(true).open(log).map_or_else(|_| Stdio::null(), Stdio::from)
-}
-
-/// This very program.
-pub fn own_program() -> Result<PathBuf, Failed> {
-    std::env::current_exe().map_err(because)
-}
-
-/// An error of something outside.
-pub fn because(error: impl std::error::Error) -> Failed {
-    Failed::because(&error, "")
 }

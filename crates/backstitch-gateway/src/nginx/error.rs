@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::identifiers::{Hostname, InvalidIdentifier, OrganizationId, Owner};
 use crate::verdict::Classified;
 
+/// The `server_names_hash_bucket_size` with which nginx has room for any name that DNS has, in bytes.
+pub const NAMES_BUCKET: u32 = 512;
+
 /// One variant for each thing a caller or an operator can do.
 #[derive(Debug, thiserror::Error)]
 pub enum NginxError {
@@ -41,7 +44,7 @@ pub enum NginxError {
     /// The names of organisations are longer than nginx has room for.
     #[error(
         "nginx has no room for names such as {hostname}: set `server_names_hash_bucket_size {};` in the http section of its configuration ({detail})",
-        super::room::ENOUGH
+        NAMES_BUCKET
     )]
     NameTooLong {
         /// One of them.

@@ -14,9 +14,6 @@ use crate::identifiers::Hostname;
 /// How the settings begin that decide about the room.
 const SETTINGS: &str = "server_names_hash_";
 
-/// How much room any name has: one of DNS is no longer.
-pub(super) const ENOUGH: u32 = 512;
-
 /// Whether nginx, as it is configured, can serve this name. What else is wrong with it is not asked here.
 ///
 /// `place`: a directory for what is tested.

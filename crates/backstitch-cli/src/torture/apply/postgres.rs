@@ -8,7 +8,8 @@ use chrono::Utc;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::fault::OnPostgres;
-use super::super::stage::{Stage, because};
+use super::super::launch::because;
+use super::super::stage::Stage;
 use super::{AIM_PATIENCE, Frozen, SILENCE, clock, comes_true};
 use crate::exit::Failed;
 
