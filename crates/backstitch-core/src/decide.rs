@@ -343,8 +343,10 @@ fn is_deadly(history: &History, side: &Side, around: &Circumstances) -> bool {
 /// the way back already. Then it is tried slowly, and somebody is told.
 #[must_use]
 pub fn dies_of_what_is_not_journaled(history: &History, around: &Circumstances) -> bool {
-    let is_open = history.slots().any(|(_, slot)| slot.run.open || slot.compensate.open);
-    !is_open && has_no_lives_left(history, around) && must_unwind(history, around).is_none()
+    // The journal last: it may be long, and this is asked before each step.
+    has_no_lives_left(history, around)
+        && must_unwind(history, around).is_none()
+        && !history.slots().any(|(_, slot)| slot.run.open || slot.compensate.open)
 }
 
 fn has_no_lives_left(history: &History, around: &Circumstances) -> bool {

@@ -26,6 +26,10 @@ const LOCK_WAIT_SPARES: u32 = 8;
 /// Postgres, with a deadline on every call.
 #[derive(Debug, Clone)]
 pub struct Database {
+    /// For its own calls.
+    own: PgPool,
+    /// For the caller's own statements: what is left behind in a connection there, such as a transaction whose `begin` was
+    /// dropped before its answer came, meets nothing of the engine's.
     pool: PgPool,
     way: Way,
     deadline: Duration,
@@ -95,47 +99,74 @@ impl Database {
         // Slow statements are the caller's to see by their deadline, not ours to log twice.
         let options = options.disable_statement_logging();
         let deadline = backstitch_core::limits::DATABASE_DEADLINE;
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            .acquire_timeout(deadline)
-            // A round trip per call; a broken connection shows itself in the call, which is repeated.
-            .test_before_acquire(false)
-            // Whoever had it may have dropped a `begin` before its answer came: sqlx then knows of no transaction and rolls
-            // none back, and the next borrower's statements would never be committed. With a BEGIN before it, for a ROLLBACK
-            // where there is nothing to roll back is a warning in the server's log, one for each release.
-            .after_release(|connection, _| {
-                // One that is broken is no news here: it is closed, and its own call has said so.
-                Box::pin(
-                    async move { Ok(sqlx::raw_sql("begin; rollback").execute(connection).await.is_ok()) },
-                )
-            })
-            .connect_lazy_with(way.waits_for_locks(options, lock_wait(deadline)));
-        Self { pool, way, deadline }
+        let pool = |options| {
+            PgPoolOptions::new()
+                .max_connections(CONNECTIONS_MAX)
+                .acquire_timeout(deadline)
+                // A round trip per call; a broken connection shows itself in the call.
+                .test_before_acquire(false)
+                .connect_lazy_with(options)
+        };
+        let own = way.waits_for_locks(options.clone(), lock_wait(deadline));
+        Self { own: pool(own), pool: pool(options), way, deadline }
     }
 
-    /// Uses this pool, whose connections are sessions. How long their statements wait for a lock is the pool's to say
-    /// (`lock_timeout`): better a little less than a worker's `database_deadline`.
+    /// Uses this pool, whose connections are sessions, and shares it with the caller. How long their statements wait for a lock
+    /// is the pool's to say (`lock_timeout`): better a little less than a worker's `database_deadline`.
     #[must_use]
     pub fn from_pool(pool: PgPool) -> Self {
-        Self { pool, way: Way::Direct, deadline: backstitch_core::limits::DATABASE_DEADLINE }
+        Self {
+            own: pool.clone(),
+            pool,
+            way: Way::Direct,
+            deadline: backstitch_core::limits::DATABASE_DEADLINE,
+        }
     }
 
     /// The same database, reached the same way, with connections of its own.
     #[must_use]
     pub fn apart(&self) -> Self {
-        Self { deadline: self.deadline, ..Self::by(self.way, (*self.pool.connect_options()).clone()) }
+        Self { deadline: self.deadline, ..Self::by(self.way, self.connect_options()) }
     }
 
-    /// The pool, for the caller's own statements. Behind a transaction pooler they are better made by [`call`](Self::call).
-    /// None waits for a lock for longer than 3.5 s, unless its transaction says otherwise (`set local lock_timeout`).
+    /// A pool for the caller's own statements, of up to six connections: none is open before it is used. Behind a transaction
+    /// pooler they are better made by [`call`](Self::call).
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
 
-    /// Makes a call of the caller's own, with a connection of the pool; behind a transaction pooler, in a transaction. How
-    /// long that may take is the caller's to say, but for locks, as in [`pool`](Self::pool). Where it is dropped before its end, its connection is closed: what is
-    /// still on its way on it must not meet the next borrower.
+    /// How many connections its calls share now, beside [`pool`](Self::pool), and beside those that workers and whoever waits
+    /// have for themselves.
+    #[must_use]
+    pub fn size(&self) -> u32 {
+        self.own.size()
+    }
+
+    /// Closes its connections, and those of [`pool`](Self::pool), once they are given back. Calls that follow fail.
+    pub async fn close(&self) {
+        tokio::join!(self.own.close(), self.pool.close());
+    }
+
+    /// With what it connects.
+    pub(crate) fn connect_options(&self) -> PgConnectOptions {
+        (*self.pool.connect_options()).clone()
+    }
+
+    /// With what a connection for its own calls connects.
+    fn own_options(&self) -> PgConnectOptions {
+        self.way.waits_for_locks(self.connect_options(), lock_wait(self.deadline))
+    }
+
+    /// A connection that its calls share, for a call of several parts.
+    pub(crate) async fn lend(&self) -> sqlx::Result<Lent> {
+        Ok(Lent(Some(self.own.acquire().await?)))
+    }
+
+    /// Makes a call of the caller's own as the engine makes its calls; behind a transaction pooler, in a transaction, so that a
+    /// statement that fails there takes those before it along, whatever the call makes of its error. How long
+    /// that may take is the caller's to say, but no statement waits for a lock for longer than 3.5 s. Where it is dropped before
+    /// its end, its connection is closed: what is still on its way on it must not meet the next borrower.
     ///
     /// # Errors
     /// Those of the call, and when there is no connection.
@@ -143,7 +174,7 @@ impl Database {
         &self,
         call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut lent = Lent(Some(self.pool.acquire().await?));
+        let mut lent = self.lend().await?;
         // On the heap: whoever awaits it is one of hundreds of workflows, and small.
         let answer = Box::pin(self.way.make(lent.connection(), lock_wait(self.deadline), call)).await;
         lent.give_back();
@@ -163,7 +194,7 @@ impl Database {
 
     /// How many transactional steps may run at once.
     pub(crate) fn transactions_max(&self) -> usize {
-        let lent = self.pool.options().get_max_connections().saturating_sub(CONNECTIONS_SPARED);
+        let lent = self.own.options().get_max_connections().saturating_sub(CONNECTIONS_SPARED);
         usize::try_from(lent.max(1)).unwrap_or(1)
     }
 
@@ -191,8 +222,7 @@ impl Database {
 
     /// A connection of its own that hears what is announced on these channels: it is kept, and the pool's are the journal's.
     pub(crate) async fn listener(&self, channels: &[&str]) -> Result<PgListener, Error> {
-        let options = self.pool.connect_options();
-        let own = PgPoolOptions::new().max_connections(1).connect_lazy_with((*options).clone());
+        let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.own_options());
         let listening = async {
             let mut listener = PgListener::connect_with(&own).await?;
             // Whoever lost it decides when to listen again, and what else there is to do then.
@@ -297,18 +327,17 @@ impl Kept {
         doing: &'static str,
         call: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T, Error> {
-        let Database { pool, way, deadline } = &self.database;
+        let deadline = self.database.deadline;
         // Not in its place meanwhile: a call that is dropped takes it along.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
-                let options = (*pool.connect_options()).clone();
-                let options = way.waits_for_locks(options, lock_wait(*deadline));
-                within(*deadline, doing, PgConnection::connect_with(&options)).await?
+                let options = self.database.own_options();
+                within(deadline, doing, PgConnection::connect_with(&options)).await?
             }
         };
         // On the heap, as above.
-        let answer = within(*deadline, doing, Box::pin(call(&mut connection))).await;
+        let answer = within(deadline, doing, Box::pin(call(&mut connection))).await;
         match &answer {
             // The server said no: the connection is as good as before.
             Ok(_) | Err(Error::Database { source: sqlx::Error::Database(_), .. }) => {
@@ -325,10 +354,6 @@ impl Kept {
 pub(crate) struct Lent(Option<sqlx::pool::PoolConnection<sqlx::Postgres>>);
 
 impl Lent {
-    pub(crate) fn new(connection: sqlx::pool::PoolConnection<sqlx::Postgres>) -> Self {
-        Self(Some(connection))
-    }
-
     pub(crate) fn connection(&mut self) -> &mut PgConnection {
         self.0.as_mut().expect("a connection is given back only at its end")
     }

@@ -39,7 +39,7 @@ pub async fn migrate(database: &Database) -> Result<(), Error> {
     if !database.has_sessions() {
         return Err(Error::MigratesThroughPooler);
     }
-    Ok(apply_migrations(migrator(), &database.pool().connect_options()).await?)
+    Ok(apply_migrations(migrator(), &database.connect_options()).await?)
 }
 
 /// Applies migrations as [`migrate`] does, beside workers: on a connection of its own, so that nothing of it is left on one of a

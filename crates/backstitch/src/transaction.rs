@@ -15,7 +15,7 @@ use sqlx::{Connection, PgConnection};
 use tokio::time::timeout_at;
 
 use crate::attempt::Attempt;
-use crate::database::{Database, Lent};
+use crate::database::Database;
 use crate::effect::{concealed, ended_as};
 use crate::error::is_transient;
 use crate::future::{BoxFuture, catch_panic};
@@ -113,12 +113,11 @@ async fn transact<S>(
     place: &Place,
     effect: &impl InTransaction<S>,
 ) -> Tried {
-    let connection = match database.pool().acquire().await {
-        Ok(connection) => connection,
+    // Dropped on any way out but the good ones, it takes its connection with it: and so the transaction.
+    let mut lent = match database.lend().await {
+        Ok(lent) => lent,
         Err(error) => return Tried::Ended(failed(error)),
     };
-    // Dropped on any way out but the good ones, it takes its connection with it: and so the transaction.
-    let mut lent = Lent::new(connection);
     // How long it waits for what is the step's to say: by its timeout, which is the transaction's.
     let mut transaction = match lent.connection().begin_with("begin; set local lock_timeout = 0").await {
         Ok(transaction) => transaction,

@@ -13,7 +13,6 @@ use sqlx::Connection;
 use tokio::time::timeout;
 
 use crate::client::Client;
-use crate::database::Lent;
 use crate::error::Error;
 use crate::future::catch_panic;
 use crate::sight::{Looked, Sighting};
@@ -215,7 +214,7 @@ impl<S: Send + Sync + 'static> Probes<S> {
                 let probe = probe?;
                 let asked = async {
                     // Dropped halfway, it takes its connection with it: and so the transaction.
-                    let mut lent = Lent::new(self.client.database.pool().acquire().await?);
+                    let mut lent = self.client.database.lend().await?;
                     let mut transaction = lent.connection().begin_with("begin read only").await?;
                     let sighting = probe(looked, &mut transaction).await;
                     self.client.database.leave(&mut transaction).await?;

@@ -28,6 +28,6 @@ pub(super) async fn many<W: Made>(
         };
         left -= now;
     }
-    engine.pool().close().await;
+    engine.close().await;
     Ok(())
 }

@@ -48,7 +48,7 @@ pub(super) async fn drain(
     let server_microseconds = used(meter.server_microseconds(), server_used);
     let log_bytes = meter.log_end().await? - log_end;
     running.shut_down().await;
-    engine.pool().close().await;
+    engine.close().await;
     Ok(Drained {
         seconds: (end.at - begun).as_secs_f64(),
         commits: meter.commits(database).await? - commits - end.looks,

@@ -122,7 +122,7 @@ async fn round_of(bench: &Bench, meter: &mut Meter) -> Result<Round, Error> {
     let begun = Instant::now();
     Client::new(engine.clone()).enqueue_many((0..AT_ONCE).map(|_| Completing::make())).send().await?;
     let at_once = each(AT_ONCE) / begun.elapsed().as_secs_f64();
-    engine.pool().close().await;
+    engine.close().await;
     bench.place.forget(database).await?;
     let one = first.per_second;
     bench.tell(format!(
@@ -179,7 +179,7 @@ impl Asker {
             self.ask().await?;
             enqueued += 1.0;
         }
-        self.client.database().pool().close().await;
+        self.client.database().close().await;
         Ok(enqueued)
     }
 }

@@ -192,7 +192,7 @@ async fn one_by_one(bench: &Bench, requests: usize) -> Result<Vec<Figure>, Error
     }
     running.shut_down().await;
     drop(client);
-    engine.pool().close().await;
+    engine.close().await;
     leave(bench, daemon, database).await?;
     let clock = match bench.place.is_on_this_host() {
         true => Ok(()),
@@ -253,7 +253,7 @@ async fn waiting(bench: &Bench) -> Result<f64, Error> {
     all_wait?;
     let with_all = resident()?;
     waiting.shutdown().await;
-    engine.pool().close().await;
+    engine.close().await;
     leave(bench, daemon, database).await?;
     Ok((with_all - before) / each(WAITING))
 }

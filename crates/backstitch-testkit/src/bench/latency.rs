@@ -68,8 +68,8 @@ pub async fn measure(bench: &Bench, wanted: Latency) -> Result<Vec<Figure>, Erro
     }
     running.shut_down().await;
     drop(client);
-    engine.pool().close().await;
-    asking.pool().close().await;
+    engine.close().await;
+    asking.close().await;
     bench.place.forget(database).await?;
     let begins =
         told("latency.first_step_ms", "from before the enqueue until the first step begins", &first_step);

@@ -106,7 +106,7 @@ impl Place {
         let options = self.server.connect_options(&name).disable_statement_logging();
         let database = Database::connect_with(options.clone()).await?;
         backstitch::migrate(&database).await?;
-        database.pool().close().await;
+        database.close().await;
         Ok(BenchDatabase { url: self.server.url(&name), name, options })
     }
 

@@ -76,7 +76,7 @@ async fn per_second(
     }
     let end = wait_until_settled(&looker, &mut 0.0).await?;
     looker.shut_down().await;
-    engine.pool().close().await;
+    engine.close().await;
     for worker in workers {
         worker.shut_down().await?;
     }

@@ -137,7 +137,7 @@ async fn recover(
     bench.tell(format!("  the lease is over {:.1} s after the kill", killed_at.elapsed().as_secs_f64()));
     let end = wait_for_the_end(&tally, workflows, &Client::new(engine.clone()), &survivor).await?;
     survivor.shut_down().await;
-    engine.pool().close().await;
+    engine.close().await;
     Ok(((end.at - killed_at).as_secs_f64(), (end.at - lease_ended_at).as_secs_f64()))
 }
 

@@ -37,6 +37,6 @@ pub(super) async fn kib_each(database: &BenchDatabase) -> Result<f64, Error> {
     }
     waiting.shutdown().await;
     drop(client);
-    engine.pool().close().await;
+    engine.close().await;
     Ok((with_all - before) / each(WAITING))
 }

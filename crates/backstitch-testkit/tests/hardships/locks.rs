@@ -5,6 +5,7 @@ use std::path::Path;
 use backstitch_testkit::script::{Act, Compensating, Do, Manner};
 use backstitch_testkit::wait::until;
 use backstitch_testkit::world::World;
+use sqlx::PgConnection;
 use sqlx::migrate::Migrator;
 
 use crate::facts::incarnations;
@@ -81,11 +82,11 @@ async fn how_long_a_transactional_step_waits_for_a_lock_is_its_own_to_say() {
         .await
         .expect("it answers");
     assert_eq!(told, ["0"], "its timeout bounds it");
-    let engine: String = sqlx::query_scalar("show lock_timeout")
-        .fetch_one(world.client.database().pool())
-        .await
-        .expect("it answers");
-    assert_eq!(engine, "3500ms", "a little less than the engine itself waits");
+    let show = async |on: &mut PgConnection| sqlx::query_scalar("show lock_timeout").fetch_one(on).await;
+    let engine: sqlx::Result<String> = world.client.database().call(show).await;
+    assert_eq!(engine.expect("it answers"), "3500ms", "a little less than the engine itself waits");
+    let callers = sqlx::query_scalar("show lock_timeout").fetch_one(world.client.database().pool()).await;
+    assert_eq!(callers.ok(), Some("0".to_owned()), "how long others wait is theirs to say");
     worker.shut_down().await;
 }
 

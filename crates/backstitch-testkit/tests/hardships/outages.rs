@@ -211,12 +211,14 @@ async fn a_begin_dropped_halfway_leaves_no_transaction_to_the_next_borrower() {
     let world = World::new().await;
     let wire = Wire::to(&world.database);
     let database = wire.connect().await;
-    until("its connection is at rest", async || (database.pool().num_idle() == 1).then_some(())).await;
+    let callers = database.pool();
+    drop(callers.acquire().await.expect("it answers"));
+    until("its connection is at rest", async || (callers.num_idle() == 1).then_some(())).await;
     wire.hold_answers_after("BEGIN");
-    let begun = tokio::time::timeout(std::time::Duration::from_millis(200), database.pool().begin()).await;
+    let begun = tokio::time::timeout(std::time::Duration::from_millis(200), callers.begin()).await;
     assert!(begun.is_err(), "its answer is held back");
     wire.thaw();
-    until("its connection is given back", async || (database.pool().num_idle() == 1).then_some(())).await;
+    until("its connection is given back", async || (callers.num_idle() == 1).then_some(())).await;
     let client = Client::new(database);
     let handle = client.enqueue(Compensating::of([Act::new()])).send().await.expect("it is acknowledged");
     let seen = world.client.workflow(handle.workflow).await.expect("it answers");

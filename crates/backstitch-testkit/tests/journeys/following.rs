@@ -182,7 +182,7 @@ async fn a_thousand_who_follow_share_one_look() {
     .fetch_one(&world.pool)
     .await
     .expect("it answers");
-    let in_pool = i64::from(following.client.database().pool().size());
+    let in_pool = i64::from(following.client.database().size());
     assert_eq!(connections, in_pool, "and none beside the pool");
 
     let worker = world.start_worker().await;

@@ -184,7 +184,7 @@ async fn a_producer_a_worker_and_an_operator_do_their_work_with_no_other_rights(
     assert!(matches!(decides.wait(&asked).await, Ok(Ending::Compensated(_))), "and may wait");
     running.shut_down().await;
     for database in [asks.database(), decides.database(), &works] {
-        database.pool().close().await;
+        database.close().await;
     }
     for name in [producer, worker, operator] {
         let sql = format!("drop owned by {name}; drop role {name}");

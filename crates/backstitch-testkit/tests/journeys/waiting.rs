@@ -75,7 +75,7 @@ async fn a_thousand_who_wait_share_one_connection_and_one_look() {
     .fetch_one(&world.pool)
     .await
     .expect("it answers");
-    let in_pool = i64::from(waiting.client.database().pool().size());
+    let in_pool = i64::from(waiting.client.database().size());
     assert_eq!(connections, in_pool + 1, "one beside the pool");
 
     let worker = world.start_worker().await;

@@ -25,7 +25,7 @@ impl Stage {
         let database = backstitch_postgres::test::database().await;
         let engine = Database::connect(&database.url).await.expect("the test database answers");
         backstitch::migrate(&engine).await.expect("the migrations apply");
-        engine.pool().close().await;
+        engine.close().await;
         Self { pool: database.pool().await, database }
     }
 
