@@ -36,10 +36,11 @@ use tempfile::TempDir;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
+use self::crew::VETERAN;
 use self::fault::Fault;
 use self::launch::because;
 use self::load::Load;
-use self::plan::{Aimed, WORKERS};
+use self::plan::Aimed;
 use self::report::{Gateways, Report, Weight, told};
 use self::stage::Stage;
 use crate::arguments::{Control, Torture, TortureCommand, TorturePart};
@@ -317,7 +318,7 @@ fn deaths_of(stage: &Stage) -> Vec<crew::Death> {
 
 /// None: it is between two lives.
 fn weight_of(stage: &Stage) -> Option<Weight> {
-    let pid = stage.workers[WORKERS - 1].pid_now()?;
+    let pid = stage.workers[VETERAN].pid_now()?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let resident_kib = resident.trim().trim_end_matches(" kB").parse().ok()?;

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,6 +17,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
+
+/// How the socket of a server is called that listens where all do.
+const SOCKET: &str = ".s.PGSQL.5432";
 
 /// Which side never hears of the statement's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,10 +107,17 @@ impl Line {
     /// When no socket can be made.
     #[must_use]
     pub fn to(directory: &Path) -> Self {
-        let server = directory.join(".s.PGSQL.5432");
+        Self::to_socket(directory.join(SOCKET))
+    }
+
+    /// A line to whatever speaks Postgres' protocol at this socket, such as a pooler.
+    ///
+    /// # Panics
+    /// As [`to`](Self::to).
+    #[must_use]
+    pub fn to_socket(server: PathBuf) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let listener =
-            UnixListener::bind(directory.path().join(".s.PGSQL.5432")).expect("a socket can be made");
+        let listener = UnixListener::bind(directory.path().join(SOCKET)).expect("a socket can be made");
         let armed = Arc::new(Armed {
             cuts: Mutex::default(),
             holds: Mutex::default(),

@@ -107,7 +107,7 @@ impl Database {
                 .test_before_acquire(false)
                 .connect_lazy_with(options)
         };
-        let own = way.waits_for_locks(options.clone(), lock_wait(deadline));
+        let own = way.waits_for_locks(options.clone(), Bounds::of(deadline).lock_wait);
         Self { own: pool(own), pool: pool(options), way, deadline }
     }
 
@@ -155,7 +155,7 @@ impl Database {
 
     /// With what a connection for its own calls connects.
     fn own_options(&self) -> PgConnectOptions {
-        self.way.waits_for_locks(self.connect_options(), lock_wait(self.deadline))
+        self.way.waits_for_locks(self.connect_options(), Bounds::of(self.deadline).lock_wait)
     }
 
     /// A connection that its calls share, for a call of several parts.
@@ -165,8 +165,9 @@ impl Database {
 
     /// Makes a call of the caller's own as the engine makes its calls; behind a transaction pooler, in a transaction, so that a
     /// statement that fails there takes those before it along, whatever the call makes of its error. How long
-    /// that may take is the caller's to say, but no statement waits for a lock for longer than 3.5 s. Where it is dropped before
-    /// its end, its connection is closed: what is still on its way on it must not meet the next borrower.
+    /// that may take is the caller's to say, but no statement waits for a lock for longer than 3.5 s, nor such a transaction for
+    /// its next statement for longer than 4 s. Where it is dropped before its end, its connection is closed: what is still on its
+    /// way on it must not meet the next borrower.
     ///
     /// # Errors
     /// Those of the call, and when there is no connection.
@@ -176,7 +177,7 @@ impl Database {
     ) -> Result<T, E> {
         let mut lent = self.lend().await?;
         // On the heap: whoever awaits it is one of hundreds of workflows, and small.
-        let answer = Box::pin(self.way.make(lent.connection(), lock_wait(self.deadline), call)).await;
+        let answer = Box::pin(self.way.make(lent.connection(), Bounds::of(self.deadline), call)).await;
         lent.give_back();
         answer
     }
@@ -249,23 +250,27 @@ impl Way {
     async fn make<T, E: From<sqlx::Error>>(
         self,
         connection: &mut PgConnection,
-        lock_wait: Duration,
+        bounds: Bounds,
         call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, E> {
         match self {
             Self::Direct => call(connection).await,
-            Self::TransactionPooler => self.make_in_transaction(connection, lock_wait, call).await,
+            Self::TransactionPooler => self.make_in_transaction(connection, bounds, call).await,
         }
     }
 
-    /// Makes a call in a transaction that waits for a lock no longer than this.
+    /// Makes a call in a transaction of its own.
     async fn make_in_transaction<T, E: From<sqlx::Error>>(
         self,
         connection: &mut PgConnection,
-        lock_wait: Duration,
+        Bounds { lock_wait, silence }: Bounds,
         call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let begin = format!("begin; set local lock_timeout = {}", lock_wait.as_millis());
+        let begin = format!(
+            "begin; set local lock_timeout = {}; set local idle_in_transaction_session_timeout = {}",
+            lock_wait.as_millis(),
+            silence.as_millis()
+        );
         let mut transaction = connection.begin_with(AssertSqlSafe(begin)).await?;
         let answer = call(&mut transaction).await;
         // While the session is lent: after the COMMIT another may have it.
@@ -307,8 +312,8 @@ impl Kept {
         doing: &'static str,
         call: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T, Error> {
-        let (way, lock_wait) = (self.database.way, lock_wait(self.database.deadline));
-        self.with(doing, async |connection| way.make(connection, lock_wait, call).await).await
+        let (way, bounds) = (self.database.way, Bounds::of(self.database.deadline));
+        self.with(doing, async |connection| way.make(connection, bounds, call).await).await
     }
 
     /// Makes one call, within the deadline, that waits for a lock no longer than this. It costs two round trips more.
@@ -318,8 +323,8 @@ impl Kept {
         doing: &'static str,
         call: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T, Error> {
-        let way = self.database.way;
-        self.with(doing, async |connection| way.make_in_transaction(connection, lock_wait, call).await).await
+        let (way, bounds) = (self.database.way, Bounds { lock_wait, ..Bounds::of(self.database.deadline) });
+        self.with(doing, async |connection| way.make_in_transaction(connection, bounds, call).await).await
     }
 
     async fn with<T>(
@@ -371,10 +376,23 @@ impl Drop for Lent {
     }
 }
 
-/// How long the server lets a statement wait for a lock whose caller waits for so long.
-fn lock_wait(deadline: Duration) -> Duration {
-    // Zero would be for ever.
-    (deadline - deadline / LOCK_WAIT_SPARES).max(Duration::from_millis(1))
+/// What the server is told of a call, so that nothing of it is left there long after its caller has given it up.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// How long a statement may wait for a lock.
+    lock_wait: Duration,
+    /// How long a transaction may wait for its next statement. Whoever is frozen or cut off in the middle of one holds the
+    /// fence, and behind a pooler nobody can tell whose session that is: until it ends he can't be buried.
+    silence: Duration,
+}
+
+impl Bounds {
+    /// Of a call whose caller waits for so long. Zero would be for ever.
+    fn of(deadline: Duration) -> Self {
+        let lock_wait = deadline - deadline / LOCK_WAIT_SPARES;
+        let some = Duration::from_millis(1);
+        Self { lock_wait: lock_wait.max(some), silence: deadline.max(some) }
+    }
 }
 
 /// Awaits a call to the database, but not longer than `deadline`.

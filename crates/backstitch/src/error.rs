@@ -169,9 +169,10 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
         _ if is_place_taken(error) => true,
         sqlx::Error::Database(error) => error.code().is_none_or(|code| {
             // Connection, authorisation and database (somebody is changing them), transaction rollback (deadlock),
-            // resources, operator intervention, system error; and a standby, which is no primary yet.
+            // resources, operator intervention, system error; a standby, which is no primary yet; and a transaction that
+            // its caller left waiting for too long.
             ["08", "28", "3D", "40", "53", "55", "57", "58", "XX"].iter().any(|class| code.starts_with(class))
-                || code == "25006"
+                || ["25006", "25P03"].contains(&code.as_ref())
         }),
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
@@ -188,9 +189,9 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
 pub(crate) fn is_of_the_statement(error: &sqlx::Error) -> bool {
     match error {
         _ if !is_transient(error) => false,
-        // The session, its rights, its database, the resources of all, a shutdown or a start, a standby.
+        // The session, its rights, its database, the resources of all, a shutdown or a start, a standby, a session that ended.
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            !["08", "28", "3D", "53", "57P", "25006"].iter().any(|class| code.starts_with(class))
+            !["08", "28", "3D", "53", "57P", "25006", "25P03"].iter().any(|class| code.starts_with(class))
         }),
         // It answered, and this version does not understand the answer.
         sqlx::Error::Protocol(_) => true,

@@ -12,9 +12,10 @@ use backstitch_testkit::{harm, looks};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use tokio::time::{Instant, timeout};
 
-use super::crew::Slot;
-use super::fault::{Fault, OnProcess, Then};
-use super::plan::{Aimed, WORKERS};
+use super::crew::{Slot, VETERAN};
+use super::fault::{Fault, OnPooler, OnProcess, Then};
+use super::launch::because;
+use super::plan::Aimed;
 use super::stage::Stage;
 use crate::exit::Failed;
 
@@ -73,8 +74,7 @@ pub async fn apply(stage: &Stage, aimed: Aimed, number: u64) -> Result<bool, Fai
             // The log says whether it was met. A recorder that is killed meanwhile forgets, and answers nobody.
             let met = async {
                 // Whoever is to be killed is not the veteran.
-                let spares =
-                    aimed.fault.kills_a_worker().then(|| stage.workers[WORKERS - 1].pid_now()).flatten();
+                let spares = aimed.fault.kills_a_worker().then(|| stage.workers[VETERAN].pid_now()).flatten();
                 stage.recorder.aim(number, misbehave, direction, spares).await?;
                 while stage.recorder.waits(number).await? {
                     tokio::time::sleep(LOOK).await;
@@ -89,10 +89,25 @@ pub async fn apply(stage: &Stage, aimed: Aimed, number: u64) -> Result<bool, Fai
         }
         Fault::RecorderKilled => stage.restart_recorder().await.map(|()| true),
         Fault::Postgres(how) => postgres::hurt(stage, how, number as usize).await,
+        Fault::Pooler(how) => pooler(stage, how).await,
         Fault::Edge(how) => match &stage.edge {
             Some(edge) => edge.hurt(how, aimed.worker).await,
             None => Ok(false),
         },
+    }
+}
+
+async fn pooler(stage: &Stage, how: OnPooler) -> Result<bool, Failed> {
+    let Ok(pooler) = &stage.pooler else { return Ok(false) };
+    let mut pooler = pooler.lock().await;
+    match how {
+        OnPooler::Killed => pooler.kill_and_start().await.map_err(because),
+        OnPooler::Frozen => {
+            let Some(pid) = pooler.pid().and_then(Pid::from_raw) else { return Ok(false) };
+            let _frozen = Frozen::of(vec![pid]);
+            tokio::time::sleep(SILENCE).await;
+            Ok(true)
+        }
     }
 }
 

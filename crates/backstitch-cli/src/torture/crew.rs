@@ -12,6 +12,15 @@ use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// How many workers drive scripted workflows.
+pub const WORKERS: usize = 4;
+
+/// The one that reaches Postgres through a pooler.
+pub const POOLED: usize = 1;
+
+/// The one whose process is never killed, so that what leaks shows.
+pub const VETERAN: usize = WORKERS - 1;
+
 /// Between a death and the next life: what can't start, as Postgres is down, does not try a thousand times a second.
 const PAUSE: Duration = Duration::from_millis(50);
 

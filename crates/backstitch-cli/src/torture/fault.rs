@@ -4,6 +4,8 @@ use backstitch::Direction;
 use backstitch_testkit::cut::{Moment, Passage, Statement};
 use backstitch_testkit::recorder::Misbehave;
 
+use super::crew::{POOLED, VETERAN};
+
 /// One thing that goes wrong, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -28,6 +30,8 @@ pub enum Fault {
     RecorderKilled,
     /// To Postgres.
     Postgres(OnPostgres),
+    /// To the pooler between Postgres and one of the workers.
+    Pooler(OnPooler),
     /// To the gateway's edge.
     Edge(OnEdge),
 }
@@ -119,6 +123,15 @@ pub enum OnPostgres {
     ClockAhead,
     /// Its clock is an hour behind for a while.
     ClockBehind,
+}
+
+/// To the pooler between Postgres and one of the workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnPooler {
+    /// SIGKILL; it comes back.
+    Killed,
+    /// It lets nothing through for a while, neither way.
+    Frozen,
 }
 
 /// To the gateway's edge.
@@ -289,7 +302,21 @@ impl Fault {
             }
             Self::RecorderKilled => "target killed".to_owned(),
             Self::Postgres(how) => format!("postgres {}", how.name()),
+            Self::Pooler(OnPooler::Killed) => "pooler killed".to_owned(),
+            Self::Pooler(OnPooler::Frozen) => "pooler frozen".to_owned(),
             Self::Edge(how) => how.name().to_owned(),
+        }
+    }
+
+    /// Whether it may happen to the process of this worker, or in the middle of its sentence.
+    pub fn may_meet(self, worker: usize) -> bool {
+        match self {
+            // The veteran's process is spared.
+            Self::Process(_) if worker == VETERAN => false,
+            _ if self.kills_a_worker() && worker == VETERAN => false,
+            // Behind a pooler each call is a transaction: a step's own can't be told by its COMMIT.
+            Self::Statement { boundary: Boundary::Commit, .. } => worker != POOLED,
+            _ => true,
         }
     }
 

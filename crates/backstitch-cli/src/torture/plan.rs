@@ -7,13 +7,10 @@ use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
+use super::crew::WORKERS;
 use super::fault::{
-    BOUNDARIES, Boundary, EDGE, Fault, MISBEHAVIOURS, OnPostgres, OnProcess, PASSAGES, Then, Whose,
+    BOUNDARIES, Boundary, EDGE, Fault, MISBEHAVIOURS, OnPooler, OnPostgres, OnProcess, PASSAGES, Then, Whose,
 };
-
-/// How many workers drive scripted workflows. The last one is the veteran: its process is never killed, so that what
-/// leaks shows.
-pub const WORKERS: usize = 4;
 
 /// Beside the deaths at boundaries and in calls, so many at any moment for each round.
 const KILLS_AT_RANDOM: usize = 24;
@@ -56,15 +53,10 @@ fn aimed(faults: Vec<Fault>, random: &mut ChaCha8Rng) -> Vec<Aimed> {
     faults
         .into_iter()
         .map(|fault| {
-            // The veteran's process is spared.
-            let workers = if fault.kills_a_worker() || matches!(fault, Fault::Process(_)) {
-                WORKERS - 1
-            } else {
-                WORKERS
-            };
+            let workers: Vec<usize> = (0..WORKERS).filter(|worker| fault.may_meet(*worker)).collect();
             Aimed {
                 fault,
-                worker: random.random_range(0..workers),
+                worker: workers[random.random_range(0..workers.len())],
                 after_permille: random.random_range(500..1500),
             }
         })
@@ -103,6 +95,7 @@ fn deck(with_edge: bool) -> Vec<Fault> {
     }
     faults.extend([Fault::Postgres(OnPostgres::SessionTerminated); SESSIONS_TERMINATED]);
     faults.extend([Fault::Postgres(OnPostgres::StatementCancelled); STATEMENTS_CANCELLED]);
+    faults.extend([Fault::Pooler(OnPooler::Killed), Fault::Pooler(OnPooler::Frozen)]);
     if with_edge {
         faults.extend(EDGE.map(Fault::Edge));
         faults.extend(at_boundaries(Whose::Daemon, &[Boundary::Batch, Boundary::Commit], 1));
@@ -205,6 +198,7 @@ fn step(random: &mut ChaCha8Rng) -> Act {
 mod tests {
     use std::collections::HashSet;
 
+    use super::super::crew::VETERAN;
     use super::*;
 
     #[test]
@@ -222,8 +216,8 @@ mod tests {
         let names: HashSet<String> = plan.iter().map(|aimed| aimed.fault.name()).collect();
         let all: HashSet<String> = deck(true).into_iter().map(Fault::name).collect();
         assert_eq!(names, all);
-        assert_eq!(names.len(), 88 + 22 + 7 + 4 + 1 + 8 + 10 + 16 + 4);
-        let veteran = |aimed: &&Aimed| aimed.worker == WORKERS - 1;
+        assert_eq!(names.len(), 88 + 22 + 7 + 4 + 1 + 8 + 2 + 10 + 16 + 4);
+        let veteran = |aimed: &&Aimed| aimed.worker == VETERAN;
         assert!(plan.iter().filter(veteran).all(|aimed| !aimed.fault.kills_a_worker()));
         assert!(plan.iter().any(|aimed| veteran(&aimed)), "it has its share of the others");
         assert!(plan.iter().filter(|aimed| aimed.fault.kills_a_worker()).count() >= 55);

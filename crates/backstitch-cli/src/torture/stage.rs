@@ -9,8 +9,10 @@ use std::time::Duration;
 use backstitch::{Client, Database};
 use backstitch_postgres::test::{PrivateCluster, SmallDisk, try_private_cluster};
 use backstitch_postgres::{Durability, Stop};
+use backstitch_testkit::cut::Line;
 use backstitch_testkit::harm::{self, TORTURER};
 use backstitch_testkit::ledger::Ledger;
+use backstitch_testkit::pooler::Pooler;
 use backstitch_testkit::process::faketime;
 use backstitch_testkit::recorder::Recorder;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -18,17 +20,19 @@ use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
 use tokio::process::{Child, Command};
 
-use super::crew::{Launch, Slot};
+use super::crew::{Launch, POOLED, Slot, WORKERS};
 use super::edge::Edge;
 use super::fault::{Fault, OnEdge, OnPostgres, Whose};
 use super::launch::{DATABASE, because, line_to, log_file, own_program, through};
-use super::plan::WORKERS;
 use crate::arguments::Control;
 use crate::exit::{Exit, Failed};
 use crate::output::note;
 
 /// What the torturer itself needs, for its load, its faults and its looks.
 const POOL_CONNECTIONS_MAX: u32 = 8;
+
+/// What the pooler may take of Postgres for the worker behind it: fewer than that has of its own where there is none.
+const POOLER_SESSIONS: u32 = 4;
 
 /// More than the journals of a day; memory is taken only as it is used.
 const DISK_BYTES: u64 = 8 * 1024 * 1024 * 1024;
@@ -45,6 +49,8 @@ const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 pub struct Stage {
     /// The workers of scripted workflows.
     pub workers: Vec<Slot>,
+    /// Between one of the workers and Postgres; or why nothing is.
+    pub pooler: Result<tokio::sync::Mutex<Pooler>, String>,
     /// Gateways, PowerDNS, nginx, and the daemons that serve them.
     pub edge: Option<Edge>,
     recorder_process: tokio::sync::Mutex<RecorderProcess>,
@@ -106,10 +112,17 @@ impl Stage {
             0 => None,
             gateways => Some(Edge::set(directory, &postgres, pool.clone(), gateways).await?),
         };
-        let url = postgres.server.url(DATABASE);
-        let workers = (0..WORKERS).map(|number| worker(directory, &postgres, &url, &socket, number));
+        let pooler = Pooler::try_before(&postgres.server, POOLER_SESSIONS).map_err(|error| {
+            note(&format!("no worker is behind a pooler: PgBouncer can't be started: {error}"));
+            format!("PgBouncer can't be started: {error}")
+        });
+        let workers = (0..WORKERS).map(|number| {
+            let pooler = pooler.as_ref().ok().filter(|_| number == POOLED);
+            worker(directory, &postgres, pooler, &socket, number)
+        });
         Ok(Self {
             workers: workers.collect::<Result<_, _>>()?,
+            pooler: pooler.map(tokio::sync::Mutex::new),
             client: Client::new(database),
             recorder: Recorder::at(&socket),
             recorder_process: tokio::sync::Mutex::new(recorder_process),
@@ -127,12 +140,13 @@ impl Stage {
 
     /// Why a fault can't happen on this machine. None: it can.
     pub fn impossible(&self, fault: Fault) -> Option<&str> {
-        let disk = match fault {
-            Fault::Postgres(OnPostgres::DiskFull) => &self.postgres_disk,
-            Fault::Edge(OnEdge::VhostDiskFull) => &self.edge.as_ref()?.vhost_disk,
-            _ => return None,
+        let why = match fault {
+            Fault::Postgres(OnPostgres::DiskFull) => self.postgres_disk.as_ref().err(),
+            Fault::Edge(OnEdge::VhostDiskFull) => self.edge.as_ref()?.vhost_disk.as_ref().err(),
+            Fault::Pooler(_) => self.pooler.as_ref().err(),
+            _ => None,
         };
-        disk.as_ref().err().map(String::as_str)
+        why.map(String::as_str)
     }
 
     /// The process that a fault is aimed at. None: there are no daemons.
@@ -243,12 +257,16 @@ impl RecorderProcess {
 fn worker(
     directory: &Path,
     postgres: &PrivateCluster,
-    url: &str,
+    pooler: Option<&Pooler>,
     recorder: &Path,
     number: usize,
 ) -> Result<Slot, Failed> {
-    let line = line_to(postgres)?;
-    let url = through(url, &line);
+    let line = match pooler {
+        Some(pooler) => Line::to_socket(pooler.socket()),
+        None => line_to(postgres)?,
+    };
+    let url = through(&postgres.server.url(DATABASE), &line);
+    let is_pooled = pooler.is_some();
     let state = number.is_multiple_of(2).then(|| directory.join("state"));
     let recorder = recorder.to_owned();
     let log = directory.join(format!("worker-{number}.log"));
@@ -262,11 +280,15 @@ fn worker(
             .args(["torture", "worker"])
             // Whatever else this process was started with is not meant for it.
             .env_remove("LEDGER_URL")
+            .env_remove("TRANSACTION_POOLER")
             .env_remove("CONCURRENCY")
             .env("DATABASE_URL", &url)
             .env("RECORDER", &recorder)
             .env("BACKSTITCH_LOG", "backstitch=warn")
             .stderr(log_file(&log));
+        if is_pooled {
+            command.env("TRANSACTION_POOLER", "1");
+        }
         if let Some(state) = &state {
             command.env("STATE_DIRECTORY", state);
         }

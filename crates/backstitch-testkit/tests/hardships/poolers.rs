@@ -3,9 +3,12 @@
 use std::str::FromStr;
 
 use backstitch::{Client, Database, Ending};
+use backstitch_testkit::cut::{Line, Moment, Statement};
 use backstitch_testkit::pooler::Pooler;
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
 use backstitch_testkit::world::World;
+use rustix::process::Signal;
+use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::WORKER;
@@ -69,6 +72,34 @@ async fn transaction_pooler_between() {
     for worker in others {
         worker.kill().await;
     }
+}
+
+#[tokio::test]
+async fn a_worker_that_falls_silent_in_the_middle_of_a_call_through_a_pooler_is_buried() {
+    let world = World::new().await;
+    let pooler = Pooler::before(&world.database.server, SESSIONS).await;
+    let line = Line::to_socket(pooler.socket());
+    let url = PgConnectOptions::from_str(&pooler.url(&world.database.name)).expect("a url").port(5432);
+    let silent = world
+        .process(WORKER)
+        .variable("DATABASE_URL", line.options(url).to_url_lossy().as_str())
+        .variable("TRANSACTION_POOLER", "1")
+        .spawn()
+        .await;
+    let append = Statement { texts: vec!["backstitch.append"], carries: None };
+    let held = line.hold(Moment::BeforeAnswer, append, 0);
+    let handle = world.enqueue(Resuming::of([Act::new(), Act::new()])).await;
+    // It has written, and does not hear so: its transaction is open, and with it the fence held.
+    let held = held.await.expect("it appends");
+    silent.signal(Signal::STOP);
+    let heir = world.start_worker().await;
+    let dead = first_dies(&world, "expired").await;
+    assert_eq!(dead.pid, silent.pid());
+    assert_eq!(world.completes(&handle).await, [Some(1), Some(1)]);
+    world.assert_sound(handle.workflow).await;
+    drop(held);
+    silent.kill().await;
+    heir.shut_down().await;
 }
 
 #[tokio::test]
