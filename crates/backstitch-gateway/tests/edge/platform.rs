@@ -17,7 +17,7 @@ use sqlx::PgPool;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::sandbox;
+use crate::sandboxes::{self, sandbox};
 
 /// A lease is never over here; only looks are more frequent than in production.
 pub const TIMING: Timing = Timing { poll: Duration::from_millis(20), ..Timing::DEFAULT };
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An edge, a database, and the pool of its gateways.
 pub struct Platform {
-    pub edge: super::Edge,
+    pub edge: sandboxes::Edge,
     pub db: PgPool,
     pub client: Client,
     pub gateways: Vec<GatewayId>,

@@ -1,7 +1,4 @@
 //! What becomes of a start when PowerDNS, nginx or a gateway does not do what it should?
-#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
-
-mod edge;
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -12,10 +9,11 @@ use backstitch_gateway::EdgeConfig;
 use backstitch_gateway::pool;
 use backstitch_gateway::powerdns::PowerDnsConfig;
 use backstitch_gateway::request::{self, Requested};
-use edge::platform::{Platform, failed, organization, soon, started, until};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::platform::{Platform, failed, organization, soon, started, until};
 
 /// A way to PowerDNS on which a change freezes the server (SIGSTOP) before it gets there.
 async fn freezing_way(to: SocketAddr, server: i32) -> SocketAddr {
@@ -222,7 +220,7 @@ async fn a_gateway_whose_route_still_stands_stays_out_of_the_pool() {
     assert_eq!(nginx.route(&hostname).await.unwrap(), Some(start.0.into()), "gone from the disk only");
     assert_eq!(platform.edge.sandbox.resolve(&hostname).await.unwrap(), [] as [std::net::Ipv4Addr; 0]);
     assert_eq!((platform.stats().await.ready, platform.stats().await.allocated), (0, 1));
-    let next = edge::platform::organization();
+    let next = crate::platform::organization();
     assert!(matches!(platform.start(next).await, Requested::NoGatewayAvailable(_)));
     // Whoever asks for this organisation hears that a person must look.
     for requested in [platform.start(organization).await, platform.stop(organization).await] {

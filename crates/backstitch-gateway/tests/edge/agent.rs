@@ -1,14 +1,12 @@
 //! Can a gateway refuse stale and repeated callers, and does its client tell what happened?
-#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
-
-mod edge;
 
 use std::time::{Duration, Instant};
 
 use backstitch_gateway::agent::{Agent, AgentError, Caller, ResetRequest, StartRequest};
 use backstitch_gateway::verdict::{Classified, Verdict};
-use edge::{Edge, sandbox};
 use uuid::Uuid;
+
+use crate::sandboxes::{Edge, sandbox};
 
 /// The attempt of one position of a workflow, forward and back.
 fn callers(epoch: i64) -> (Caller, Caller) {

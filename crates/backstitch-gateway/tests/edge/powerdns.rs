@@ -1,7 +1,4 @@
 //! Does the client of PowerDNS keep its promises against a real PowerDNS?
-#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
-
-mod edge;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -10,9 +7,10 @@ use backstitch::Plaintext;
 use backstitch_gateway::identifiers::Hostname;
 use backstitch_gateway::powerdns::{PowerDns, PowerDnsConfig, PowerDnsError, Record, Removal};
 use backstitch_gateway::verdict::{Classified, Verdict};
-use edge::{owner, sandbox};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::sandboxes::{owner, sandbox};
 
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77));
 

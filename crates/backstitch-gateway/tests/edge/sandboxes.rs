@@ -1,8 +1,4 @@
 //! What does each test of the edge begin with?
-#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
-#![allow(dead_code, reason = "each test program uses its own part")]
-
-pub mod platform;
 
 use backstitch_gateway::identifiers::{Hostname, Owner};
 use backstitch_gateway::nginx::Vhost;
@@ -47,16 +43,6 @@ impl Edge {
             "name": format!("{hostname}."), "type": kind, "ttl": 60, "changetype": "REPLACE",
             "records": [{ "content": content, "disabled": false }],
         });
-        self.change_zone(set).await;
-    }
-
-    /// Removes a record set as somebody would who knows nothing of us.
-    pub async fn somebody_deletes(&self, hostname: &Hostname, kind: &str) {
-        let set = serde_json::json!({ "name": format!("{hostname}."), "type": kind, "changetype": "DELETE" });
-        self.change_zone(set).await;
-    }
-
-    async fn change_zone(&self, set: serde_json::Value) {
         let config = self.sandbox.powerdns_config();
         let url = format!("{}api/v1/servers/localhost/zones/{}.", config.url, self.sandbox.domain);
         let change = serde_json::json!({ "rrsets": [set] });

@@ -1,7 +1,4 @@
 //! Can a hostile name get past the types into a path, a header, a directive, a zone or a statement?
-#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
-
-mod edge;
 
 use backstitch::Ending;
 use backstitch_gateway::identifiers::{Domain, GatewayId, Hostname, OrganizationId, Owner};
@@ -12,8 +9,9 @@ use backstitch_gateway::steps::handshake::{Handshake, ResetGateway};
 use backstitch_gateway::steps::vhost::{ReloadNginx, RemoveVhost, WriteVhost};
 use backstitch_gateway::{StartGateway, StopGateway};
 use backstitch_testkit::hostile::texts;
-use edge::platform::Platform;
 use serde_json::json;
+
+use crate::platform::Platform;
 
 const ORGANIZATION: &str = "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10";
 

@@ -1,7 +1,4 @@
 //! Are all gateways free again, however many starts fail?
-#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
-
-mod edge;
 
 use std::time::Instant;
 
@@ -9,8 +6,9 @@ use backstitch::Plaintext;
 use backstitch_gateway::EdgeConfig;
 use backstitch_gateway::powerdns::PowerDnsConfig;
 use backstitch_gateway::request::{self, Requested};
-use edge::platform::{Platform, organization, soon};
 use tokio::task::JoinSet;
+
+use crate::platform::{Platform, organization, soon};
 
 /// Most fail at their second step, which is cheap: a hundred milliseconds of real nginx each would be 95 s.
 const AT_THE_NAME: usize = 900;

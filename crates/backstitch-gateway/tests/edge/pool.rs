@@ -1,5 +1,4 @@
 //! Does the pool never give one gateway twice, nor take one from whom it belongs to?
-#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,8 +1,5 @@
 //! Does a start end cleanly, wherever its worker is killed, cut off, or told to turn back, and whichever server says no? On real
 //! servers.
-#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
-
-mod edge;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -11,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use backstitch_gateway::identifiers::OrganizationId;
 use backstitch_gateway::{Edge, StartGateway, pool};
 use backstitch_testkit::sweep::{self, Sweep, Swept, World};
-use edge::platform::{Platform, described_worker, organization};
+
+use crate::platform::{Platform, described_worker, organization};
 
 /// Not a test of its own: the sweep runs this program again with only this, as a worker that can be killed.
 #[tokio::test]

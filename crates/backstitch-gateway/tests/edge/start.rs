@@ -1,7 +1,4 @@
 //! Does a start that fails leave nothing behind, at whichever step it fails?
-#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
-
-mod edge;
 
 use std::fs;
 use std::str::FromStr;
@@ -12,9 +9,10 @@ use backstitch_gateway::orphans::orphans;
 use backstitch_gateway::request::Requested;
 use backstitch_gateway::{Edge, pool};
 use backstitch_testkit::pooler::Pooler;
-use edge::platform::{Platform, TIMING, failed, organization, started};
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
+
+use crate::platform::{Platform, TIMING, failed, organization, started};
 
 /// The steps that began, and whether each is settled.
 fn fates(unfinished: &Unfinished) -> Vec<(&str, &str)> {

@@ -1,7 +1,4 @@
 //! Is everything found that is nobody's, and nothing that is somebody's?
-#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
-
-mod edge;
 
 use std::time::Duration;
 
@@ -10,8 +7,9 @@ use backstitch_gateway::nginx::Vhost;
 use backstitch_gateway::orphans::{LookedAt, Orphans, Thing, orphans};
 use backstitch_gateway::request::Requested;
 use backstitch_gateway::{Edge, pool};
-use edge::owner;
-use edge::platform::{Platform, failed, organization, started};
+
+use crate::platform::{Platform, failed, organization, started};
+use crate::sandboxes::owner;
 
 async fn look(platform: &Platform) -> Orphans {
     let edge = Edge::new(platform.config(), platform.client.database().clone()).unwrap();

@@ -1,7 +1,4 @@
 //! Do starts and stops of one organisation never overlap, and does everybody who asks get an answer?
-#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
-
-mod edge;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -12,9 +9,10 @@ use backstitch_gateway::StopGateway;
 use backstitch_gateway::identifiers::OrganizationId;
 use backstitch_gateway::request::{self, Requested};
 use chrono::{DateTime, Utc};
-use edge::platform::{Platform, organization, soon, started, until};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+
+use crate::platform::{Platform, organization, soon, started, until};
 
 /// When each workflow of an organisation was asked for and ended, in the order of asking.
 async fn lives(
@@ -257,7 +255,7 @@ async fn who_asks_second_waits_for_the_first_and_sees_what_it_asked_for() {
     assert_eq!(second.await.unwrap(), ("starting".to_owned(), workflow));
 
     // One that is rolled back asked for nothing.
-    let another = edge::platform::organization();
+    let another = crate::platform::organization();
     let mut rolled_back = platform.db.begin().await.unwrap();
     sqlx::query(ask).bind(another.uuid()).execute(&mut *rolled_back).await.unwrap();
     rolled_back.rollback().await.unwrap();

@@ -1,13 +1,11 @@
 //! Does an edge that steps can't work with say so before the first of them tries?
-#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
-
-mod edge;
 
 use backstitch::Plaintext;
 use backstitch_gateway::nginx::{NginxConfig, NginxError};
 use backstitch_gateway::powerdns::{PowerDnsConfig, PowerDnsError};
 use backstitch_gateway::{Edge, EdgeConfig, EdgeError};
-use edge::platform::Platform;
+
+use crate::platform::Platform;
 
 async fn check(platform: &Platform, config: EdgeConfig) -> Result<(), EdgeError> {
     Edge::new(config, platform.client.database().clone()).unwrap().check().await

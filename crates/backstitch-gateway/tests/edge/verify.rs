@@ -1,7 +1,4 @@
 //! Does whoever verifies a start or a stop see what is really there, step by step?
-#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
-
-mod edge;
 
 use std::fs;
 
@@ -9,8 +6,9 @@ use backstitch::{Verdict, Verified, WorkflowId};
 use backstitch_gateway::identifiers::{GatewayId, OrganizationId, Owner};
 use backstitch_gateway::request::Requested;
 use backstitch_gateway::{Edge, pool, probes};
-use edge::platform::{Platform, failed, organization, started};
 use uuid::Uuid;
+
+use crate::platform::{Platform, failed, organization, started};
 
 const STEPS_OF_A_START: [&str; 5] =
     ["allocate-gateway", "register-dns", "write-vhost", "reload-nginx", "handshake"];

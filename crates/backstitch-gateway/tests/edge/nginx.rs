@@ -1,7 +1,4 @@
 //! Does the client of nginx keep its promises against a real nginx?
-#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
-
-mod edge;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -10,10 +7,11 @@ use std::time::{Duration, Instant};
 use backstitch_gateway::nginx::{Nginx, NginxConfig, NginxError, Reload, Removal, Vhost};
 use backstitch_gateway::verdict::{Classified, Verdict};
 use backstitch_postgres::test::SmallDisk;
-use edge::{Edge, owner, sandbox};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+
+use crate::sandboxes::{Edge, owner, sandbox};
 
 fn file_of(vhost: &Vhost) -> String {
     format!("org-{}.conf", vhost.hostname.organization())
@@ -397,7 +395,8 @@ async fn a_killed_sandbox_is_cleared_away_by_the_next_in_its_directory() {
     // As if this process had been killed: nothing is dropped.
     std::mem::forget(sandbox);
 
-    let options = backstitch_gateway::sandbox::SandboxOptions { gateways: 1, ..edge::options(&directory) };
+    let options =
+        backstitch_gateway::sandbox::SandboxOptions { gateways: 1, ..crate::sandboxes::options(&directory) };
     let next = backstitch_gateway::sandbox::Sandbox::start(options).await.unwrap();
     for pid in [powerdns, nginx, gateway] {
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -1,7 +1,4 @@
 //! What becomes of a start whose worker process dies in the middle?
-#![allow(clippy::unwrap_used, reason = "a test that fails has nothing better to do")]
-
-mod edge;
 
 use std::path::Path;
 use std::process::Stdio;
@@ -9,9 +6,10 @@ use std::time::Instant;
 
 use backstitch::{Client, Database, WorkflowId};
 use backstitch_gateway::request::{self, Requested};
-use edge::platform::{Platform, TIMING, described_worker, failed, organization, soon, started};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
+
+use crate::platform::{Platform, TIMING, described_worker, failed, organization, soon, started};
 
 /// Set in the processes that are to be killed: what their worker is built from.
 const WORKER: &str = "GATEWAY_TEST_WORKER";
@@ -33,7 +31,7 @@ async fn worker_process() {
 fn spawn_worker(platform: &Platform, state: &Path) -> Child {
     let given = json!({ "edge": platform.description(), "database": platform.database.url, "state": state });
     Command::new(std::env::current_exe().unwrap())
-        .args(["worker_process", "--exact", "--nocapture"])
+        .args(["crash::worker_process", "--exact", "--nocapture"])
         .env(WORKER, given.to_string())
         .stdout(Stdio::null())
         .kill_on_drop(true)
