@@ -148,7 +148,7 @@ const WORLDS: usize = 4;
 
 async fn share(number: usize) -> Swept {
     let mut town = Town::of(2).await;
-    let sweep = Sweep::new(&town.platform.database, "swept_worker").given(town.platform.description());
+    let sweep = Sweep::new(&town.platform.database, "sweep::swept_worker").given(town.platform.description());
     sweep.share(number, WORLDS).run(&mut town).await
 }
 
