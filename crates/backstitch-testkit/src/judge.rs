@@ -1,8 +1,13 @@
 //! What must hold over a workflow's journal and its effects, whatever happened: a function of the raw rows, not by the
 //! engine's own fold.
+//!
+//! - `course` is what a journal says, row by row, and what of it can't be.
+
+mod course;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::course::Course;
 use crate::violation::{Violated, Violation};
 
 /// Everything that is known of a workflow.
@@ -39,8 +44,8 @@ pub struct Row {
     pub turn: Option<String>,
     /// The step that an operator said need not be taken back.
     pub skips: Option<u32>,
-    /// The step of which an operator said whether it happened.
-    pub resolves: Option<u32>,
+    /// The step of which an operator said whether it happened, and what they said.
+    pub resolves: Option<(u32, bool)>,
     /// What began.
     pub intent: Option<Key>,
     /// How the step of the intent is taken back.
@@ -75,112 +80,14 @@ pub const ENDS: [&str; 3] = ["completed", "compensated", "abandoned"];
 /// Every invariant that does not hold.
 #[must_use]
 pub fn faults(told: &Told) -> Vec<Violation> {
-    let mut faults = journal_faults(&told.journal);
+    let mut course = Course::default();
+    for row in &told.journal {
+        course.add(row);
+    }
+    let mut faults = course.faults();
     faults.extend(effect_faults(told));
     faults.extend(end_faults(told));
     faults
-}
-
-fn journal_faults(journal: &[Row]) -> Vec<Violation> {
-    let mut faults = Vec::new();
-    let mut fault = |what: Violated, how: String| faults.push(what.by(how));
-    let (mut unwinding, mut ended, mut epoch) = (false, false, 0);
-    let mut open: Vec<Key> = Vec::new();
-    let mut done: BTreeMap<(u32, String), u32> = BTreeMap::new();
-    for (index, row) in journal.iter().enumerate() {
-        if row.seq as usize != index {
-            fault(Violated::Dense, format!("seq {} stands at {index}", row.seq));
-        }
-        if ended {
-            fault(Violated::EndIsLast, format!("seq {} follows the end", row.seq));
-        }
-        if row.epoch < epoch {
-            fault(Violated::EpochsGrow, format!("seq {} is of epoch {}, after {epoch}", row.seq, row.epoch));
-        }
-        epoch = row.epoch;
-        let transactional =
-            row.intent.is_some() && row.intent == row.outcome.as_ref().map(|(key, _)| key.clone());
-        if transactional {
-            if unwinding && row.intent.as_ref().is_some_and(|intent| intent.1 == "run") {
-                fault(Violated::NeverForwardAgain, format!("seq {} runs forward after unwinding", row.seq));
-            }
-            open.extend(row.intent.clone());
-        }
-        if let Some((key, verdict)) = &row.outcome {
-            let count = open.len();
-            open.retain(|intent| intent != key);
-            if open.len() == count {
-                fault(
-                    Violated::OneOutcome,
-                    format!("seq {} is an outcome without its intent, or a second one: {key:?}", row.seq),
-                );
-            }
-            if verdict == "succeeded" {
-                *done.entry((key.0, key.1.clone())).or_default() += 1;
-            }
-        }
-        match row.turn.as_deref() {
-            Some("unwinding") if unwinding => {
-                fault(Violated::TurnsOnce, format!("seq {} unwinds again", row.seq));
-            }
-            Some("unwinding") => unwinding = true,
-            Some(turn) if ENDS.contains(&turn) => ended = true,
-            _ => {}
-        }
-        if let Some(intent) = row.intent.as_ref().filter(|_| !transactional) {
-            if unwinding && intent.1 == "run" {
-                fault(Violated::NeverForwardAgain, format!("seq {} runs forward after unwinding", row.seq));
-            }
-            open.push(intent.clone());
-        }
-        if let Some(earlier) = row.intent.as_ref().filter(|intent| intent.1 == "compensate")
-            && row.backward.as_deref() == Some("after_all_later")
-        {
-            for later in owed(&journal[..=index], earlier.0) {
-                fault(
-                    Violated::Reverse,
-                    format!("seq {} takes back {}, and {later} is still owed", row.seq, earlier.0),
-                );
-            }
-        }
-    }
-    for ((position, direction), times) in done {
-        if times > 1 {
-            fault(
-                Violated::OneOutcome,
-                format!("{direction} of position {position} succeeded {times} times"),
-            );
-        }
-    }
-    faults
-}
-
-/// The positions after this one that have begun by the end of this part of a journal, and are not settled.
-fn owed(journal: &[Row], after: u32) -> BTreeSet<u32> {
-    let mut owed = BTreeSet::new();
-    for row in journal {
-        // A transactional step has begun only once it has succeeded.
-        let succeeds = row.outcome.as_ref().is_some_and(|(_, verdict)| verdict == "succeeded");
-        let in_one_row =
-            row.intent.is_some() && row.intent.as_ref() == row.outcome.as_ref().map(|(key, _)| key);
-        if let Some(((position, direction, _), verdict)) = &row.outcome
-            && (direction == "compensate" && verdict == "succeeded"
-                || direction == "run" && verdict == "rejected")
-        {
-            owed.remove(position);
-        }
-        if let Some((position, direction, _)) = &row.intent
-            && direction == "run"
-            && !matches!(row.backward.as_deref(), Some("nothing" | "pivot"))
-            && (succeeds || !in_one_row)
-        {
-            owed.insert(*position);
-        }
-        for settled in [row.skips, row.resolves].into_iter().flatten() {
-            owed.remove(&settled);
-        }
-    }
-    owed.split_off(&(after + 1))
 }
 
 fn effect_faults(told: &Told) -> Vec<Violation> {
@@ -264,7 +171,7 @@ fn end_faults(told: &Told) -> Vec<Violation> {
                     faults.push(Violated::CompletedStands.by(how));
                 }
             }
-            for resolved in told.journal.iter().filter_map(|row| row.resolves) {
+            for (resolved, _) in told.journal.iter().filter_map(|row| row.resolves) {
                 standing.remove(&resolved);
             }
             standing.retain(|position, _| backward(*position) != Some("nothing"));
@@ -422,6 +329,37 @@ mod tests {
         finds(Violated::Reverse, |told| {
             told.journal[2].intent = Some(key(0, "compensate"));
         });
+        finds(Violated::AttemptsCounted, |told| told.journal[0].intent = Some((0, "run".to_owned(), 2)));
+        finds(Violated::InTheirTurn, |told| told.journal[1].outcome = None);
+        finds(Violated::InTheirTurn, |told| told.journal[1].intent = Some(key(2, "run")));
+        finds(Violated::OneOutcome, |told| {
+            told.journal[1].intent = Some((0, "run".to_owned(), 2));
+        });
+        finds(Violated::OneOutcome, |told| {
+            told.journal[2].outcome = None;
+            told.journal[3].outcome = Some((key(1, "run"), "succeeded".to_owned()));
+        });
+        finds(Violated::OnlyWhatIsOwed, |told| told.journal[2].turn = None);
+        finds(Violated::OnlyWhatIsOwed, |told| {
+            told.journal[3].intent = Some((1, "compensate".to_owned(), 2));
+        });
+        finds(Violated::OnlyWhatIsOwed, |told| told.journal[3].intent = Some(key(7, "compensate")));
+        finds(Violated::NothingOwed, |told| told.journal[4].outcome = None);
+        finds(Violated::NothingOwed, |told| {
+            completed(told);
+            told.journal[2].outcome = None;
+        });
+        finds(Violated::NeverForwardAgain, |told| told.journal[4].turn = Some("completed".to_owned()));
+        finds(Violated::PivotHolds, |told| told.journal[0].backward = Some("pivot".to_owned()));
+        finds(Violated::NeverGivenUp, |told| {
+            told.journal[3].outcome = Some((key(1, "compensate"), "failed".to_owned()));
+        });
+        finds(Violated::NeverGivenUp, |told| {
+            told.journal[0].backward = Some("pivot".to_owned());
+            told.journal[2].outcome = Some((key(1, "run"), "failed".to_owned()));
+        });
+        finds(Violated::TurnsOnce, |told| told.journal[3].turn = Some("unwinding".to_owned()));
+        finds(Violated::TurnsOnce, |told| told.journal[2].turn = None);
     }
 
     #[test]

@@ -96,7 +96,8 @@ async fn tell(pool: &PgPool, workflows: RangeInclusive<Uuid>) -> sqlx::Result<Ha
         })
         .collect();
     let rows = sqlx::query(
-        "select *, (turn_value ->> 'position')::integer as about from backstitch.journal
+        "select *, (turn_value ->> 'position')::integer as about, (turn_value ->> 'happened')::boolean as happened
+        from backstitch.journal
         where workflow_id between $1 and $2 order by workflow_id, seq",
     )
     .bind(workflows.start())
@@ -128,7 +129,7 @@ fn journal_row(row: &PgRow) -> Row {
         outcome: key("outcome").zip(row.get("outcome")),
         turn: row.get("turn"),
         skips: about("skip_step"),
-        resolves: about("resolve"),
+        resolves: about("resolve").zip(row.get("happened")),
         intent: key("intent"),
         backward: row.get("intent_backward"),
     }

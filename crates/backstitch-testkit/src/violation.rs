@@ -11,6 +11,10 @@ pub enum Violated {
     IntentFirst,
     /// I3: one outcome for each attempt, one end for each workflow.
     OneOutcome,
+    /// I3: attempts are counted, and none is left out.
+    AttemptsCounted,
+    /// Steps run one after the other, each once the one before has ended.
+    InTheirTurn,
     /// I4: after it has turned back nothing runs forward.
     NeverForwardAgain,
     /// The course turns once.
@@ -21,12 +25,24 @@ pub enum Violated {
     CompletedStands,
     /// I5: of a completed workflow what failed does not stand.
     FailedLeavesNothing,
+    /// I5: what has ended owes nothing any more.
+    NothingOwed,
+    /// Only what may have happened is taken back, once, and not while it may go on.
+    OnlyWhatIsOwed,
+    /// There is no way back past the pivot.
+    PivotHolds,
+    /// I12: neither a compensation nor a step past the pivot fails for good.
+    NeverGivenUp,
     /// I6: what was done later is taken back earlier.
     Reverse,
     /// I7: nothing follows the end.
     EndIsLast,
     /// I8: epochs only grow.
     EpochsGrow,
+    /// I8: nothing is appended under a claim that is not the workflow's last.
+    EpochIsTheLast,
+    /// I13: one workflow of a kind for each key.
+    EnqueuedOnce,
     /// I9: an effect happens once.
     AppliedOnce,
     /// I9: it is taken back once.
@@ -62,14 +78,22 @@ impl Violated {
             Self::Dense => "I1",
             Self::IntentFirst => "I2",
             Self::OneOutcome => "I3",
+            Self::AttemptsCounted => "I3: attempts",
+            Self::InTheirTurn => "out of turn",
             Self::NeverForwardAgain => "I4",
             Self::TurnsOnce => "turned twice",
             Self::CompensatedLeavesNothing => "I5: compensated",
             Self::CompletedStands => "I5: completed",
             Self::FailedLeavesNothing => "I5: failed and stands",
+            Self::NothingOwed => "I5: owed",
+            Self::OnlyWhatIsOwed => "taken back without owing",
+            Self::PivotHolds => "back past the pivot",
+            Self::NeverGivenUp => "I12",
             Self::Reverse => "I6",
             Self::EndIsLast => "I7",
             Self::EpochsGrow => "I8",
+            Self::EpochIsTheLast => "I8: a stale claim",
+            Self::EnqueuedOnce => "I13",
             Self::AppliedOnce => "I9: applied twice",
             Self::CompensatedOnce => "I9: compensated twice",
             Self::EndedHoldsNothing => "I16",
