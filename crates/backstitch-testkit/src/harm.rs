@@ -84,6 +84,32 @@ pub async fn set_clock(pool: &PgPool, off_by: &str) -> sqlx::Result<()> {
         .map(|_| ())
 }
 
+/// Has the database note each row of a journal that is appended under another claim than its workflow's last:
+/// [`looks::written_under_a_stale_claim`](crate::looks::written_under_a_stale_claim) tells them.
+///
+/// # Errors
+/// When the database does not answer, or the journal is not this user's.
+pub async fn note_stale_claims(pool: &PgPool) -> sqlx::Result<()> {
+    sqlx::raw_sql(
+        "create table public.stale_append (workflow_id uuid, seq integer, epoch integer, last_epoch integer);
+        create function public.note_stale_append() returns trigger
+            language plpgsql security definer set search_path = pg_catalog
+        as $$
+        begin
+            insert into public.stale_append
+            select new.workflow_id, new.seq, new.epoch, r.epoch from backstitch.ready r
+            where r.workflow_id = new.workflow_id and r.epoch <> new.epoch;
+            return null;
+        end
+        $$;
+        create trigger note_stale_append after insert on backstitch.journal
+            for each row execute function public.note_stale_append()",
+    )
+    .execute(pool)
+    .await
+    .map(|_| ())
+}
+
 /// How sessions are named that are not to be disturbed.
 pub const TORTURER: &str = "backstitch torturer";
 
@@ -98,7 +124,8 @@ pub async fn take_the_fence_away(pool: &PgPool) -> sqlx::Result<()> {
     rewrite_append(pool, |text| {
         let unfenced =
             replaced(&text, "i.died_at is null, i.died_at is null and i.lease_until > v_now", "true, true");
-        replaced(&unfenced, "and r.holder is not distinct from p_incarnation", "")
+        let anybody_s = replaced(&unfenced, "and r.holder is not distinct from p_incarnation", "");
+        replaced(&anybody_s, "and r.epoch = u.epoch", "")
     })
     .await
 }

@@ -79,7 +79,23 @@ pub async fn written_by_the_dead(pool: &PgPool) -> sqlx::Result<Vec<WorkflowId>>
     Ok(workflows.into_iter().map(WorkflowId).collect())
 }
 
-/// Unfinished workflows that nobody holds and that are not due at any time (I18), or whose holder is dead.
+/// Workflows with records appended under another claim than their last (I8): place, claim, and the last one then. What is
+/// noted since [`harm::note_stale_claims`](crate::harm::note_stale_claims).
+///
+/// # Errors
+/// When the database does not answer, or does not note it.
+pub async fn written_under_a_stale_claim(pool: &PgPool) -> sqlx::Result<Vec<(WorkflowId, i32, i32, i32)>> {
+    let rows: Vec<(Uuid, i32, i32, i32)> =
+        sqlx::query_as("select workflow_id, seq, epoch, last_epoch from public.stale_append")
+            .fetch_all(pool)
+            .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(workflow, seq, epoch, last)| (WorkflowId(workflow), seq, epoch, last))
+        .collect())
+}
+
+/// Unfinished workflows that nobody can come to: there is nothing to claim them by (I18), or their holder is dead.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -89,7 +105,7 @@ pub async fn stranded(pool: &PgPool) -> sqlx::Result<Vec<WorkflowId>> {
             left join backstitch.ready r using (workflow_id)
             left join backstitch.incarnation i on i.incarnation_id = r.holder
         where w.finished_at is null
-            and (r.workflow_id is null or r.holder is null and r.due_at is null or i.died_at is not null)",
+            and (r.workflow_id is null or i.died_at is not null)",
     )
     .fetch_all(pool)
     .await?;
@@ -106,14 +122,15 @@ pub async fn unfinished(pool: &PgPool) -> sqlx::Result<Vec<WorkflowId>> {
     Ok(workflows.into_iter().map(WorkflowId).collect())
 }
 
-/// When each life since then was declared dead: its process, and the time, whatever the database's clock said.
+/// When each life that was not ended in order was declared dead, whatever the database's clock said: its process, and the
+/// time. None: it was not yet. Of those that changed since then.
 ///
 /// # Errors
 /// As [`written_by_the_dead`].
-pub async fn burials(pool: &PgPool, since: DateTime<Utc>) -> sqlx::Result<Vec<(i32, DateTime<Utc>)>> {
+pub async fn burials(pool: &PgPool, since: DateTime<Utc>) -> sqlx::Result<Vec<(i32, Option<DateTime<Utc>>)>> {
     sqlx::query_as(
-        "select pid, pg_xact_commit_timestamp(xmin) from backstitch.incarnation
-        where death <> 'shutdown' and pg_xact_commit_timestamp(xmin) >= $1",
+        "select pid, case when died_at is not null then pg_xact_commit_timestamp(xmin) end from backstitch.incarnation
+        where death is distinct from 'shutdown' and pg_xact_commit_timestamp(xmin) >= $1",
     )
     .bind(since)
     .fetch_all(pool)

@@ -21,11 +21,18 @@ use crate::exit::Failed;
 /// How long things are left to themselves before an operator hurries up what waits for a late retry.
 const UNHURRIED: Duration = Duration::from_secs(5);
 
+/// Nothing is ever parked for longer: what needs attention waits five minutes for a retry after a burial, and the scripts
+/// retry within seconds. Beyond it nobody may be counted on to come, however soon an operator hurries it up here.
+const DUE_WITHIN: Duration = Duration::from_secs(6 * 60);
+
 /// One that failed once more goes back to its slow pace, of minutes: it is hurried up again.
 const HURRY_AGAIN: Duration = Duration::from_secs(20);
 
 /// Within this time a killed worker's workflows must be free: its lease, and two seconds.
 const IN_TIME: TimeDelta = TimeDelta::milliseconds(world::TIMING.lease.as_millis() as i64 + 2000);
+
+/// How the kinds of scripted workflows begin.
+const SCRIPTS: &str = "script.";
 
 /// How the kinds of gateways' workflows begin.
 const GATEWAYS: &str = "gateway.";
@@ -87,6 +94,13 @@ pub async fn settle(stage: &Stage, progress_max: Duration) -> Result<Vec<Violati
                 let stranded = looks::stranded(&stage.pool).await.map_err(because)?;
                 let by_nobody = |workflow| Violated::NothingStranded.by(format!("{workflow}, by nobody"));
                 found.extend(stranded.into_iter().map(by_nobody));
+                let parked = looks::due_beyond(&stage.pool, DUE_WITHIN).await.map_err(because)?;
+                let for_long = |workflow| {
+                    let minutes = DUE_WITHIN.as_secs() / 60;
+                    Violated::NothingStranded
+                        .by(format!("{workflow} is parked for more than {minutes} minutes"))
+                };
+                found.extend(parked.into_iter().map(for_long));
             }
             for workflow in unfinished {
                 let was_hurried =
@@ -144,26 +158,46 @@ pub async fn audit(
             audit.violations.push(Violated::NothingLost.by(how));
         }
     }
+    let acknowledged: BTreeSet<Uuid> = acknowledged.iter().map(|it| it.workflow.0).collect();
+    for (workflow, told) in told.iter().filter(|(_, told)| told.kind.starts_with(SCRIPTS)) {
+        if !acknowledged.contains(workflow) {
+            let how =
+                format!("{workflow} is {}, and is not the one that its key was answered with", told.status);
+            audit.violations.push(Violated::EnqueuedOnce.by(how));
+        }
+    }
     audit.effects = log.len() as u64;
     let dead = looks::written_by_the_dead(&stage.pool).await.map_err(because)?;
     let by_the_dead = |workflow| Violated::DeadAreSilent.by(format!("workflow {workflow}"));
     audit.violations.extend(dead.into_iter().map(by_the_dead));
+    let stale = looks::written_under_a_stale_claim(&stage.pool).await.map_err(because)?;
+    audit.violations.extend(stale.into_iter().map(|(workflow, seq, epoch, last)| {
+        Violated::EpochIsTheLast
+            .by(format!("seq {seq} is of epoch {epoch}, and {last} was the last; workflow {workflow}"))
+    }));
     if let Some(edge) = &stage.edge {
         audit.violations.extend(edge.left().await?.into_iter().map(|left| Violated::NothingLeaked.by(left)));
     }
     let burials = looks::burials(&stage.pool, began).await.map_err(because)?;
-    audit.buried_after_ms = after_deaths(&burials, deaths).map(|(_, lag)| in_milliseconds(lag)).collect();
     let takeovers = looks::takeovers(&stage.pool, from).await.map_err(because)?;
-    audit.taken_over_after_ms =
-        after_deaths(&takeovers, deaths).map(|(_, lag)| in_milliseconds(lag)).collect();
+    let takeovers: Vec<_> = takeovers.into_iter().map(|(pid, at)| (pid, Some(at))).collect();
+    let all_lags = |rows: &[Followed]| -> Vec<u64> {
+        after_deaths(rows, deaths).filter_map(|(_, lag)| lag.map(in_milliseconds)).collect()
+    };
+    audit.buried_after_ms = all_lags(&burials);
+    audit.taken_over_after_ms = all_lags(&takeovers);
     // Gateway daemons have leases of another length.
     let workers: Vec<Death> = stage.workers.iter().flat_map(Slot::deaths).filter(Death::is_a_kill).collect();
     let outages = stage.outages();
-    let share_in_time = |rows: &[(i32, DateTime<Utc>)]| {
+    let now = Utc::now();
+    let share_in_time = |rows: &[Followed]| {
         let mut share = Share::default();
         for (death, lag) in after_deaths(rows, &workers) {
-            if !outages.iter().any(|outage| is_held_up(death.at, *outage)) {
-                share.add(lag <= IN_TIME);
+            let is_held_up = outages.iter().any(|outage| is_held_up(death.at, *outage));
+            // What has not come about yet is late once its time is over.
+            let is_open = lag.is_none() && now - death.at <= IN_TIME;
+            if !is_held_up && !is_open {
+                share.add(lag.is_some_and(|lag| lag <= IN_TIME));
             }
         }
         share
@@ -173,14 +207,19 @@ pub async fn audit(
     Ok(audit)
 }
 
-/// What happened how long after the death of its process; what did before it has nothing to do with it.
+/// What must follow the death of a process, and when it did. None: it has not yet.
+type Followed = (i32, Option<DateTime<Utc>>);
+
+/// What followed how long after the death of its process; what happened before it has nothing to do with it.
 fn after_deaths<'a>(
-    rows: &'a [(i32, DateTime<Utc>)],
+    rows: &'a [Followed],
     deaths: &'a [Death],
-) -> impl Iterator<Item = (Death, TimeDelta)> + 'a {
+) -> impl Iterator<Item = (Death, Option<TimeDelta>)> + 'a {
     let died: HashMap<i32, Death> = deaths.iter().map(|death| (death.pid, *death)).collect();
-    let after = move |(pid, at): &(i32, DateTime<Utc>)| died.get(pid).map(|death| (*death, *at - death.at));
-    rows.iter().filter_map(after).filter(|(_, lag)| *lag >= TimeDelta::zero())
+    let after = move |(pid, at): &Followed| {
+        died.get(pid).map(|death| (*death, at.map(|followed_at| followed_at - death.at)))
+    };
+    rows.iter().filter_map(after).filter(|(_, lag)| lag.is_none_or(|lag| lag >= TimeDelta::zero()))
 }
 
 fn in_milliseconds(lag: TimeDelta) -> u64 {
@@ -210,8 +249,8 @@ mod tests {
     fn what_happened_before_a_death_is_not_counted_for_it() {
         let at = |seconds| DateTime::<Utc>::UNIX_EPOCH + TimeDelta::seconds(seconds);
         let deaths = [Death { pid: 7, at: at(10), signal: Some(9) }];
-        let rows = [(7, at(9)), (7, at(12)), (8, at(12))];
-        let after: Vec<TimeDelta> = after_deaths(&rows, &deaths).map(|(_, lag)| lag).collect();
-        assert_eq!(after, [TimeDelta::seconds(2)]);
+        let rows = [(7, Some(at(9))), (7, Some(at(12))), (7, None), (8, Some(at(12))), (8, None)];
+        let after: Vec<Option<TimeDelta>> = after_deaths(&rows, &deaths).map(|(_, lag)| lag).collect();
+        assert_eq!(after, [Some(TimeDelta::seconds(2)), None]);
     }
 }

@@ -21,22 +21,30 @@ const COMPLETED_MIN: f64 = 0.60;
 /// How many killed workers must have been buried in time, of those that died while nothing else kept the others from it.
 const IN_TIME_MIN: f64 = 0.95;
 
-/// With fewer cases a share says nothing.
+/// With how many of the workflows that they had in hand others must have gone on in time. Free at once, some wait for their
+/// turn: the load has more to do than the workers that are left have room for.
+const TAKEN_OVER_MIN: f64 = 0.90;
+
+/// With fewer cases a share says nothing: a long run must have more.
 const CASES_MIN: u64 = 40;
 
 /// What it is short of, each in words.
 pub fn short_of(report: &Report) -> Vec<String> {
     let mut short = Vec::new();
+    let is_long = report.seconds >= LONG_SECONDS;
     let mut at_least = |what: &str, share: Share, wanted: f64| {
-        if share.of >= CASES_MIN && share.part() < wanted {
+        if is_long && share.of < CASES_MIN {
+            short.push(format!("{what}: {} cases, not {CASES_MIN}", share.of));
+        } else if share.of >= CASES_MIN && share.part() < wanted {
             let (reached, wanted) = (share.part() * 100.0, wanted * 100.0);
             short
                 .push(format!("{what}: {reached:.1} %, not {wanted:.0} % ({} of {})", share.count, share.of));
         }
     };
     at_least("killed workers buried in time", report.buried_in_time, IN_TIME_MIN);
+    at_least("workflows of killed workers taken over in time", report.taken_over_in_time, TAKEN_OVER_MIN);
     at_least("completed where nothing was scripted to go wrong", report.unfailing, COMPLETED_MIN);
-    if report.seconds < LONG_SECONDS {
+    if !is_long {
         return short;
     }
     let ended = |status: &str| report.ended.get(status).copied().unwrap_or(0);
@@ -65,6 +73,7 @@ mod tests {
         report.gateways = Some(Gateways { workflows: 100, ..Gateways::default() });
         report.unfailing = Share { count: 600, of: 1000 };
         report.buried_in_time = Share { count: 95, of: 100 };
+        report.taken_over_in_time = Share { count: 90, of: 100 };
         report.faults.insert("worker killed".to_owned(), Fired { aimed: 30, fired: 20 });
         report
     }
@@ -88,6 +97,10 @@ mod tests {
         });
         is_short("completed where nothing", |report| report.unfailing.count = 599);
         is_short("killed workers buried in time", |report| report.buried_in_time.count = 94);
+        is_short("killed workers buried in time", |report| {
+            report.buried_in_time = Share { count: 39, of: 39 };
+        });
+        is_short("workflows of killed workers", |report| report.taken_over_in_time.count = 89);
         is_short("worker killed", |report| {
             report.faults.insert("worker killed".to_owned(), Fired { aimed: 30, fired: 19 });
         });

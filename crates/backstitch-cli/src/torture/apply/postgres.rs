@@ -16,8 +16,9 @@ use crate::exit::Failed;
 /// How long Postgres is frozen: longer than a statement's deadline, and than a lease.
 const FROZEN: Duration = Duration::from_millis(2000);
 
-/// What Postgres says where there is no room (SQLSTATE).
+/// What Postgres says where there is no room, and of a statement that was cancelled (SQLSTATE).
 const DISK_FULL: &str = "53100";
+const CANCELLED: &str = "57014";
 
 /// Lets it happen. False: it did not come to that. `choice`: which session it falls on, where it is one's.
 pub async fn hurt(stage: &Stage, how: OnPostgres, choice: usize) -> Result<bool, Failed> {
@@ -59,9 +60,13 @@ async fn happen(stage: &Stage, how: OnPostgres, choice: usize) -> Result<bool, F
             Ok(harm::disturb(&stage.pool, Disturb::Terminate, choice).await.unwrap_or(false))
         }
         OnPostgres::StatementCancelled => {
-            let cancelled =
-                async || harm::disturb(&stage.pool, Disturb::Cancel, choice).await.unwrap_or(false);
-            Ok(comes_true(AIM_PATIENCE, cancelled).await)
+            // Whoever has nothing under way by then takes no notice: until somebody hears that it was.
+            let before = stage.refused(CANCELLED);
+            let is_heard = async || {
+                let _ = harm::disturb(&stage.pool, Disturb::Cancel, choice).await;
+                stage.refused(CANCELLED) > before
+            };
+            Ok(comes_true(AIM_PATIENCE, is_heard).await)
         }
         OnPostgres::DiskFull => disk_full(stage).await,
         OnPostgres::ClockAhead => clock::jump(stage, "1 hour").await,
