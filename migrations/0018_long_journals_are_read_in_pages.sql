@@ -430,3 +430,30 @@ revoke all on function
     backstitch.claim(integer, text[], text[], integer, integer, integer, integer),
     backstitch.journal_page(uuid, integer, integer, integer)
 from public;
+
+-- Whoever may claim may call what a claim now calls, and what the new one is: workers that are no owners of the schema, and of the
+-- version before, do not wait for somebody to grant it anew.
+do $$
+declare
+    v_grantee name;
+begin
+    for v_grantee in
+        select r.rolname
+        from pg_proc p
+            cross join aclexplode(p.proacl) a
+            join pg_roles r on r.oid = a.grantee
+        where p.oid = 'backstitch.claim(integer, text[], text[], integer, integer)'::regprocedure
+            and a.privilege_type = 'EXECUTE'
+    loop
+        execute format(
+            'grant execute on function
+                backstitch.stitch(backstitch.journal),
+                backstitch.take(integer, text[], text[], integer, integer),
+                backstitch.claim(integer, text[], text[], integer, integer, integer, integer),
+                backstitch.journal_page(uuid, integer, integer, integer)
+            to %I',
+            v_grantee
+        );
+    end loop;
+end
+$$;
