@@ -1,4 +1,4 @@
-//! How due workflows are taken, with the journals of those that have one.
+//! How due workflows are taken, with the journals of those that have a short one.
 
 use std::time::Duration;
 
@@ -16,6 +16,14 @@ use crate::error::Error;
 use crate::journal::{After, AttentionChange, operator};
 use crate::replay;
 
+/// The most rows of a journal that a claim brings along: those of most workflows, such as twenty steps and the way back, or five
+/// steps with five retries each. Beside the bytes, or a claim would look at thousands of small rows to add them up.
+const JOURNAL_ROWS_MAX: i32 = 64;
+
+/// The most bytes of a journal that a claim brings along. Of as many workflows as one claim takes, 128, that is 8 MiB: a network
+/// of 20 Mbit/s carries those within the deadline of a call.
+const JOURNAL_BYTES_MAX: i32 = 64 * 1024;
+
 /// A workflow that this incarnation has claimed.
 #[derive(Debug)]
 pub(crate) struct Claimed {
@@ -30,8 +38,8 @@ pub(crate) struct Claimed {
     pub(crate) deadline_at: Option<DateTime<Utc>>,
     /// The database's clock at the claim, and when the claim was answered.
     pub(crate) now: (DateTime<Utc>, Instant),
-    /// What its journal says; or why it can't be understood.
-    pub(crate) history: Result<History, String>,
+    /// What its journal says; or why it can't be understood. None: it is too long to come along, and yet to be read.
+    pub(crate) history: Option<Result<History, String>>,
 }
 
 /// By what right this worker works on a workflow.
@@ -89,7 +97,7 @@ pub(crate) struct Want {
     pub(crate) suspect: bool,
 }
 
-/// Takes due workflows, with the journals of those that have one, in one round trip.
+/// Takes due workflows, with the journals of those that have a short one, in one round trip.
 pub(crate) async fn claim(
     journal: &mut Kept,
     incarnation: IncarnationId,
@@ -108,13 +116,15 @@ async fn take(
         select workflow_id as "workflow_id!", kind as "kind!", input as "input!", epoch as "epoch!",
             attention as "attention!", orphaned, cancel, crash_charges as "crash_charges!", deadline_at, now as "now!",
             journal
-        from backstitch.claim($1, $2, $3, $4, $5::integer)
+        from backstitch.claim($1, $2, $3, $4, $5, $6, $7)
         "#,
         incarnation.0,
         &want.queues,
         &want.kinds,
         i32::try_from(want.limit).unwrap_or(i32::MAX),
-        i32::from(want.suspect)
+        i32::from(want.suspect),
+        JOURNAL_ROWS_MAX,
+        JOURNAL_BYTES_MAX
     )
     .fetch_all(connection)
     .await?;
@@ -136,7 +146,7 @@ async fn take(
             crash_charges: row.crash_charges.unsigned_abs(),
             deadline_at: row.deadline_at,
             now: (row.now, answered),
-            history: row.journal.map_or_else(|| Ok(History::default()), |journal| replay::history(&journal)),
+            history: row.journal.map(|journal| replay::history(&journal)),
         })
         .collect())
 }

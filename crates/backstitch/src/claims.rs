@@ -39,8 +39,8 @@ const GATHER_SHARE: usize = 8;
 /// gave it up is rare, and so is this look beside the claims.
 const LEASES_BETWEEN_STRAYS: u32 = 3;
 
-/// The most workflows of one claim: it brings their journals along, and a worker that takes over from a dead one would be sent
-/// one for each of its slots at once. Beyond a hundred a claim costs no less for each.
+/// The most workflows of one claim: it brings their inputs and short journals along, and a worker that takes over from a dead one
+/// would be sent one for each of its slots at once. Beyond a hundred a claim costs no less for each.
 const CLAIM_MAX: usize = 128;
 
 /// The workflows that this worker drives, and what it knows of its next look.

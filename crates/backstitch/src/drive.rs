@@ -2,11 +2,9 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backstitch_core::decide::{Conduct, Ended, judge, must_unwind};
-use backstitch_core::history::History;
 use backstitch_core::id::{Direction, IdempotencyKey, Position};
 use backstitch_core::json::Json;
 use backstitch_core::limits::SLOW_RETRY;
@@ -22,6 +20,7 @@ use crate::course::{Course, Next};
 use crate::effect;
 use crate::journal::{After, Answer, Attention, AttentionChange, Record, Unwinding, Written};
 use crate::life::{Life, Shop};
+use crate::pages;
 use crate::park;
 use crate::secret::Revealed;
 use crate::step::{Call, Effect, StepCode};
@@ -52,7 +51,14 @@ pub(crate) async fn drive<S: Send + Sync + 'static>(
     mut claimed: Claimed,
     cancelled: CancellationToken,
 ) -> Departure {
-    let history = match std::mem::replace(&mut claimed.history, Ok(History::default())) {
+    let read = match claimed.history.take() {
+        Some(brought_along) => brought_along,
+        None => match Box::pin(pages::read(&shop, &life, &claimed.hold())).await {
+            ControlFlow::Continue(read) => read,
+            ControlFlow::Break(departure) => return departure,
+        },
+    };
+    let history = match read {
         Ok(history) => history,
         Err(message) => {
             let after = After { attention: raise("corrupt_journal", message), ..After::default() };
@@ -61,7 +67,7 @@ pub(crate) async fn drive<S: Send + Sync + 'static>(
     };
     let mut drive = Drive { course: Course::new(shop, claimed, history), life, cancelled };
     loop {
-        let draining = drive.life.draining.is_cancelled() || drive.life.makes_room.load(Ordering::Relaxed);
+        let draining = drive.life.lets_go();
         let next = {
             let function = What::Function(drive.course.claimed.workflow);
             let _watching = drive.life.watchdog.watch(function, FUNCTION_TIMEOUT);

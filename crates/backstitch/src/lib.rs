@@ -43,6 +43,7 @@ mod migrate;
 mod one_by_one;
 mod operate;
 mod outage;
+mod pages;
 mod park;
 mod probe;
 mod recovery;

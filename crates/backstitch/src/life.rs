@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backstitch_core::id::{Epoch, WorkflowId};
@@ -27,6 +27,8 @@ pub(crate) struct Shop<S> {
     pub(crate) secrets: Arc<Secrets>,
     /// One permit per transactional step at a time.
     pub(crate) transactions: Arc<Semaphore>,
+    /// One permit per page of a long journal that is read at a time.
+    pub(crate) pages: Semaphore,
 }
 
 /// What a worker wants to do, life after life.
@@ -50,6 +52,13 @@ pub(crate) struct Life {
     /// A suspect waits to be alone: what is in flight is handed back at its next boundary.
     pub(crate) makes_room: AtomicBool,
     pub(crate) in_flight: Arc<InFlight>,
+}
+
+impl Life {
+    /// Whether nothing begins any more, and what is held is let go of at its next boundary.
+    pub(crate) fn lets_go(&self) -> bool {
+        self.draining.is_cancelled() || self.makes_room.load(Ordering::Relaxed)
+    }
 }
 
 /// The workflows in flight, each with the token by which its running attempt hears of a cancel.

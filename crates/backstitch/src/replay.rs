@@ -1,4 +1,4 @@
-//! How a journal, as a claim brings it along, becomes a history again.
+//! How a journal becomes a history again: one that a claim brought along whole, or one that is read page by page.
 
 use std::fmt;
 
@@ -10,17 +10,30 @@ use backstitch_core::record::{AttemptId, Backward, Intent, Outcome, Stitch, Turn
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
-/// What a journal says. Err: why it can't be understood.
+/// What a whole journal says. Err: why it can't be understood.
 pub(crate) fn history(journal: &str) -> Result<History, String> {
     let rows: Vec<Row> = serde_json::from_str(journal).map_err(|error| corrupt(None, error))?;
     let mut history = History::default();
     for row in rows {
-        let seq = Seq(row.seq.cast_unsigned());
-        let at = row.written_at;
-        let stitch = row.stitch().map_err(|what| corrupt(Some(seq), what))?;
-        history.apply(seq, &stitch, at).map_err(|corrupt| corrupt.to_string())?;
+        take_in(&mut history, row)?;
     }
     Ok(history)
+}
+
+/// Takes the next page of a journal in. Err: why it can't be understood, and then the history is of no further use.
+pub(crate) fn take_in_page(history: &mut History, stitches: &[String]) -> Result<(), String> {
+    for stitch in stitches {
+        let row = serde_json::from_str(stitch).map_err(|error| corrupt(Some(history.seq_next()), error))?;
+        take_in(history, row)?;
+    }
+    Ok(())
+}
+
+fn take_in(history: &mut History, row: Row) -> Result<(), String> {
+    let seq = Seq(row.seq.cast_unsigned());
+    let at = row.written_at;
+    let stitch = row.stitch().map_err(|what| corrupt(Some(seq), what))?;
+    history.apply(seq, &stitch, at).map_err(|corrupt| corrupt.to_string())
 }
 
 fn corrupt(seq: Option<Seq>, what: impl fmt::Display) -> String {
@@ -30,7 +43,7 @@ fn corrupt(seq: Option<Seq>, what: impl fmt::Display) -> String {
     }
 }
 
-/// One row, in the order in which `backstitch.claim` puts its columns into an array.
+/// One row, in the order in which `backstitch.stitch` puts its columns into an array.
 #[derive(Deserialize)]
 struct Row {
     seq: i32,
@@ -133,4 +146,54 @@ fn unsigned(count: Option<i32>) -> Result<u32, String> {
     count
         .and_then(|count| u32::try_from(count).ok())
         .ok_or_else(|| "a number is missing or negative".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A failed attempt, a step that came through, and the way back, as `backstitch.stitch` tells them.
+    const JOURNAL: [&str; 7] = [
+        r#"[0,"2026-11-01T10:00:00+00:00",null,null,null,null,null,null,null,0,"run",1,"book",1,"independent","{\"seat\":\"12A\"}"]"#,
+        r#"[1,"2026-11-01T10:00:01+00:00","retry",0,"run",1,"{\"code\":\"busy\",\"message\":\"later\"}",null,null,null,null,null,null,null,null,null]"#,
+        r#"[2,"2026-11-01T10:00:02+00:00",null,null,null,null,null,null,null,0,"run",2,"book",1,"independent",null]"#,
+        r#"[3,"2026-11-01T10:00:03+00:00","succeeded",0,"run",2,"\"ticket\"",null,null,1,"run",1,"pay",1,"nothing","{}"]"#,
+        r#"[4,"2026-11-01T10:00:02+00:00","failed",1,"run",1,"{\"code\":\"broke\",\"message\":\"\"}",null,null,null,null,null,null,null,null,null]"#,
+        r#"[5,"2026-11-01T10:00:05+00:00",null,null,null,null,null,"unwinding","{\"cause\":\"cancelled\",\"by\":\"me\",\"why\":\"so\"}",0,"compensate",1,"book",1,"independent",null]"#,
+        r#"[6,"2026-11-01T10:00:06+00:00","succeeded",0,"compensate",1,"null","compensated",null,null,null,null,null,null,null,null]"#,
+    ];
+
+    fn rows(of: &[&str]) -> Vec<String> {
+        of.iter().map(|row| (*row).to_owned()).collect()
+    }
+
+    #[test]
+    fn pages_amount_to_the_same_history_as_the_whole_wherever_they_end() {
+        let whole = history(&format!("[{}]", JOURNAL.join(","))).expect("it is in order");
+        assert!(whole.end().is_some() && whole.steps_begun() == 2, "{whole:?}");
+        // Each bit says whether a page ends behind its row.
+        for ends in 0..1_u32 << (JOURNAL.len() - 1) {
+            let mut history = History::default();
+            let mut page = Vec::new();
+            for (number, row) in JOURNAL.iter().enumerate() {
+                page.push((*row).to_owned());
+                if ends & (1 << number) != 0 {
+                    take_in_page(&mut history, &std::mem::take(&mut page)).expect("it is in order");
+                    assert_eq!(history.seq_next(), Seq(u32::try_from(number).expect("few") + 1));
+                }
+            }
+            take_in_page(&mut history, &page).expect("it is in order");
+            assert_eq!(history, whole, "pages that end at {ends:b}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_can_not_follow_or_be_understood_says_where() {
+        let mut history = History::default();
+        take_in_page(&mut history, &rows(&JOURNAL[..2])).expect("it is in order");
+        let gap = take_in_page(&mut history.clone(), &rows(&JOURNAL[3..])).expect_err("seq 2 is missing");
+        assert!(gap.contains("corrupt at seq 3"), "{gap}");
+        let torn = take_in_page(&mut history, &rows(&["[2,"])).expect_err("it is no JSON");
+        assert!(torn.contains("corrupt at seq 2"), "{torn}");
+    }
 }

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::life::{Plan, Shop};
 use crate::lives::{self, Pulse};
 use crate::migrate::check_migrated;
+use crate::pages;
 use crate::secret::{Secrets, keep_out_of_panics};
 use crate::session;
 use crate::settle::{self, Unsettled};
@@ -143,8 +144,9 @@ impl<S: Send + Sync + 'static> Worker<S> {
             keep_out_of_panics();
         }
         let secrets = Arc::new(secrets);
-        let shop =
-            Arc::new(Shop { services, kinds, database: database.clone(), timing, secrets, transactions });
+        let pages = Semaphore::new(pages::AT_ONCE);
+        let shop = Shop { services, kinds, database: database.clone(), timing, secrets, transactions, pages };
+        let shop = Arc::new(shop);
         let (stop, pulse) = (CancellationToken::new(), Pulse::new());
         let birth = lives::begin(&shop, &plan).await?;
         let living = tokio::spawn(lives::live(shop, plan, birth, pulse.clone(), stop.clone()));

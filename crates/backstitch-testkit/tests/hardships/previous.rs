@@ -8,6 +8,7 @@ use backstitch_testkit::script::{Act, Compensating, Do, Ground, Manner, Resuming
 use backstitch_testkit::wait::until_equal;
 use backstitch_testkit::world::{Spawn, World};
 use sqlx::migrate::Migrator;
+use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use crate::WORKER;
@@ -121,4 +122,47 @@ async fn two_versions_of_the_worker_side_by_side_across_a_migration() {
         assert_eq!(writers(&world, workflow).await, BTreeSet::from([1, 3]));
     }
     stays.kill().await;
+}
+
+/// Between a migration and the `grant_to` that grants what is new, workers go on.
+#[tokio::test]
+async fn a_role_that_may_claim_before_a_migration_may_claim_after_it() {
+    let world = World::unmigrated(backstitch_postgres::test::database().await).await;
+    migrate_as_before(&world).await;
+    let role = format!("worker_{}", Uuid::new_v4().simple());
+    let run = async |on: &mut PgConnection, sql: String| {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(on).await.map(|_| ())
+    };
+    let mut session = world.pool.acquire().await.expect("a session");
+    let granted = format!("create role {role}; select backstitch.grant_to('{role}', 'worker')");
+    run(&mut session, granted).await.expect("it is granted");
+    let workflow = ask(&world, Resuming::of([])).await;
+
+    world.migrate().await;
+    let claims = async |session: &mut PgConnection| {
+        run(session, format!("set role {role}")).await?;
+        let registered =
+            "select backstitch.register(gen_random_uuid(), 'host', 1, '0', '{k}', interval '1 hour')";
+        let worker: i32 = sqlx::query_scalar(registered).fetch_one(&mut *session).await?;
+        let mut claimed = Vec::new();
+        let kind = Resuming::KIND;
+        for bounds in ["", ", 64, 65536"] {
+            let claim = format!(
+                "select workflow_id from backstitch.claim({worker}, '{{default}}', '{{{kind}}}', 1, 1{bounds})"
+            );
+            let taken: Uuid = sqlx::query_scalar(AssertSqlSafe(claim)).fetch_one(&mut *session).await?;
+            let epoch = i32::try_from(claimed.len()).expect("few") + 1;
+            let park = format!("select backstitch.park({worker}, '{taken}', {epoch}, interval '0', '{{}}')");
+            claimed.push(taken);
+            run(session, park).await?;
+        }
+        run(session, format!("select backstitch.journal_page('{}', 0, 9, 9)", claimed[0])).await?;
+        Ok::<_, sqlx::Error>(claimed)
+    };
+    let claimed = claims(&mut session).await;
+    // It would outlive the database.
+    run(&mut session, format!("reset role; drop owned by {role}; drop role {role}"))
+        .await
+        .expect("it is gone");
+    assert_eq!(claimed.expect("nothing is refused"), [workflow.0; 2]);
 }

@@ -128,6 +128,22 @@ async fn a_burial_charges_what_was_left_open_under_this_very_claim_or_never_came
 }
 
 #[tokio::test]
+async fn a_workflow_of_which_all_deaths_are_counted_that_can_be_does_not_keep_the_dead_from_being_buried() {
+    let stage = Stage::new().await;
+    let dead = stage.worker().await;
+    let (deadly, other) = (stage.held_by(dead).await, stage.held_by(dead).await);
+    for workflow in [deadly, other] {
+        assert_eq!(verdict(&stage.pool, dead, first(workflow)).await, "written");
+    }
+    stage
+        .run(&format!("update backstitch.ready set crash_charges = 32767 where workflow_id = '{deadly}'"))
+        .await;
+    assert_eq!(bury(&stage.pool, dead).await, Some(2));
+    assert_eq!(stage.ready(deadly, "crash_charges").await.as_deref(), Some("32767"));
+    assert_eq!(stage.ready(other, "crash_charges").await.as_deref(), Some("1"));
+}
+
+#[tokio::test]
 async fn an_outcome_after_a_crash_clears_the_charges() {
     let stage = Stage::new().await;
     let (dead, heir) = (stage.worker().await, stage.worker().await);

@@ -49,7 +49,9 @@ async fn what_runs_at_every_step_has_one_plan_whatever_its_tables_look_like() {
     let stage = Stage::new().await;
     let sql = "select proname::text from pg_proc
         where pronamespace = 'backstitch'::regnamespace
-            and proname in ('append', 'follow', 'claim', 'park', 'enter_slot', 'bury', 'remove_finished', 'settled')
+            and proname in (
+                'append', 'follow', 'claim', 'take', 'journal_page', 'park', 'enter_slot', 'bury', 'remove_finished', 'settled'
+            )
             and not proconfig @> '{enable_seqscan=off,plan_cache_mode=force_generic_plan}'";
     assert_eq!(offenders(&stage, sql).await, Vec::<String>::new());
 }

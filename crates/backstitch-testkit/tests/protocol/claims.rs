@@ -111,7 +111,7 @@ async fn suspects_are_claimed_one_at_a_time() {
 
     assert_eq!(bury(&stage.pool, worker).await, Some(3));
     let careful = stage.worker().await;
-    let rows = sqlx::query("select workflow_id from backstitch.claim($1, '{default}', '{k}', 9, 0)")
+    let rows = sqlx::query("select workflow_id from backstitch.claim($1, '{default}', '{k}', 9, 0, 1, 1)")
         .bind(careful)
         .fetch_all(&stage.pool)
         .await

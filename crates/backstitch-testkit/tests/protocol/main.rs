@@ -14,6 +14,7 @@ mod decisions;
 mod documented;
 mod enqueues;
 mod hostile;
+mod journals;
 mod keys;
 mod operators;
 mod order;

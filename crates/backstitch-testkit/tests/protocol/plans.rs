@@ -7,8 +7,9 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::journals::written;
 use crate::record::{append, record, verdict};
-use crate::stage::{Session, Stage, claim, execute, one};
+use crate::stage::{SHORT, Session, Stage, claim, execute, one};
 
 /// What one call of a function cost.
 #[derive(Debug)]
@@ -49,10 +50,16 @@ fn append_call(worker: i32, workflow: Uuid, seq: i32, after: &str) -> String {
     )
 }
 
+/// A claim of three, as a worker makes it.
+fn claim_call(worker: i32) -> String {
+    let (rows_max, bytes_max) = SHORT;
+    format!("select * from backstitch.claim({worker}, '{{default}}', '{{k}}', 3, 1, {rows_max}, {bytes_max})")
+}
+
 /// A claim of three, an append on the way, one that ends a park, in this order. In one transaction: statistics stay.
 async fn costs(session: &mut Session, worker: i32, workflow: Uuid, seq: i32) -> Vec<(&'static str, Cost)> {
     session.open().await;
-    let claim = format!("select * from backstitch.claim({worker}, '{{default}}', '{{k}}', 3, 1)");
+    let claim = claim_call(worker);
     let costs = vec![
         ("claim", cost(session, &claim).await),
         ("append", cost(session, &append_call(worker, workflow, seq, "null")).await),
@@ -127,6 +134,55 @@ async fn a_claim_and_an_append_cost_the_same_on_large_tables() {
         }
     }
 }
+
+/// Whether it comes along or not; and whoever reads it on walks down to where it was.
+#[tokio::test]
+async fn a_claim_looks_at_no_more_of_a_long_journal_than_of_a_short_one() {
+    const LONG: i32 = 10_000;
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    fill(&stage).await;
+    stage.run("analyze backstitch.ready; analyze backstitch.journal; analyze backstitch.workflow").await;
+    // Before the hundred thousand.
+    stage.run("update backstitch.ready set due_at = 'infinity'").await;
+    let mut last = Uuid::nil();
+    let mut claims = Vec::new();
+    for (rows, output) in [(3, "'1'"), (LONG, "'1'"), (SHORT.0, LARGE)] {
+        for _ in 0..3 {
+            last = stage.enqueued().await;
+            written(&stage, last, rows, output).await;
+        }
+        let mut session = stage.session().await;
+        let (mut buffers, mut scans) = (i64::MAX, 0);
+        for _ in 0..3 {
+            let free = "update backstitch.ready set holder = null, epoch = 1 where due_at < 'infinity'";
+            execute(&mut session.connection, free).await.expect("it is ours");
+            session.open().await;
+            let cost = cost(&mut session, &claim_call(worker)).await;
+            session.commit().await.expect("the claim");
+            (buffers, scans) = (buffers.min(cost.buffers), scans + cost.sequential_scans);
+        }
+        assert_eq!(scans, 0, "{rows} rows of {output}");
+        stage.run("update backstitch.ready set due_at = 'infinity' where due_at < 'infinity'").await;
+        claims.push(buffers);
+    }
+    println!("a claim of three with short, long and large journals: {claims:?} buffers");
+    let short = claims[0];
+    assert!(claims.iter().all(|buffers| *buffers <= short + short / 2), "{claims:?}");
+
+    let mut session = stage.session().await;
+    let page = |seq: i32| format!("select * from backstitch.journal_page('{last}', {seq}, 8, 1000000)");
+    // The session's first call looks into the catalog.
+    cost(&mut session, &page(0)).await;
+    let first = cost(&mut session, &page(0)).await.buffers;
+    let later = cost(&mut session, &page(SHORT.0 - 8)).await.buffers;
+    println!("a page at the beginning and at the end: {first} and {later} buffers");
+    assert!(later <= first + FACTOR, "a page at the end costs {later}, at the beginning {first}");
+}
+
+/// An output of the largest size that does not grow shorter when it is compressed.
+const LARGE: &str =
+    "(select to_json(string_agg(md5(i::text), '')) from generate_series(n * 2000, n * 2000 + 1999) i)";
 
 /// 100,000 waiting and 200,000 finished workflows, each of these with a journal of one row.
 async fn fill(stage: &Stage) {

@@ -149,6 +149,9 @@ pub async fn claim(on: impl PgExecutor<'_>, worker: i32, limit: i32) -> Vec<Uuid
     claim_of(on, worker, &["default"], &["k"], limit).await.iter().map(|row| row.get("workflow_id")).collect()
 }
 
+/// The most rows and bytes of a journal that a claim brings along, as today's workers ask.
+pub const SHORT: (i32, i32) = (64, 64 * 1024);
+
 pub async fn claim_of(
     on: impl PgExecutor<'_>,
     worker: i32,
@@ -156,11 +159,13 @@ pub async fn claim_of(
     kinds: &[&str],
     limit: i32,
 ) -> Vec<PgRow> {
-    sqlx::query("select * from backstitch.claim($1, $2, $3, $4, 1)")
+    sqlx::query("select * from backstitch.claim($1, $2, $3, $4, 1, $5, $6)")
         .bind(worker)
         .bind(queues)
         .bind(kinds)
         .bind(limit)
+        .bind(SHORT.0)
+        .bind(SHORT.1)
         .fetch_all(on)
         .await
         .expect("it claims")
