@@ -54,6 +54,7 @@ mod settle;
 mod sight;
 mod step;
 mod strays;
+mod suspect;
 mod timing;
 mod tokens;
 mod transaction;
