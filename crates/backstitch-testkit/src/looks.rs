@@ -171,17 +171,17 @@ pub async fn leases_off(pool: &PgPool, from_now: Duration) -> sqlx::Result<i64> 
     .await
 }
 
-/// The processes of those that are not declared dead and whose lease ends later than that from now.
+/// How many are not declared dead and have a lease that ends later than that from now.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn leased_beyond(pool: &PgPool, from_now: Duration) -> sqlx::Result<Vec<i32>> {
+pub async fn leases_beyond(pool: &PgPool, from_now: Duration) -> sqlx::Result<i64> {
     sqlx::query_scalar(
-        "select pid from backstitch.incarnation
+        "select count(*) from backstitch.incarnation
         where died_at is null and lease_until > backstitch.clock() + make_interval(secs => $1)",
     )
     .bind(from_now.as_secs_f64())
-    .fetch_all(pool)
+    .fetch_one(pool)
     .await
 }
 

@@ -14,7 +14,8 @@ use crate::sight::{Looked, ProbeFn, Sighting};
 use crate::step::{Call, RunFn};
 use crate::watchdog::What;
 
-/// Makes the attempt: until it ends, panics or times out, the lease is lost, or the shutdown's grace is over.
+/// Makes the attempt: until it ends, panics or times out, the lease is lost, or it is cut short: the grace of a
+/// shutdown is over, or a suspect has waited for long enough.
 pub(crate) async fn perform<'a, S>(
     life: &Life,
     call: Call<'a, S>,
@@ -22,7 +23,8 @@ pub(crate) async fn perform<'a, S>(
     effect: impl FnOnce(Call<'a, S>) -> BoxFuture<'a, Result<Json, StepError>>,
 ) -> Ended {
     // The answer that its intent is durable may have come after the lease: too late to begin anything.
-    if !life.lease.is_usable() || life.abort.is_cancelled() {
+    let cut = life.cut();
+    if !life.lease.is_usable() || cut.is_cancelled() {
         return Ended::CutShort;
     }
     let attempt = call.attempt;
@@ -33,7 +35,7 @@ pub(crate) async fn perform<'a, S>(
         ended = catch_panic(async { effect(call).await }) => concealed(ended_as(ended), attempt),
         () = sleep_until(attempt.deadline) => Ended::TimedOut(timeout),
         () = life.lease.lost() => Ended::CutShort,
-        () = life.abort.cancelled() => Ended::CutShort,
+        () = cut.cancelled() => Ended::CutShort,
     }
 }
 

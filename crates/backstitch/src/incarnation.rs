@@ -77,8 +77,19 @@ pub(crate) struct Seen {
     pub(crate) incarnation: IncarnationId,
     pub(crate) token: Uuid,
     pub(crate) beat: i64,
-    /// Its lease is over, by the database's clock.
-    pub(crate) expired: bool,
+    pub(crate) lease: LeaseSeen,
+}
+
+/// What the database's clock says of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LeaseSeen {
+    /// It holds.
+    Holds,
+    /// It is over.
+    Over,
+    /// It ends later than one of this length can that was given by now: the clock was set back since. Of a worker whose last
+    /// beat tells no length, that of the version before, this is not seen.
+    Ahead(Duration),
 }
 
 /// Every incarnation that has not died.
@@ -87,7 +98,11 @@ pub(crate) async fn living(database: &Database) -> Result<Vec<Seen>, Error> {
         .run("looking for expired workers", async |connection| {
             let rows = sqlx::query!(
                 r#"
-                select incarnation_id, token, beat, lease_until <= backstitch.clock() as "expired!"
+                select incarnation_id, token, beat, lease_until <= backstitch.clock() as "over!",
+                    case
+                        when lease_until > backstitch.clock() + lease
+                            then extract(epoch from lease)::double precision
+                    end as ahead_seconds
                 from backstitch.incarnation
                 where died_at is null
                 "#
@@ -100,7 +115,13 @@ pub(crate) async fn living(database: &Database) -> Result<Vec<Seen>, Error> {
                     incarnation: IncarnationId(row.incarnation_id),
                     token: row.token,
                     beat: row.beat,
-                    expired: row.expired,
+                    lease: match row.ahead_seconds {
+                        _ if row.over => LeaseSeen::Over,
+                        Some(seconds) => {
+                            LeaseSeen::Ahead(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+                        }
+                        None => LeaseSeen::Holds,
+                    },
                 })
                 .collect())
         })

@@ -55,6 +55,7 @@ mod settle;
 mod sight;
 mod step;
 mod strays;
+mod suspect;
 mod timing;
 mod tokens;
 mod transaction;

@@ -3,7 +3,8 @@
 //! Two ways to know. On the same host: the lock file of a process that is gone can be taken. From anywhere: the
 //! database's clock says that the lease is over, *and* this process saw the same beat in an unbroken series of its own
 //! looks that spans a whole lease. The second half keeps an outage of the database, or a jump of its clock, from burying
-//! the living: they get to beat before anyone has looked long enough.
+//! the living: they get to beat before anyone has looked long enough. Where the clock was set back, the lease of one who
+//! died before ends further ahead than any can; of the living the next beat sets that right, and only the dead stay so.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,13 +17,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::database::Database;
-use crate::incarnation::{self, Seen};
+use crate::incarnation::{self, LeaseSeen, Seen};
 use crate::lock_file::{self, Abandoned};
 use crate::outage::Outage;
 use crate::timing::Timing;
 
 /// How many missed looks break a series: one may be late, three are an outage.
 const LOOKS_MISSED_MAX: u32 = 3;
+
+/// How many of its leases one must be silent whose lease ends further ahead than it can. By what the database's clock says it can't
+/// be told to be over, so our own clock judges alone: twice, for whichever of ours and its own runs fast or slow.
+const LEASES_OF_SILENCE_AHEAD: u32 = 2;
 
 /// Looks for the dead and buries them, until it is dropped. `buried` is told whenever workflows came free.
 pub(crate) async fn recover(
@@ -115,7 +120,7 @@ struct Series {
 }
 
 impl Series {
-    /// Takes in a successful look, and says who has been expired and silent for long enough.
+    /// Takes in a successful look, and says whose lease is over and who was silent for long enough.
     fn look(&mut self, now: Instant, timing: Timing, living: &[Seen]) -> Vec<Seen> {
         let gap_max: Duration = timing.recovery_look * LOOKS_MISSED_MAX;
         if self.looked_at.is_some_and(|looked_at| now - looked_at > gap_max) {
@@ -130,7 +135,15 @@ impl Series {
             if since.0 != seen.beat {
                 *since = (seen.beat, now);
             }
-            if seen.expired && now - since.1 >= timing.lease {
+            let silence = match seen.lease {
+                LeaseSeen::Holds => None,
+                LeaseSeen::Over => Some(timing.lease),
+                // Its own, which nothing but this measures; ours is what the looks are made for.
+                LeaseSeen::Ahead(lease) => {
+                    Some(lease.max(timing.lease).saturating_mul(LEASES_OF_SILENCE_AHEAD))
+                }
+            };
+            if silence.is_some_and(|silence| now - since.1 >= silence) {
                 dead.push(*seen);
             }
         }
@@ -141,11 +154,12 @@ impl Series {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use LeaseSeen::{Ahead, Holds, Over};
 
     const TIMING: Timing = Timing::DEFAULT;
 
-    fn seen(beat: i64, expired: bool) -> Seen {
-        Seen { incarnation: IncarnationId(1), token: uuid::Uuid::nil(), beat, expired }
+    fn seen(beat: i64, lease: LeaseSeen) -> Seen {
+        Seen { incarnation: IncarnationId(1), token: uuid::Uuid::nil(), beat, lease }
     }
 
     /// Looks every second from `from` to `to`, and says in which second the burial came.
@@ -159,15 +173,15 @@ mod tests {
     async fn a_burial_needs_both_the_databases_clock_and_a_lease_of_silence() {
         let start = Instant::now();
         let mut series = Series::default();
-        assert_eq!(looks(&mut series, start, 0, 30, seen(4, false)), None, "silent, but its lease holds");
+        assert_eq!(looks(&mut series, start, 0, 30, seen(4, Holds)), None, "silent, but its lease holds");
         assert_eq!(
-            looks(&mut series, start, 30, 31, seen(4, true)),
+            looks(&mut series, start, 30, 31, seen(4, Over)),
             Some(30),
             "silent for long, and expired"
         );
         let mut series = Series::default();
         assert_eq!(
-            looks(&mut series, start, 0, 30, seen(4, true)),
+            looks(&mut series, start, 0, 30, seen(4, Over)),
             Some(10),
             "expired, then a lease of looks"
         );
@@ -177,10 +191,27 @@ mod tests {
     async fn a_beat_or_a_gap_begins_the_series_anew() {
         let start = Instant::now();
         let mut series = Series::default();
-        assert_eq!(looks(&mut series, start, 0, 9, seen(4, true)), None);
-        assert_eq!(looks(&mut series, start, 9, 30, seen(5, true)), Some(19), "it beat once more");
+        assert_eq!(looks(&mut series, start, 0, 9, seen(4, Over)), None);
+        assert_eq!(looks(&mut series, start, 9, 30, seen(5, Over)), Some(19), "it beat once more");
         let mut series = Series::default();
-        assert_eq!(looks(&mut series, start, 0, 9, seen(4, true)), None);
-        assert_eq!(looks(&mut series, start, 60, 90, seen(4, true)), Some(70), "nobody looked for 51 s");
+        assert_eq!(looks(&mut series, start, 0, 9, seen(4, Over)), None);
+        assert_eq!(looks(&mut series, start, 60, 90, seen(4, Over)), Some(70), "nobody looked for 51 s");
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_ends_further_ahead_than_it_can_is_over_after_two_of_its_own_in_silence() {
+        let start = Instant::now();
+        let lease = TIMING.lease;
+        let silent_for = |lease| looks(&mut Series::default(), start, 0, 90, seen(4, Ahead(lease)));
+        assert_eq!(silent_for(lease), Some(20));
+        assert_eq!(silent_for(3 * lease), Some(60), "a worker that says itself how long its leases are");
+        assert_eq!(silent_for(lease / 10), Some(20), "no shorter than what others are watched for");
+        assert_eq!(silent_for(Duration::MAX), None);
+        let mut series = Series::default();
+        assert_eq!(looks(&mut series, start, 0, 19, seen(4, Ahead(lease))), None);
+        assert_eq!(looks(&mut series, start, 19, 60, seen(5, Holds)), None, "its next beat set it right");
+        let mut series = Series::default();
+        assert_eq!(looks(&mut series, start, 0, 15, seen(4, Ahead(lease))), None);
+        assert_eq!(looks(&mut series, start, 15, 16, seen(4, Over)), Some(15), "the hour came after all");
     }
 }

@@ -1,5 +1,6 @@
 //! Who is buried, what a burial waits for, and what it leaves behind.
 
+use backstitch_testkit::harm;
 use backstitch_testkit::wait::until;
 use serde_json::json;
 use uuid::Uuid;
@@ -199,6 +200,59 @@ async fn of_a_beat_and_a_burial_that_race_the_first_wins() {
     stage.waits(pid, "transactionid").await;
     burier.commit().await.expect("the burial");
     assert!(!beating.await.expect("no panic"), "the burial came first");
+}
+
+/// Under a clock three hours ahead each of them beats, with a lease of one hour; then the clock is set right.
+async fn leased_by_a_clock_that_was_ahead<const N: usize>(stage: &Stage, workers: [i32; N]) {
+    harm::take_the_clock(&stage.pool).await.expect("it is ours");
+    harm::set_clock(&stage.pool, "3 hours").await.expect("it is ours");
+    for worker in workers {
+        assert!(beat(stage, worker).await);
+    }
+    harm::set_clock(&stage.pool, "0").await.expect("it is ours");
+}
+
+#[tokio::test]
+async fn a_lease_further_ahead_than_it_can_be_is_over_for_whoever_saw_the_beat_stand_still() {
+    let stage = Stage::new().await;
+    let [dead, alive, before] = [stage.worker().await, stage.worker().await, stage.worker().await];
+    let held = stage.held_by(dead).await;
+    assert_eq!(verdict(&stage.pool, dead, first(held)).await, "written");
+    leased_by_a_clock_that_was_ahead(&stage, [dead, alive, before]).await;
+    assert_eq!(bury_expired(&stage, dead, 0).await, None, "it has beaten since");
+    assert!(beat(&stage, alive).await);
+    assert_eq!(bury_expired(&stage, alive, 1).await, None, "it has beaten since");
+    assert_eq!(bury_expired(&stage, alive, 2).await, None, "its lease is right again, and holds");
+    // As the version before leaves it.
+    stage
+        .run(&format!("update backstitch.incarnation set lease = null where incarnation_id = {before}"))
+        .await;
+    assert_eq!(bury_expired(&stage, before, 1).await, None, "nobody knows how long its leases are");
+
+    assert_eq!(bury_expired(&stage, dead, 1).await, Some(1));
+    let death = format!("select death from backstitch.incarnation where incarnation_id = {dead}");
+    assert_eq!(one::<String>(&stage.pool, &death).await, "expired");
+    assert_eq!(stage.ready(held, "orphaned").await.as_deref(), Some("expired"));
+    assert_eq!(stage.ready(held, "due_at <= now()").await.as_deref(), Some("true"));
+    assert_eq!(stage.ready(held, "crash_charges").await.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn who_beats_while_its_burial_waits_is_not_buried_though_its_lease_was_ahead() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    leased_by_a_clock_that_was_ahead(&stage, [worker]).await;
+    let in_flight = InFlight::first_record(&stage, worker).await;
+    let mut burier = stage.session().await;
+    let pid = burier.pid;
+    let burial = tokio::spawn(async move {
+        let sql = format!("select backstitch.bury({worker}, 1, false)");
+        one::<Option<i32>>(&mut burier.connection, &sql).await
+    });
+    stage.waits(pid, "advisory").await;
+    assert!(beat(&stage, worker).await);
+    assert_eq!(in_flight.release().await, "written");
+    assert_eq!(burial.await.expect("no panic"), None);
 }
 
 #[tokio::test]
