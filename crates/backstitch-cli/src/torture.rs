@@ -23,8 +23,8 @@ mod share;
 mod stage;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use backstitch_testkit::looks;
@@ -240,7 +240,10 @@ async fn one_round(
         stuck.extend(edge.end_the_served(&stage.client).await?);
         stuck.extend(audit::settle(stage, progress_max).await?);
     }
+    let deaths = deaths_of(stage).split_off(dead_before);
+    let audit = audit::audit(stage, round, before, began, &load.acknowledged(), &deaths).await?;
     if let Some(edge) = &stage.edge {
+        // Only now: what was looked through is what nobody had helped.
         let quarantined = edge.return_the_quarantined().await?;
         let counts = edge.counts();
         let gateways = report.gateways.get_or_insert_default();
@@ -249,12 +252,11 @@ async fn one_round(
             stopped: counts.stopped.load(Ordering::Relaxed),
             failed: counts.failed.load(Ordering::Relaxed),
             none_available: counts.none_available.load(Ordering::Relaxed),
+            looked_at: *counts.looked_at.lock().unwrap_or_else(PoisonError::into_inner),
             quarantined: gateways.quarantined + quarantined as u64,
             workflows: gateways.workflows,
         };
     }
-    let deaths = deaths_of(stage).split_off(dead_before);
-    let audit = audit::audit(stage, round, before, began, &load.acknowledged(), &deaths).await?;
     for (Aimed { fault, .. }, number, fired) in fired {
         let count = report.faults.entry(fault.name()).or_default();
         count.aimed += 1;

@@ -71,6 +71,8 @@ pub enum Control {
     Intent,
     /// The target says that it took back what it did not
     Undo,
+    /// PowerDNS says of names that they are gone, and lets them stand; there is an edge in any case
+    Removal,
 }
 
 /// The processes that are tortured.

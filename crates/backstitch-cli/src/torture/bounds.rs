@@ -21,6 +21,9 @@ const COMPLETED_MIN: f64 = 0.60;
 /// How many killed workers must have been buried in time, of those that died while nothing else kept the others from it.
 const IN_TIME_MIN: f64 = 0.95;
 
+/// How many starts must have been looked at everywhere as they ended: what was away then hides what it left.
+const LOOKED_AT_MIN: f64 = 0.50;
+
 /// With how many of the workflows that they had in hand others must have gone on in time. Free at once, some wait for their
 /// turn: the load has more to do than the workers that are left have room for.
 const TAKEN_OVER_MIN: f64 = 0.90;
@@ -44,6 +47,9 @@ pub fn short_of(report: &Report) -> Vec<String> {
     at_least("killed workers buried in time", report.buried_in_time, IN_TIME_MIN);
     at_least("workflows of killed workers taken over in time", report.taken_over_in_time, TAKEN_OVER_MIN);
     at_least("completed where nothing was scripted to go wrong", report.unfailing, COMPLETED_MIN);
+    if let Some(gateways) = &report.gateways {
+        at_least("starts looked at everywhere as they ended", gateways.looked_at, LOOKED_AT_MIN);
+    }
     if !is_long {
         return short;
     }
@@ -64,13 +70,17 @@ mod tests {
     use super::super::report::{Fired, Gateways};
     use super::*;
 
+    fn gateways() -> Gateways {
+        Gateways { workflows: 100, looked_at: Share { count: 50, of: 100 }, ..Gateways::default() }
+    }
+
     /// An hour in which enough was shown.
     fn long() -> Report {
         let mut report = Report::of(1);
         report.seconds = LONG_SECONDS;
         report.workflows = 1000;
         report.ended.extend([("compensated".to_owned(), 300), ("completed".to_owned(), 700)]);
-        report.gateways = Some(Gateways { workflows: 100, ..Gateways::default() });
+        report.gateways = Some(gateways());
         report.unfailing = Share { count: 600, of: 1000 };
         report.buried_in_time = Share { count: 95, of: 100 };
         report.taken_over_in_time = Share { count: 90, of: 100 };
@@ -93,7 +103,10 @@ mod tests {
             report.ended.insert("compensated".to_owned(), 299);
         });
         is_short("starts and stops of gateways", |report| {
-            report.gateways = Some(Gateways { workflows: 99, ..Gateways::default() });
+            report.gateways = Some(Gateways { workflows: 99, ..gateways() });
+        });
+        is_short("starts looked at everywhere", |report| {
+            report.gateways = Some(Gateways { looked_at: Share { count: 49, of: 100 }, ..gateways() });
         });
         is_short("completed where nothing", |report| report.unfailing.count = 599);
         is_short("killed workers buried in time", |report| report.buried_in_time.count = 94);

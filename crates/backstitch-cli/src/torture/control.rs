@@ -15,7 +15,7 @@ impl Control {
     /// What the recorder is started without.
     pub fn lacking(self) -> &'static [&'static str] {
         match self {
-            Self::Fence | Self::Intent => &[],
+            Self::Fence | Self::Intent | Self::Removal => &[],
             Self::Tombstone => &["--lacks-tombstones"],
             Self::Key => &["--lacks-keys"],
             Self::Undo => &["--lacks-honesty"],
@@ -27,8 +27,13 @@ impl Control {
         match self {
             Self::Fence => harm::take_the_fence_away(pool).await,
             Self::Intent => harm::lie_about_durability(pool).await,
-            Self::Tombstone | Self::Key | Self::Undo => Ok(()),
+            Self::Tombstone | Self::Key | Self::Undo | Self::Removal => Ok(()),
         }
+    }
+
+    /// How many gateways it takes, where so many were wanted.
+    pub fn gateways(self, wanted: usize) -> usize {
+        if self == Self::Removal { wanted.max(GATEWAYS_MIN) } else { wanted }
     }
 
     /// What is violated where it is missing: any of these.
@@ -42,6 +47,7 @@ impl Control {
             ],
             Self::Key => &[Violated::AppliedOnce, Violated::CompensatedOnce],
             Self::Intent => &[Violated::IntentFirst],
+            Self::Removal => &[Violated::NothingLeaked],
         }
     }
 
@@ -64,11 +70,14 @@ impl Control {
             ],
             Self::Intent => vec![Fault::Postgres(OnPostgres::Killed)],
             // Nothing needs to go wrong.
-            Self::Undo => vec![Fault::Postgres(OnPostgres::StatementCancelled)],
+            Self::Undo | Self::Removal => vec![Fault::Postgres(OnPostgres::StatementCancelled)],
         };
         kinds.into_iter().cycle().take(DECK).collect()
     }
 }
+
+/// Enough for some to be started while others are stopped.
+const GATEWAYS_MIN: usize = 2;
 
 /// Enough for each of them to meet something.
 const DECK: usize = 16;

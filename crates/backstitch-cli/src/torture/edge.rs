@@ -1,29 +1,36 @@
 //! The part of torture that is real: gateways of organisations, on a private PowerDNS and nginx, served by real daemons.
 
+mod disks;
+mod lying_powerdns;
+mod standing;
+
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backstitch::Client;
-use backstitch_gateway::identifiers::{Hostname, OrganizationId, Owner};
+use backstitch_gateway::identifiers::OrganizationId;
 use backstitch_gateway::pool;
 use backstitch_gateway::request::{self, Requested};
 use backstitch_gateway::sandbox::{Sandbox, SandboxOptions};
 use backstitch_postgres::test::{PrivateCluster, SmallDisk};
-use backstitch_testkit::looks;
 use backstitch_testkit::violation::{Violated, Violation};
-use chrono::{TimeDelta, Utc};
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::disks::OUTAGE;
+use self::lying_powerdns::LyingPowerDns;
+use self::standing::{Places, Served, Standing};
 use super::crew::Slot;
 use super::fault::OnEdge;
 use super::launch::{DATABASE, because, line_to, log_file, own_program, through};
-use crate::exit::Failed;
+use super::share::Share;
+use crate::exit::{Exit, Failed};
 use crate::output::note;
 
 /// Two daemons reload one nginx.
@@ -38,31 +45,39 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a stop may take where nothing is wrong any more, and all that has to be retried is.
 const ENDING_MAX: Duration = Duration::from_secs(120);
 
-/// How long a server is gone, or silent, or broken: longer than one request to it may take.
-const OUTAGE: Duration = Duration::from_millis(2500);
-
 /// Some hundreds of vhosts.
 const DISK_BYTES: u64 = 4 * 1024 * 1024;
 
-/// What a step says that can't write its vhost.
-const NO_ROOM: &str = "nginx_directory_failed";
+/// Of how many organisations the route is asked for, the last ones: some rounds. One from before, without a file, would have had
+/// to outlive hundreds of reloads; with one, it shows in the directory.
+const ROUTES_ASKED_MAX: usize = 2_000;
 
-/// For how long a step is waited for that finds no room.
-const MET_WITHIN: Duration = Duration::from_secs(15);
-
-/// A gateway that is being started or stopped was asked for within this time.
-const ASKED_FOR_WITHIN: TimeDelta = TimeDelta::minutes(10);
+/// How long a page is waited for that shows whether there is a route.
+const PAGE_MAX: Duration = Duration::from_secs(2);
 
 /// The edge, and what asks for gateways.
 pub struct Edge {
     sandbox: tokio::sync::Mutex<Sandbox>,
     daemons: Vec<Slot>,
+    /// Between the daemons and PowerDNS, where a removal that did nothing is to be noticed.
+    _lying: Option<LyingPowerDns>,
     /// The disk of the vhosts; or why there is none that could be full. Goes after the nginx that it is for.
     pub vhost_disk: Result<SmallDisk, String>,
     pool: PgPool,
-    organizations: Mutex<BTreeSet<OrganizationId>>,
+    places: Places,
+    /// Where nginx serves the routes.
+    routes: SocketAddr,
+    http: reqwest::Client,
+    /// Everybody who was ever asked for, of all rounds: what lands late is somebody's too.
+    organizations: Mutex<Vec<OrganizationId>>,
     /// Those whose last start succeeded when it was time to stop, to be looked at.
-    served: Mutex<Vec<OrganizationId>>,
+    served: Mutex<Vec<(OrganizationId, Served)>>,
+    /// Those whose start is said to have left nothing.
+    taken_back: Mutex<Vec<OrganizationId>>,
+    /// Gateways that torture has restarted in this round: what they knew is gone, and calls to them failed.
+    restarted: Mutex<BTreeSet<String>>,
+    /// What did not stand as it should while everything went wrong.
+    found: Mutex<Vec<Violation>>,
     stopped: AtomicBool,
     counts: Counts,
 }
@@ -78,15 +93,18 @@ pub struct Counts {
     pub failed: AtomicU64,
     /// There was none.
     pub none_available: AtomicU64,
+    /// Of the starts that were looked at as soon as they had ended: how many everywhere.
+    pub looked_at: Mutex<Share>,
 }
 
 impl Edge {
-    /// Sets it up below this directory.
+    /// Sets it up below this directory. `lies`: the daemons are told of names that they are gone, and they stand.
     pub async fn set(
         directory: &Path,
         postgres: &PrivateCluster,
         pool: PgPool,
         gateways: usize,
+        lies: bool,
     ) -> Result<Self, Failed> {
         let mut options = SandboxOptions::new(directory.join("edge"));
         options.gateways = gateways;
@@ -104,14 +122,39 @@ impl Edge {
         drop(connection);
         let key = directory.join("powerdns.key");
         sandbox.write_api_key(&key).map_err(because)?;
+        let mut gateway = sandbox.daemon_configuration(&key);
+        let lying = match lies {
+            true => {
+                Some(LyingPowerDns::before(sandbox.powerdns_config().url.as_str()).await.map_err(because)?)
+            }
+            false => None,
+        };
+        if let Some(lying) = &lying {
+            gateway["powerdns"]["url"] = lying.url().into();
+        }
         let daemons = (0..DAEMONS)
-            .map(|number| daemon(directory, postgres, &sandbox, &key, number))
+            .map(|number| daemon(directory, postgres, &gateway, number))
             .collect::<Result<_, _>>()?;
+        let places = Places {
+            pool: pool.clone(),
+            zone_file: sandbox.powerdns_database(),
+            domain: sandbox.domain.to_string(),
+            address: sandbox.edge().ip(),
+            sites: sandbox.nginx_config().sites,
+        };
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(PAGE_MAX).build();
         Ok(Self {
+            routes: sandbox.edge(),
             sandbox: tokio::sync::Mutex::new(sandbox),
             daemons,
+            _lying: lying,
             vhost_disk,
             pool,
+            places,
+            http: http.map_err(because)?,
+            taken_back: Mutex::default(),
+            restarted: Mutex::default(),
+            found: Mutex::default(),
             organizations: Mutex::default(),
             served: Mutex::default(),
             stopped: AtomicBool::new(false),
@@ -119,12 +162,13 @@ impl Edge {
         })
     }
 
-    /// Starts and stops organisations, one after the other, until it is told to stop; what then serves is left to be looked at
-    /// ([`end_the_served`](Self::end_the_served)).
+    /// Starts and stops organisations, one after the other, until it is told to stop, and looks at each as soon as its start
+    /// has ended; what then serves is left to be looked at once more ([`end_the_served`](Self::end_the_served)).
     pub async fn ask(&self, client: &Client) {
         while !self.stopped.load(Ordering::Relaxed) {
+            // A new one each time: nobody else starts or stops it.
             let organization: OrganizationId = Uuid::new_v4().into();
-            self.organizations.lock().unwrap_or_else(PoisonError::into_inner).insert(organization);
+            lock(&self.organizations).push(organization);
             let asked = loop {
                 match request::start(client, organization, Instant::now() + PATIENCE).await {
                     Ok(Requested::StillRunning(_)) | Err(_) => tokio::time::sleep(PAUSE).await,
@@ -132,19 +176,78 @@ impl Edge {
                 }
             };
             let (counted, serves) = match asked {
-                Requested::NoGatewayAvailable(_) => (&self.counts.none_available, false),
-                Requested::Started { .. } | Requested::Active { .. } => (&self.counts.started, true),
-                _ => (&self.counts.failed, false),
+                Requested::Started { allocation, .. } | Requested::Active { allocation, .. } => {
+                    let served = Served {
+                        label: label(organization),
+                        start: allocation.owner.to_string(),
+                        upstream: allocation.upstream.to_string(),
+                    };
+                    self.look(organization, Some(&served)).await;
+                    (&self.counts.started, Some(served))
+                }
+                Requested::NoGatewayAvailable(_) => {
+                    self.nothing_is_left(organization).await;
+                    (&self.counts.none_available, None)
+                }
+                Requested::Failed(_) => {
+                    self.nothing_is_left(organization).await;
+                    (&self.counts.failed, None)
+                }
+                // What is taken back still, or needs somebody: whoever stops it waits for that.
+                _ => (&self.counts.failed, None),
             };
             counted.fetch_add(1, Ordering::Relaxed);
-            if serves && self.stopped.load(Ordering::Relaxed) {
-                self.served.lock().unwrap_or_else(PoisonError::into_inner).push(organization);
+            let did_serve = u64::from(serves.is_some());
+            if let Some(served) = serves.filter(|_| self.stopped.load(Ordering::Relaxed)) {
+                lock(&self.served).push((organization, served));
                 return;
             }
-            // Also after a failure: it must be harmless, and one that nobody heard the end of is ended.
+            // Also after a failure: it must be harmless.
             self.end(client, organization).await;
-            self.counts.stopped.fetch_add(u64::from(serves), Ordering::Relaxed);
+            self.counts.stopped.fetch_add(did_serve, Ordering::Relaxed);
         }
+    }
+
+    /// Before anybody stops it: that would take away what is to be found. That nothing had to be stopped shows in the end.
+    async fn nothing_is_left(&self, organization: OrganizationId) {
+        lock(&self.taken_back).push(organization);
+        self.look(organization, None).await;
+    }
+
+    /// Whether all of one organisation stands that its start has made, and nothing where that was taken back.
+    async fn look(&self, organization: OrganizationId, served: Option<&Served>) {
+        let label = label(organization);
+        let wanted = Standing::of(served.map(std::slice::from_ref).unwrap_or_default(), &self.places);
+        let standing = Standing::read(&self.places).await.under(&label);
+        let mut found = standing.compare(&wanted);
+        let page = self.page(&label).await;
+        match &page {
+            // Faults are about: that nobody answers, or a gateway that was restarted says nothing, is none of its own.
+            Err(_) => {}
+            Ok((404, _)) if served.is_some() => {
+                found.push(Violated::NothingLost.by(format!("nginx has no route for {label}")));
+            }
+            Ok((status, _)) if served.is_none() && *status != 404 => {
+                found.push(Violated::NothingLeaked.by(format!("nginx has a route for {label}: {status}")));
+            }
+            Ok(_) => {}
+        }
+        let everywhere = standing.unseen().is_empty() && page.is_ok();
+        lock(&self.counts.looked_at).add(everywhere);
+        let when = match served {
+            Some(served) => format!("as its start {} had completed", served.start),
+            None => "as its start had been taken back".to_owned(),
+        };
+        lock(&self.found)
+            .extend(found.into_iter().map(|Violation { what, how }| what.by(format!("{how}, {when}"))));
+    }
+
+    /// The page that members of an organisation get: 404 where nginx has no route for it.
+    async fn page(&self, label: &str) -> reqwest::Result<(u16, Value)> {
+        let host = format!("{label}.{}", self.places.domain);
+        let answer = self.http.get(format!("http://{}/", self.routes)).header("Host", host).send().await?;
+        let (status, body) = (answer.status().as_u16(), answer.bytes().await?);
+        Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
     }
 
     async fn end(&self, client: &Client, organization: OrganizationId) {
@@ -156,33 +259,39 @@ impl Edge {
         }
     }
 
-    /// Looks whether what was left started serves, and stops it. Says what does not stand as it should.
+    /// Says what did not stand as it should so far. Then looks whether what was left started serves, and nobody else is served,
+    /// and stops it.
     pub async fn end_the_served(&self, client: &Client) -> Result<Vec<Violation>, Failed> {
-        let served = std::mem::take(&mut *self.served.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut missing = Vec::new();
-        for organization in served {
-            let sandbox = self.sandbox.lock().await;
-            let hostname = Hostname::new(organization, sandbox.domain.clone());
-            let mut connection = self.pool.acquire().await.map_err(because)?;
-            let allocation = pool::active(&mut connection, organization).await.map_err(because)?;
-            let records = sandbox.powerdns().map_err(because)?.lookup(&hostname).await.map_err(because)?;
-            let page = sandbox.fetch(&hostname, "/").await.map_err(because)?;
-            let is_served = page.status == 200 && page.body.contains(&organization.to_string());
-            if allocation.is_none() || records.len() != 2 || !is_served {
-                missing.push(Violated::NothingLost.by(format!(
-                    "the start of {organization} completed; allocation {allocation:?}, records {records:?}, page {page:?}"
+        let mut differs = std::mem::take(&mut *lock(&self.found));
+        let (organizations, served): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut *lock(&self.served)).into_iter().unzip();
+        differs.extend(self.differs(&served).await?);
+        for (organization, served) in organizations.into_iter().zip(served) {
+            let (status, page) = self.page(&served.label).await.map_err(because)?;
+            if status != 200 || page["organization_id"] != organization.to_string() {
+                differs.push(Violated::NothingLost.by(format!(
+                    "the start {} of {organization} completed; its page is {status} {page}",
+                    served.start
                 )));
             }
-            drop(sandbox);
             match tokio::time::timeout(ENDING_MAX, self.end(client, organization)).await {
                 Ok(()) => _ = self.counts.stopped.fetch_add(1, Ordering::Relaxed),
                 Err(_) => {
                     let how = format!("the stop of {organization} does not end");
-                    missing.push(Violated::NothingStranded.by(how));
+                    differs.push(Violated::NothingStranded.by(how));
                 }
             }
         }
-        Ok(missing)
+        Ok(differs)
+    }
+
+    /// What of everything that stands is not exactly what these need. Everything must be well.
+    async fn differs(&self, served: &[Served]) -> Result<Vec<Violation>, Failed> {
+        let found = Standing::read(&self.places).await;
+        if let Some(why) = found.unseen().first() {
+            return Err(Failed::new(Exit::Error, format!("what stands at the edge can't be seen: {why}")));
+        }
+        Ok(found.compare(&Standing::of(served, &self.places)))
     }
 
     /// No further organisation is started.
@@ -193,7 +302,6 @@ impl Edge {
     /// The next round may begin.
     pub fn go_on(&self) {
         self.stopped.store(false, Ordering::Relaxed);
-        self.organizations.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// What became of it so far.
@@ -236,7 +344,7 @@ impl Edge {
             }
             OnEdge::PowerDnsFailing => {
                 let sandbox = self.sandbox.lock().await;
-                return lock_database(&sandbox).await;
+                return disks::lock(&sandbox).await;
             }
             OnEdge::HandshakeRefused => return self.restart_free_gateways(&["--refuse-start"]).await,
             OnEdge::HandshakeHangs => return self.restart_free_gateways(&["--hang-start", "20"]).await,
@@ -248,31 +356,15 @@ impl Edge {
                 std::fs::remove_file(&broken).map_err(because)?;
                 return Ok(true);
             }
-            OnEdge::VhostDiskFull => return self.vhost_disk_full().await,
+            OnEdge::VhostDiskFull => {
+                let Ok(disk) = &self.vhost_disk else { return Ok(false) };
+                // Nobody else writes there now.
+                let _sandbox = self.sandbox.lock().await;
+                return disks::fill(disk, &self.pool).await;
+            }
         }
         .map_err(because)?;
         Ok(true)
-    }
-
-    /// Full until a daemon's step has met it, and a while longer.
-    async fn vhost_disk_full(&self) -> Result<bool, Failed> {
-        let Ok(disk) = &self.vhost_disk else { return Ok(false) };
-        // Nobody else writes there now.
-        let _sandbox = self.sandbox.lock().await;
-        let from = looks::first_id_at(Utc::now() - ASKED_FOR_WITHIN);
-        let failed = async || looks::failed_with(&self.pool, NO_ROOM, from).await;
-        // Postgres may be down: then it is not known.
-        let Ok(before) = failed().await else { return Ok(false) };
-        disk.fill().map_err(because)?;
-        let began = Instant::now();
-        let mut is_met = false;
-        while !is_met && began.elapsed() < MET_WITHIN {
-            tokio::time::sleep(PAUSE).await;
-            is_met = failed().await.is_ok_and(|now| now > before);
-        }
-        tokio::time::sleep(OUTAGE).await;
-        disk.make_room().map_err(because)?;
-        Ok(is_met)
     }
 
     /// Those that serve nobody misbehave for a while, and are well again. False: all of them serve somebody.
@@ -283,6 +375,7 @@ impl Edge {
             // Of one that does not answer nobody knows whether it serves.
             let state = gateway.agent().map_err(because)?.state().await;
             if state.is_ok_and(|state| state.organization_id.is_none()) {
+                lock(&self.restarted).insert(gateway.name.clone());
                 gateway.restart(faults).await.map_err(because)?;
                 hurt.push(index);
             }
@@ -306,42 +399,55 @@ impl Edge {
             }
             pool::release_quarantine(&mut connection, listed.gateway).await.map_err(because)?;
         }
+        lock(&self.restarted).clear();
         Ok(quarantined.len())
     }
 
-    /// Once every organisation was stopped: whatever is left of one, anywhere.
-    pub async fn left(&self) -> Result<Vec<String>, Failed> {
-        let mut left = Vec::new();
-        let mut connection = self.pool.acquire().await.map_err(because)?;
-        for listed in pool::list(&mut connection).await.map_err(because)? {
-            if listed.state != "ready" || listed.organization.is_some() {
-                left.push(format!(
-                    "pool: {} is {} and serves {:?}",
-                    listed.name, listed.state, listed.organization
-                ));
+    /// Once every organisation was stopped, and before an operator helps: whatever is left of one, anywhere, of all rounds.
+    pub async fn left(&self) -> Result<Vec<Violation>, Failed> {
+        let mut left = self.differs(&[]).await?;
+        let mut leaked = |how: String| left.push(Violated::NothingLeaked.by(how));
+        let taken_back: Vec<Uuid> =
+            std::mem::take(&mut *lock(&self.taken_back)).iter().map(OrganizationId::uuid).collect();
+        for organization in standing::begun_to_stop(&self.pool, &taken_back).await.map_err(because)? {
+            leaked(format!("the start of {organization} was taken back, and there was something to stop"));
+        }
+        let not_free = standing::not_free(&self.pool).await.map_err(because)?;
+        let restarted = lock(&self.restarted).clone();
+        for gateway in &not_free {
+            if !gateway.is_excused() || !restarted.contains(&gateway.name) {
+                leaked(format!("nothing was done that it comes from, and nobody can be given {gateway}"));
             }
         }
         let sandbox = self.sandbox.lock().await;
-        let sites = std::fs::read_dir(sandbox.nginx_config().sites).map_err(because)?;
-        left.extend(sites.flatten().map(|site| format!("vhost directory: {}", site.path().display())));
-        for gateway in &sandbox.gateways {
-            let state = gateway.agent().map_err(because)?.state().await.map_err(because)?;
-            if let Some(organization) = state.organization_id {
-                left.push(format!("gateway {} serves {organization}", gateway.name));
+        // One that could not be reset may know its organisation still: that is why nobody is given it.
+        let knows_nobody = |name: &str| not_free.iter().all(|gateway| gateway.name != name);
+        for gateway in sandbox.gateways.iter().filter(|gateway| knows_nobody(&gateway.name)) {
+            let asked = self.http.get(format!("http://{}/collab/state", gateway.upstream)).send().await;
+            let state: Value = asked.map_err(because)?.json().await.map_err(because)?;
+            if !state["organization_id"].is_null() {
+                leaked(format!("{} serves somebody still: {state}", gateway.name));
             }
         }
-        let (powerdns, nginx) = (sandbox.powerdns().map_err(because)?, sandbox.nginx().map_err(because)?);
-        let organizations = self.organizations.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for organization in organizations {
-            let hostname = Hostname::new(organization, sandbox.domain.clone());
-            let records = powerdns.lookup(&hostname).await.map_err(because)?;
-            left.extend(records.iter().map(|record| format!("DNS: {hostname} has {record:?}")));
-            if let Some(route) = nginx.route(&hostname).await.map_err(because)? {
-                left.push(format!("the running nginx has {hostname} for {route:?}"));
+        // A running nginx can't be asked which routes it has, only for each by its name.
+        let last: Vec<_> = lock(&self.organizations).iter().rev().take(ROUTES_ASKED_MAX).copied().collect();
+        for label in last.into_iter().map(label) {
+            let (status, page) = self.page(&label).await.map_err(because)?;
+            if status != 404 {
+                leaked(format!("the running nginx has a route for {label}: {status} {page}"));
             }
         }
         Ok(left)
     }
+}
+
+/// Under which label an organisation's name, record and vhost stand.
+fn label(organization: OrganizationId) -> String {
+    format!("org-{organization}")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// After an answer that was none.
@@ -350,8 +456,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 fn daemon(
     directory: &Path,
     postgres: &PrivateCluster,
-    sandbox: &Sandbox,
-    key: &Path,
+    gateway: &Value,
     number: usize,
 ) -> Result<Slot, Failed> {
     let line = line_to(postgres)?;
@@ -360,7 +465,7 @@ fn daemon(
         "state_directory": directory.join("daemons"),
         // Nobody asks over HTTP here: a port of its own choice.
         "listen": "127.0.0.1:0",
-        "gateway": sandbox.daemon_configuration(key),
+        "gateway": gateway,
     });
     let config = directory.join(format!("daemon-{number}.toml"));
     std::fs::write(&config, toml::to_string(&configuration).map_err(because)?).map_err(because)?;
@@ -372,32 +477,4 @@ fn daemon(
         command.env("BACKSTITCH_LOG", "warn").stderr(log_file(&log));
         command
     }))
-}
-
-/// Holds the lock of PowerDNS' database, as another writer would. False: its API answers all the same.
-async fn lock_database(sandbox: &Sandbox) -> Result<bool, Failed> {
-    use tokio::io::AsyncWriteExt;
-    let mut sqlite = tokio::process::Command::new("sqlite3")
-        .arg(sandbox.powerdns_database())
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(because)?;
-    if let Some(input) = &mut sqlite.stdin {
-        input.write_all(b".timeout 5000\nbegin exclusive;\n").await.map_err(because)?;
-        input.flush().await.map_err(because)?;
-    }
-    tokio::time::sleep(OUTAGE).await;
-    let asked = Hostname::new(Uuid::new_v4().into(), sandbox.domain.clone());
-    let (powerdns, owner) = (sandbox.powerdns().map_err(because)?, Owner::from(Uuid::new_v4()));
-    // It may read all the same, but not write.
-    let fails = powerdns.register(&asked, sandbox.edge().ip(), owner).await.is_err();
-    drop(sqlite.stdin.take());
-    sqlite.wait().await.map_err(because)?;
-    // Also after an error that came too late to keep it from being written.
-    while powerdns.remove(&asked, owner).await.is_err() {
-        tokio::time::sleep(PAUSE).await;
-    }
-    Ok(fails)
 }

@@ -100,6 +100,8 @@ pub struct Gateways {
     pub stopped: u64,
     pub failed: u64,
     pub none_available: u64,
+    /// Of the starts that were looked at as soon as they had ended: how many everywhere; some server was away for the others.
+    pub looked_at: Share,
     /// Those that could not be reset, and that the operator lent again.
     pub quarantined: u64,
 }
@@ -234,8 +236,15 @@ pub fn told(report: &Report) -> String {
     );
     if let Some(gateways) = &report.gateways {
         text.push_str(&format!(
-            "gateways: {} started, {} stopped, {} failed and taken back, {} found none free, {} quarantined and lent again\n",
-            gateways.started, gateways.stopped, gateways.failed, gateways.none_available, gateways.quarantined
+            "gateways: {} started, {} stopped, {} failed and taken back, {} found none free, {} quarantined and lent again; \
+             {} of {} starts looked at everywhere as they ended\n",
+            gateways.started,
+            gateways.stopped,
+            gateways.failed,
+            gateways.none_available,
+            gateways.quarantined,
+            gateways.looked_at.count,
+            gateways.looked_at.of
         ));
     }
     let lag = |name, spread: &Spread| {

@@ -109,9 +109,12 @@ impl Stage {
         let socket = directory.join("recorder");
         let lacking = control.map_or(&[][..], Control::lacking);
         let recorder_process = RecorderProcess::spawn(socket.clone(), log_of(directory, 0), lacking)?;
-        let edge = match gateways {
+        let edge = match control.map_or(gateways, |control| control.gateways(gateways)) {
             0 => None,
-            gateways => Some(Edge::set(directory, &postgres, pool.clone(), gateways).await?),
+            gateways => {
+                let lies = control == Some(Control::Removal);
+                Some(Edge::set(directory, &postgres, pool.clone(), gateways, lies).await?)
+            }
         };
         let pooler = Pooler::try_before(&postgres.server, POOLER_SESSIONS).map_err(|error| {
             note(&format!("no worker is behind a pooler: PgBouncer can't be started: {error}"));

@@ -65,7 +65,11 @@ async fn everything_holds_while_everything_goes_wrong() {
 /// Without the part of the protection that is missing, the check must turn red, and say what it is.
 async fn is_noticed(control: &str, begins: &str) {
     // Slow enough for Postgres to come back in between, and for work to be under way.
-    let how = ["--rounds", "1", "--pace", "1500", "--rate", "30", "--control", control];
+    is_noticed_at(control, begins, &["--pace", "1500", "--rate", "30"]).await;
+}
+
+async fn is_noticed_at(control: &str, begins: &str, pace: &[&str]) {
+    let how = [&["--rounds", "1", "--control", control], pace].concat();
     let (output, report) = tortured(&how).await;
     assert_eq!(report["verdict"], "broken", "{control}");
     assert_eq!(output.status.code(), Some(4), "{control}: {}", String::from_utf8_lossy(&output.stderr));
@@ -97,4 +101,10 @@ async fn an_intent_after_its_effect_is_noticed() {
 #[tokio::test]
 async fn a_compensation_that_did_nothing_is_noticed() {
     is_noticed("undo", "I5").await;
+}
+
+#[tokio::test]
+async fn a_name_that_was_not_removed_is_noticed() {
+    // Nothing that is killed has to come back, and the scripted workflows have no part in it.
+    is_noticed_at("removal", "leaked: DNS record", &["--pace", "150", "--rate", "1"]).await;
 }
