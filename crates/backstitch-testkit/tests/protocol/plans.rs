@@ -143,19 +143,22 @@ async fn a_claim_looks_at_no_more_of_a_long_journal_than_of_a_short_one() {
     let worker = stage.worker().await;
     fill(&stage).await;
     stage.run("analyze backstitch.ready; analyze backstitch.journal; analyze backstitch.workflow").await;
-    // Before the hundred thousand.
-    stage.run("update backstitch.ready set due_at = 'infinity'").await;
-    let mut last = Uuid::nil();
+    let mut long = Uuid::nil();
     let mut claims = Vec::new();
     for (rows, output) in [(3, "'1'"), (LONG, "'1'"), (SHORT.0, LARGE)] {
         for _ in 0..3 {
-            last = stage.enqueued().await;
-            written(&stage, last, rows, output).await;
+            // Claimed before the hundred thousand.
+            let urgent = "select backstitch.enqueue('k', '{}', null, 'default', 0)";
+            let workflow = one(&stage.pool, urgent).await;
+            written(&stage, workflow, rows, output).await;
+            if rows == LONG {
+                long = workflow;
+            }
         }
         let mut session = stage.session().await;
         let (mut buffers, mut scans) = (i64::MAX, 0);
         for _ in 0..3 {
-            let free = "update backstitch.ready set holder = null, epoch = 1 where due_at < 'infinity'";
+            let free = "update backstitch.ready set holder = null, epoch = 1 where priority = 0";
             execute(&mut session.connection, free).await.expect("it is ours");
             session.open().await;
             let cost = cost(&mut session, &claim_call(worker)).await;
@@ -163,7 +166,7 @@ async fn a_claim_looks_at_no_more_of_a_long_journal_than_of_a_short_one() {
             (buffers, scans) = (buffers.min(cost.buffers), scans + cost.sequential_scans);
         }
         assert_eq!(scans, 0, "{rows} rows of {output}");
-        stage.run("update backstitch.ready set due_at = 'infinity' where due_at < 'infinity'").await;
+        stage.run("update backstitch.ready set priority = 3 where priority = 0").await;
         claims.push(buffers);
     }
     println!("a claim of three with short, long and large journals: {claims:?} buffers");
@@ -171,11 +174,11 @@ async fn a_claim_looks_at_no_more_of_a_long_journal_than_of_a_short_one() {
     assert!(claims.iter().all(|buffers| *buffers <= short + short / 2), "{claims:?}");
 
     let mut session = stage.session().await;
-    let page = |seq: i32| format!("select * from backstitch.journal_page('{last}', {seq}, 8, 1000000)");
+    let page = |seq: i32| format!("select * from backstitch.journal_page('{long}', {seq}, 50, 1000000)");
     // The session's first call looks into the catalog.
     cost(&mut session, &page(0)).await;
     let first = cost(&mut session, &page(0)).await.buffers;
-    let later = cost(&mut session, &page(SHORT.0 - 8)).await.buffers;
+    let later = cost(&mut session, &page(LONG - 50)).await.buffers;
     println!("a page at the beginning and at the end: {first} and {later} buffers");
     // The outputs' pages lie a little differently; that the rows before are not read is what is asked.
     assert!(later <= first + first / 2, "a page at the end costs {later}, at the beginning {first}");
