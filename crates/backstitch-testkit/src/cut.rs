@@ -3,23 +3,27 @@
 //! It listens on a socket of its own and passes every byte on, until a cut that is armed meets its statement. Then the
 //! connection ends on both sides: before Postgres has heard the statement, or after Postgres has carried it out and
 //! before the worker has heard the answer. Instead of being cut it can be [held](Line::hold) there, while its worker is
-//! killed, or for a while. A whole line can be frozen, shut in one direction, or made to let no answer through. And it counts what passes, and what
-//! Postgres says no to.
+//! killed, or for a while. A whole line can fall silent, as networks do: nothing is refused, nothing arrives, not even that
+//! somebody hung up. Or it can be shut in one direction, or let no answer through. And it counts what passes, and what Postgres
+//! says no to. Behind it is a server at a socket or over TCP; it speaks in the clear, as it has to understand what is said.
 
-use std::collections::HashMap;
-use std::collections::VecDeque;
+mod message;
+
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::unix::OwnedWriteHalf;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// How the socket of a server is called that listens where all do.
-const SOCKET: &str = ".s.PGSQL.5432";
+use self::message::{Message, Prepared, next, startup};
+
+/// The port by which a line's socket is named; nothing listens there.
+const PORT: u16 = 5432;
 
 /// Which side never hears of the statement's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,15 +54,32 @@ struct Cut {
     held_by: Option<oneshot::Sender<Held>>,
 }
 
-/// A statement that waits in the line. Dropped, it is cut.
+/// A statement, or its answer, that waits in the line. Dropped, it is cut.
 #[derive(Debug)]
-pub struct Held(oneshot::Sender<()>);
+pub struct Held(oneshot::Sender<Onwards>);
+
+/// How far a statement may go that was held.
+#[derive(Debug)]
+enum Onwards {
+    /// All the way.
+    Through,
+    /// Until Postgres has answered: there it is held again.
+    ToItsAnswer(oneshot::Sender<Held>),
+}
 
 impl Held {
     /// Lets it pass, as if nothing had been.
     pub fn pass(self) {
         // Its connection may have ended meanwhile.
-        let _ = self.0.send(());
+        let _ = self.0.send(Onwards::Through);
+    }
+
+    /// Lets Postgres carry the statement out, and holds its answer. An answer that was held itself passes.
+    #[must_use]
+    pub fn pass_to_its_answer(self) -> oneshot::Receiver<Held> {
+        let (held_by, held) = oneshot::channel();
+        let _ = self.0.send(Onwards::ToItsAnswer(held_by));
+        held
     }
 }
 
@@ -69,7 +90,7 @@ pub enum Passage {
     Open,
     /// Postgres hears the worker, the worker does not hear Postgres.
     AnswersHeld,
-    /// Nothing.
+    /// Nothing, and nobody hears that the other side has hung up.
     Frozen,
     /// The half in which the worker speaks is shut: Postgres hears that it says nothing more, and can still answer what it was
     /// asked.
@@ -101,13 +122,13 @@ struct Armed {
 }
 
 impl Line {
-    /// A line to the server whose socket is in `directory`.
+    /// A line to the server that these options lead to.
     ///
     /// # Panics
     /// When no socket can be made.
     #[must_use]
-    pub fn to(directory: &Path) -> Self {
-        Self::to_socket(directory.join(SOCKET))
+    pub fn to(server: &PgConnectOptions) -> Self {
+        Self::to_upstream(Upstream::of(server))
     }
 
     /// A line to whatever speaks Postgres' protocol at this socket, such as a pooler.
@@ -116,8 +137,13 @@ impl Line {
     /// As [`to`](Self::to).
     #[must_use]
     pub fn to_socket(server: PathBuf) -> Self {
+        Self::to_upstream(Upstream::Socket(server))
+    }
+
+    fn to_upstream(server: Upstream) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let listener = UnixListener::bind(directory.path().join(SOCKET)).expect("a socket can be made");
+        let socket = socket_in(directory.path(), PORT);
+        let listener = UnixListener::bind(socket).expect("a socket can be made");
         let armed = Arc::new(Armed {
             cuts: Mutex::default(),
             holds: Mutex::default(),
@@ -132,12 +158,8 @@ impl Line {
             tokio::spawn(async move {
                 while let Ok((client, _)) = listener.accept().await {
                     let (server, armed) = (server.clone(), Arc::clone(&armed));
-                    tokio::spawn(async move {
-                        if let Ok(server) = UnixStream::connect(server).await {
-                            // However it ends, both sides are closed.
-                            let _ = pass_on(client, server, &armed).await;
-                        }
-                    });
+                    // However it ends, both sides are closed.
+                    tokio::spawn(async move { server.join(client, &armed).await });
                 }
             })
         };
@@ -146,14 +168,15 @@ impl Line {
 
     /// These options, over this line.
     #[must_use]
-    pub fn options(&self, options: sqlx::postgres::PgConnectOptions) -> sqlx::postgres::PgConnectOptions {
-        options.socket(self.directory.path())
+    pub fn options(&self, options: PgConnectOptions) -> PgConnectOptions {
+        options.socket(self.directory.path()).port(PORT).ssl_mode(PgSslMode::Disable)
     }
 
-    /// Where the socket is.
+    /// This URL, over this line: of what it says twice the last counts.
     #[must_use]
-    pub fn directory(&self) -> &Path {
-        self.directory.path()
+    pub fn url(&self, url: &str) -> String {
+        let and = if url.contains('?') { '&' } else { '?' };
+        format!("{url}{and}host={}&port={PORT}&sslmode=disable", self.directory.path().display())
     }
 
     /// Cuts the next connection on which this statement comes; before that, `pass` such statements pass.
@@ -268,7 +291,7 @@ impl Armed {
     }
 
     /// Shuts the half that is written to, once that is what gets through.
-    async fn shuts(&self, passage: Passage, half: &mut OwnedWriteHalf) -> std::io::Result<()> {
+    async fn shuts(&self, passage: Passage, half: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
         self.passes(|now| now == passage).await;
         self.half_shut.fetch_add(1, Ordering::Relaxed);
         half.shutdown().await
@@ -288,105 +311,97 @@ impl Cut {
     fn is_waited_for(&self) -> bool {
         self.held_by.as_ref().is_none_or(|held_by| !held_by.is_closed())
     }
+}
 
-    /// Whether it passes after all.
-    async fn let_go(self) -> bool {
-        let Some(held_by) = self.held_by else { return false };
-        let (go, gone) = oneshot::channel();
+/// How far that goes which this one holds, or nobody. None: it is cut.
+async fn let_go(held_by: Option<oneshot::Sender<Held>>) -> Option<Onwards> {
+    let (go, gone) = oneshot::channel();
+    match held_by?.send(Held(go)) {
+        Ok(()) => gone.await.ok(),
         // Whoever was to decide has given up meanwhile: then nothing happens to it.
-        held_by.send(Held(go)).is_err() || gone.await.is_ok()
+        Err(_) => Some(Onwards::Through),
     }
 }
 
-/// One message of the protocol, as it came.
-struct Message {
-    kind: u8,
-    bytes: Vec<u8>,
+/// Where the server really is.
+#[derive(Debug, Clone)]
+enum Upstream {
+    Socket(PathBuf),
+    Host(String, u16),
 }
 
-/// The texts of a connection's prepared statements.
-#[derive(Default)]
-struct Prepared(HashMap<Vec<u8>, String>);
-
-impl Prepared {
-    /// Takes note of a Parse: statement name, text.
-    fn note(&mut self, message: &Message) {
-        if message.kind == b'P' {
-            let mut words = message.body().split(|byte| *byte == 0);
-            let (name, text) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-            self.0.insert(name.to_vec(), String::from_utf8_lossy(text).into_owned());
+impl Upstream {
+    fn of(options: &PgConnectOptions) -> Self {
+        let (host, port) = (options.get_host(), options.get_port());
+        match options.get_socket() {
+            Some(directory) => Self::Socket(socket_in(directory, port)),
+            // Who names no host gets the socket that is where they usually are.
+            None if host.starts_with('/') => Self::Socket(socket_in(Path::new(host), port)),
+            None => Self::Host(host.to_owned(), port),
         }
     }
 
-    /// The statement that this message lets begin: a simple query, or a Bind of portal and statement.
-    fn text_begun_by(&self, message: &Message) -> Option<String> {
-        let mut words = message.body().split(|byte| *byte == 0);
-        match message.kind {
-            b'Q' => words.next().map(|text| String::from_utf8_lossy(text).into_owned()),
-            b'B' => words.nth(1).and_then(|name| self.0.get(name).cloned()),
-            _ => None,
+    async fn join(self, client: UnixStream, armed: &Armed) -> std::io::Result<()> {
+        armed.passes(|passage| passage != Passage::Frozen).await;
+        // A server that is down: the worker's connection ends at once, as it would without us.
+        match self {
+            Self::Socket(socket) => {
+                pass_on(client, UnixStream::connect(socket).await?.into_split(), armed).await
+            }
+            Self::Host(host, port) => {
+                let server = TcpStream::connect((host, port)).await?;
+                // Each message is passed on by itself, and waited for.
+                server.set_nodelay(true)?;
+                pass_on(client, server.into_split(), armed).await
+            }
         }
     }
 }
 
-impl Message {
-    fn body(&self) -> &[u8] {
-        self.bytes.get(5..).unwrap_or_default()
-    }
-
-    /// An error is a list of fields, each a letter and a text that ends with a zero; the code's is C.
-    fn error_code(&self) -> Option<String> {
-        let fields = (self.kind == b'E').then(|| self.body().split(|byte| *byte == 0))?;
-        let code = fields.filter_map(|field| field.strip_prefix(b"C")).next()?;
-        Some(String::from_utf8_lossy(code).into_owned())
-    }
-
-    /// Whether a field of a composite in it is this text: in the binary format its type and length stand before it.
-    fn carries(&self, field: &str) -> bool {
-        const TEXT: u32 = 25;
-        let length = u32::try_from(field.len()).expect("a short word");
-        let wanted = [&TEXT.to_be_bytes()[..], &length.to_be_bytes(), field.as_bytes()].concat();
-        self.body().windows(wanted.len()).any(|bytes| bytes == wanted)
-    }
+fn socket_in(directory: &Path, port: u16) -> PathBuf {
+    directory.join(format!(".s.PGSQL.{port}"))
 }
 
-async fn pass_on(client: UnixStream, server: UnixStream, armed: &Armed) -> std::io::Result<()> {
+async fn pass_on(
+    client: UnixStream,
+    (mut from_server, mut to_server): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    armed: &Armed,
+) -> std::io::Result<()> {
     let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    // The first message has no kind: its length, then the rest.
-    let mut length = [0; 4];
-    from_client.read_exact(&mut length).await?;
-    let mut startup = vec![0; rest_of(length)?];
-    from_client.read_exact(&mut startup).await?;
-    to_server.write_all(&length).await?;
-    to_server.write_all(&startup).await?;
-    let (cut_answer, mut answers_cut) = mpsc::unbounded_channel::<Cut>();
+    to_server.write_all(&startup(&mut from_client).await?).await?;
+    let (cut_answer, mut answers_cut) = mpsc::unbounded_channel::<Option<oneshot::Sender<Held>>>();
     let forward = async {
         let mut prepared = Prepared::default();
         loop {
             let message = tokio::select! {
-                message = next(&mut from_client) => message?,
+                message = next(&mut from_client) => message,
                 // What the worker was about to say is lost with the rest.
                 shut = armed.shuts(Passage::WorkerShut, &mut to_server) => return shut,
             };
             armed.passes(|passage| passage != Passage::Frozen).await;
+            let message = message?;
             prepared.note(&message);
             if let Some(met) = armed.meets(&message, &prepared) {
                 if met.moment == Moment::BeforeAnswer {
                     // Noted before Postgres hears it: its answer can't come first.
-                    let _ = cut_answer.send(met);
-                } else if !met.let_go().await {
-                    return Err::<(), _>(cut());
+                    let _ = cut_answer.send(met.held_by);
+                } else {
+                    match let_go(met.held_by).await.ok_or_else(cut)? {
+                        Onwards::Through => {}
+                        Onwards::ToItsAnswer(held_by) => {
+                            let _ = cut_answer.send(Some(held_by));
+                        }
+                    }
                 }
             }
             to_server.write_all(&message.bytes).await?;
         }
     };
     let back = async {
-        let mut waiting: Option<(Cut, Vec<u8>)> = None;
+        let mut waiting = None;
         loop {
             let message = tokio::select! {
-                message = next(&mut from_server) => message?,
+                message = next(&mut from_server) => message,
                 shut = armed.shuts(Passage::PostgresShut, &mut to_client) => {
                     shut?;
                     // Read, or Postgres would wait with what it still hears.
@@ -395,10 +410,13 @@ async fn pass_on(client: UnixStream, server: UnixStream, armed: &Armed) -> std::
                     }
                 }
             };
-            armed.note_refusal(&message);
+            if let Ok(message) = &message {
+                armed.note_refusal(message);
+            }
             armed.passes(|passage| !matches!(passage, Passage::AnswersHeld | Passage::Frozen)).await;
+            let message = message?;
             if waiting.is_none() {
-                waiting = answers_cut.try_recv().ok().map(|met| (met, Vec::new()));
+                waiting = answers_cut.try_recv().ok().map(|held_by| (held_by, Vec::new()));
             }
             let Some((_, answer)) = &mut waiting else {
                 to_client.write_all(&message.bytes).await?;
@@ -407,33 +425,18 @@ async fn pass_on(client: UnixStream, server: UnixStream, armed: &Armed) -> std::
             answer.extend_from_slice(&message.bytes);
             // Ready for the next one: this one is carried out.
             if message.kind == b'Z'
-                && let Some((met, answer)) = waiting.take()
+                && let Some((held_by, answer)) = waiting.take()
             {
-                if !met.let_go().await {
+                if let_go(held_by).await.is_none() {
                     return Err::<(), _>(cut());
                 }
                 to_client.write_all(&answer).await?;
             }
         }
     };
-    tokio::try_join!(forward, back).map(|_| ())
+    tokio::try_join!(forward, back).map(|((), ())| ())
 }
 
 fn cut() -> std::io::Error {
     std::io::ErrorKind::ConnectionReset.into()
-}
-
-async fn next(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Message> {
-    let kind = from.read_u8().await?;
-    let mut length = [0; 4];
-    from.read_exact(&mut length).await?;
-    let mut bytes = vec![kind];
-    bytes.extend(length);
-    bytes.resize(5 + rest_of(length)?, 0);
-    from.read_exact(&mut bytes[5..]).await?;
-    Ok(Message { kind, bytes })
-}
-
-fn rest_of(length: [u8; 4]) -> std::io::Result<usize> {
-    usize::try_from(i32::from_be_bytes(length) - 4).map_err(|_| std::io::ErrorKind::InvalidData.into())
 }

@@ -7,8 +7,7 @@
 //! - [`harm`]: what can be done to workers through the database; [`looks`]: what is to be seen of them there.
 //! - [`process`]: what a worker process does that is there to be killed.
 //! - [`sweep`]: every boundary of a workflow of yours × every hurt.
-//! - [`wire`]: a wire to Postgres that can fall silent.
-//! - [`cut`]: a line to Postgres that can be cut in the middle of a word.
+//! - [`cut`]: a line to Postgres that can be cut in the middle of a word, or fall silent.
 //! - [`pooler`]: a pooler between workers and Postgres.
 //! - [`recorder`]: a target in a process of its own, which can misbehave.
 //! - [`judge`]: what must hold after every case; [`oracle`]: reads what there is to judge; [`violation`]: what did not hold.
@@ -30,5 +29,4 @@ pub mod script;
 pub mod sweep;
 pub mod violation;
 pub mod wait;
-pub mod wire;
 pub mod world;

@@ -12,11 +12,11 @@ use sqlx::PgPool;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::cut::Line;
 use crate::ledger::Ledger;
 use crate::oracle;
 use crate::script::{Compensating, Ground, Resuming};
 use crate::wait::until;
-use crate::wire::Wire;
 
 /// Times of a tenth of a design's: a lease of a second. Every relation between them is kept.
 pub const TIMING: Timing = Timing {
@@ -92,9 +92,21 @@ impl World {
         self.worker().await.start().await.expect("the worker starts")
     }
 
-    /// A worker in this process that reaches the journal through this wire.
-    pub async fn start_worker_behind(&self, wire: &Wire) -> Running {
-        let worker = worker(wire.connect().await, self.ledger.clone());
+    /// A line to the journal's database.
+    #[must_use]
+    pub fn line(&self) -> Line {
+        Line::to(&self.pool.connect_options())
+    }
+
+    /// The journal's database, over this line.
+    pub async fn database_over(&self, line: &Line) -> Database {
+        let options = line.options((*self.pool.connect_options()).clone());
+        Database::connect_with(options).await.expect("the database at the line's end answers")
+    }
+
+    /// A worker in this process that reaches the journal over this line.
+    pub async fn start_worker_over(&self, line: &Line) -> Running {
+        let worker = worker(self.database_over(line).await, self.ledger.clone());
         worker.start().await.expect("the worker starts")
     }
 

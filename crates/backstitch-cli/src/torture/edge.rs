@@ -28,7 +28,7 @@ use self::lying_powerdns::LyingPowerDns;
 use self::standing::{Places, Served, Standing};
 use super::crew::Slot;
 use super::fault::OnEdge;
-use super::launch::{DATABASE, because, line_to, log_file, own_program, through};
+use super::launch::{DATABASE, because, line_to, log_file, own_program};
 use super::share::Share;
 use crate::exit::{Exit, Failed};
 use crate::output::note;
@@ -459,9 +459,9 @@ fn daemon(
     gateway: &Value,
     number: usize,
 ) -> Result<Slot, Failed> {
-    let line = line_to(postgres)?;
+    let line = line_to(postgres);
     let configuration = json!({
-        "database_url": through(&postgres.server.url(DATABASE), &line),
+        "database_url": line.url(&postgres.server.url(DATABASE)),
         "state_directory": directory.join("daemons"),
         // Nobody asks over HTTP here: a port of its own choice.
         "listen": "127.0.0.1:0",

@@ -6,22 +6,14 @@ use std::process::Stdio;
 use backstitch_postgres::test::PrivateCluster;
 use backstitch_testkit::cut::Line;
 
-use crate::exit::{Exit, Failed};
+use crate::exit::Failed;
 
 /// The journal's.
 pub const DATABASE: &str = "torture";
 
 /// A line to this Postgres, which a fault can take hold of.
-pub fn line_to(postgres: &PrivateCluster) -> Result<Line, Failed> {
-    let options = postgres.server.connect_options(DATABASE);
-    let socket = options.get_socket().ok_or_else(|| Failed::new(Exit::Error, "Postgres has no socket"))?;
-    Ok(Line::to(socket))
-}
-
-/// This URL, over that line: the last parameter that names a host wins.
-pub fn through(url: &str, line: &Line) -> String {
-    let and = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{and}host={}&port=5432", line.directory().display())
+pub fn line_to(postgres: &PrivateCluster) -> Line {
+    Line::to(&postgres.server.connect_options(DATABASE))
 }
 
 /// Where a process complains, one life after the other; nowhere if that can't be written.

@@ -23,7 +23,7 @@ use tokio::process::{Child, Command};
 use super::crew::{Launch, POOLED, Slot, WORKERS};
 use super::edge::Edge;
 use super::fault::{Fault, OnEdge, OnPostgres, Whose};
-use super::launch::{DATABASE, because, line_to, log_file, own_program, through};
+use super::launch::{DATABASE, because, line_to, log_file, own_program};
 use crate::arguments::Control;
 use crate::exit::{Exit, Failed};
 use crate::output::note;
@@ -267,9 +267,9 @@ fn worker(
 ) -> Result<Slot, Failed> {
     let line = match pooler {
         Some(pooler) => Line::to_socket(pooler.socket()),
-        None => line_to(postgres)?,
+        None => line_to(postgres),
     };
-    let url = through(&postgres.server.url(DATABASE), &line);
+    let url = line.url(&postgres.server.url(DATABASE));
     let is_pooled = pooler.is_some();
     let state = number.is_multiple_of(2).then(|| directory.join("state"));
     let recorder = recorder.to_owned();

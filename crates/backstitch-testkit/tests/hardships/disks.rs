@@ -36,9 +36,8 @@ async fn full() -> Full {
     // Only the server dies, never the machine: what it wrote is there again.
     let (disk, private) = private_cluster_on_small_disk(Durability::Throwaway, DISK_BYTES).await;
     let world = World::over(backstitch_postgres::test::database_in(&private.server).await).await;
-    let options = private.server.connect_options(&world.database.name);
-    let line = Line::to(options.get_socket().expect("tests reach Postgres through a socket"));
-    let url = format!("{}&host={}&port=5432", world.database.url, line.directory().display());
+    let line = world.line();
+    let url = line.url(&world.database.url);
     let worker = world.process(WORKER).variable("DATABASE_URL", url).spawn().await;
     let (mut acknowledged, mut transacting) = (Vec::new(), Vec::new());
     // Under way when the disk is full: their outcomes are to be written then.

@@ -1,6 +1,7 @@
 //! What a case asks of the journal's database beside what the client shows.
 
 use backstitch::{Client, Handle, Workflow, WorkflowId};
+use backstitch_testkit::cut::{Line, Moment, Passage, Statement};
 use backstitch_testkit::script::Ground;
 use backstitch_testkit::wait::until;
 use backstitch_testkit::world::World;
@@ -148,4 +149,12 @@ pub async fn effects(world: &World, workflow: WorkflowId, position: u32) -> (usi
         entries.iter().filter(|entry| entry.position == position && entry.direction == direction).count()
     };
     (of("run"), of("compensate"))
+}
+
+/// Waits until the worker is about to say this; from then on Postgres hears the worker, and the worker does not hear Postgres.
+pub async fn hold_answers_from(line: &Line, statement: Statement) {
+    let held = line.hold(Moment::BeforeStatement, statement, 0);
+    let held = held.await.expect("the line holds");
+    line.let_through(Passage::AnswersHeld);
+    held.pass();
 }

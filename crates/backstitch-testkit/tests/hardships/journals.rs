@@ -9,13 +9,13 @@ use backstitch::{
     Attempt, Backward, Compensate, Conduct, Database, Ending, Flow, Handle, LateEffects, Outcome, Recovery,
     Running, Step, StepError, Steps, Timing, Worker, Workflow, WorkflowError,
 };
+use backstitch_testkit::cut::{Line, Passage, Statement};
 use backstitch_testkit::wait::until;
-use backstitch_testkit::wire::Wire;
 use backstitch_testkit::world::{TIMING, World};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::facts::{alerts, crash_charges, epoch, leases_end};
+use crate::facts::{alerts, crash_charges, epoch, hold_answers_from, leases_end};
 
 /// What the steps wrote and took back, by diary; and whether their workflows may go on.
 #[derive(Clone)]
@@ -226,25 +226,26 @@ async fn workflows_with_long_journals_are_taken_over_beside_many_others_and_end_
 }
 
 /// A journal of some pages, and a worker that hears nothing any more once it has asked for the first one.
-async fn reading(world: &World, desk: &Desk) -> (Handle<u64>, Diary, Wire, Running) {
+async fn reading(world: &World, desk: &Desk) -> (Handle<u64>, Diary, Line, Running) {
     let diary = Diary { diary: 0, entries: 60, bytes: 50_000, gives_up: false };
     let handle = handed_back(world, desk, &[Diary { ..diary }]).await.remove(0);
-    let wire = Wire::to(&world.database);
-    wire.hold_answers_after("backstitch.journal_page");
-    let worker = start(wire.connect().await, desk, TIMING).await;
+    let line = world.line();
+    let page = Statement { texts: vec!["backstitch.journal_page"], carries: None };
+    let worker = async { start(world.database_over(&line).await, desk, TIMING).await };
+    let ((), worker) = tokio::join!(hold_answers_from(&line, page), worker);
     until("it is claimed again", async || (epoch(world, handle.workflow).await == 2).then_some(())).await;
-    (handle, diary, wire, worker)
+    (handle, diary, line, worker)
 }
 
 #[tokio::test]
 async fn an_outage_while_a_long_journal_is_read_is_waited_out() {
     let world = World::new().await;
     let desk = Desk::closed();
-    let (handle, diary, wire, worker) = reading(&world, &desk).await;
+    let (handle, diary, line, worker) = reading(&world, &desk).await;
     leases_end(&world).await;
     assert_eq!(alerts(&world, handle.workflow).await, Vec::<String>::new());
     desk.open.send_replace(true);
-    wire.thaw();
+    line.let_through(Passage::Open);
     let ending = world.ending(&handle).await;
     assert_eq!(ending, Ending::Completed(diary.expected()));
     assert!(claimed_twice(&world, &handle).await, "it is still the same claim");
@@ -255,13 +256,13 @@ async fn an_outage_while_a_long_journal_is_read_is_waited_out() {
 async fn a_worker_that_stops_while_it_reads_a_long_journal_hands_its_workflow_back() {
     let world = World::new().await;
     let desk = Desk::closed();
-    let (handle, diary, wire, worker) = reading(&world, &desk).await;
+    let (handle, diary, line, worker) = reading(&world, &desk).await;
     let rows = "select count(*) from backstitch.journal";
     let rows = async || sqlx::query_scalar::<_, i64>(rows).fetch_one(&world.pool).await.expect("it answers");
     let before = rows().await;
     let stopping = tokio::spawn(worker.shut_down());
     leases_end(&world).await;
-    wire.thaw();
+    line.let_through(Passage::Open);
     stopping.await.expect("it stops");
     let holder: Option<i32> =
         sqlx::query_scalar("select holder from backstitch.ready where workflow_id = $1")

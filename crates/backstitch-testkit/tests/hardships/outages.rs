@@ -3,9 +3,9 @@
 use backstitch::{Client, Database};
 use backstitch_postgres::test::{PrivateCluster, private_cluster};
 use backstitch_postgres::{Durability, Stop};
+use backstitch_testkit::cut::{Moment, Passage, Statement};
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
 use backstitch_testkit::wait::{until, until_equal};
-use backstitch_testkit::wire::Wire;
 use backstitch_testkit::world::World;
 
 use crate::WORKER;
@@ -100,16 +100,16 @@ async fn postgres_down_for_long() {
 #[tokio::test]
 async fn a_postgres_outage_longer_than_the_lease_compensates_nothing() {
     let (private, mut world) = private_world().await;
-    let wire = Wire::to(&world.database);
+    let line = world.line();
     // One hears that nothing answers, the other one hears nothing: both bury others, and both would be buried.
     let [first, second] = [world.spawn_worker(WORKER).await, world.spawn_worker(WORKER).await];
-    let third = world.start_worker_behind(&wire).await;
+    let third = world.start_worker_over(&line).await;
     let mut handles = Vec::new();
     for mark in ["a", "b", "c", "d", "e", "f"] {
         handles.push(world.enqueue(Compensating::of([Act::new(), held(mark), Act::new()])).await);
         world.marked(mark).await;
     }
-    wire.freeze();
+    line.let_through(Passage::Frozen);
     private.cluster.stop(Stop::Immediate).await.expect("it stops");
     let stopped_at = world.ledger.now().await.expect("the ledger answers");
     until("two leases have passed", async || {
@@ -122,7 +122,7 @@ async fn a_postgres_outage_longer_than_the_lease_compensates_nothing() {
     }
     private.cluster.start().await.expect("it starts");
     world.client = client(&world).await;
-    wire.thaw();
+    line.let_through(Passage::Open);
     until("every workflow has ended", async || {
         let live: i64 =
             sqlx::query_scalar("select count(*) from backstitch.ready").fetch_one(&world.pool).await.ok()?;
@@ -209,15 +209,16 @@ async fn backend_terminated_at_random() {
 #[tokio::test]
 async fn a_begin_dropped_halfway_leaves_no_transaction_to_the_next_borrower() {
     let world = World::new().await;
-    let wire = Wire::to(&world.database);
-    let database = wire.connect().await;
+    let line = world.line();
+    let database = world.database_over(&line).await;
     let callers = database.pool();
     drop(callers.acquire().await.expect("it answers"));
     until("its connection is at rest", async || (callers.num_idle() == 1).then_some(())).await;
-    wire.hold_answers_after("BEGIN");
+    let begin = Statement { texts: vec!["BEGIN"], carries: None };
+    let answer = line.hold(Moment::BeforeAnswer, begin, 0);
     let begun = tokio::time::timeout(std::time::Duration::from_millis(200), callers.begin()).await;
     assert!(begun.is_err(), "its answer is held back");
-    wire.thaw();
+    answer.await.expect("Postgres has answered").pass();
     until("its connection is given back", async || (callers.num_idle() == 1).then_some(())).await;
     let client = Client::new(database);
     let handle = client.enqueue(Compensating::of([Act::new()])).send().await.expect("it is acknowledged");

@@ -1,8 +1,8 @@
 //! Workers that stop in order: what they hold goes on elsewhere, and nothing is charged or taken back.
 
+use backstitch_testkit::cut::Passage;
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
 use backstitch_testkit::wait::until;
-use backstitch_testkit::wire::Wire;
 use backstitch_testkit::world::World;
 use rustix::process::Signal;
 
@@ -54,8 +54,8 @@ async fn sigterm_hands_back_at_once_and_charges_no_attempt() {
 #[tokio::test]
 async fn a_shutdown_ends_though_the_database_does_not_answer() {
     let world = World::new().await;
-    let wire = Wire::to(&world.database);
-    let worker = world.start_worker_behind(&wire).await;
+    let line = world.line();
+    let worker = world.start_worker_over(&line).await;
     let held =
         Act::new().manner(Manner::Long).run([Do::Effect, Do::Mark("held".into()), Do::Wait("never".into())]);
     world.enqueue(Resuming::of([held])).await;
@@ -72,10 +72,10 @@ async fn a_shutdown_ends_though_the_database_does_not_answer() {
         holder
     })
     .await;
-    wire.freeze();
+    line.let_through(Passage::Frozen);
     let patience = std::time::Duration::from_secs(60);
     tokio::time::timeout(patience, worker.shut_down()).await.expect("it ends after its grace, and a lease");
-    wire.thaw();
+    line.let_through(Passage::Open);
     let heir = world.start_worker().await;
     world.reaches(suspect, backstitch::Status::Completed).await;
     heir.shut_down().await;

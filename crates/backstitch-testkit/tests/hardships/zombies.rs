@@ -1,13 +1,15 @@
 //! Workers that lost their lease and don't know it yet.
 
+use backstitch_testkit::cut::{Passage, Statement};
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
 use backstitch_testkit::wait::until;
-use backstitch_testkit::wire::Wire;
 use backstitch_testkit::world::World;
 use rustix::process::Signal;
 
 use crate::WORKER;
-use crate::facts::{attempts, effects, epoch, first_dies, incarnations, leases_end, told, writers};
+use crate::facts::{
+    attempts, effects, epoch, first_dies, hold_answers_from, incarnations, leases_end, told, writers,
+};
 
 /// A step whose attempt ends at once when the file is there, in the very poll that finds it.
 fn blocked(mark: &str, file: &std::path::Path) -> Act {
@@ -65,8 +67,8 @@ async fn late_outcome_without_takeover_is_accepted() {
 #[tokio::test]
 async fn zombie_cannot_begin_an_effect() {
     let world = World::new().await;
-    let wire = Wire::to(&world.database);
-    let zombie = world.start_worker_behind(&wire).await;
+    let line = world.line();
+    let zombie = world.start_worker_over(&line).await;
     let waiting = Act::new().manner(Manner::Long).run([Do::Mark("waiting".into()), Do::Wait("go".into())]);
     let begun = world.directory.path().join("begun");
     let second =
@@ -74,8 +76,8 @@ async fn zombie_cannot_begin_an_effect() {
     let handle = world.enqueue(Resuming::of([waiting, second])).await;
     world.marked("waiting").await;
     // The intent of the second step is durable, and its writer does not hear so.
-    wire.hold_answers_after("independent");
-    world.ledger.open("go").await;
+    let its_intent = Statement { texts: vec!["backstitch.append"], carries: Some("independent") };
+    tokio::join!(hold_answers_from(&line, its_intent), world.ledger.open("go"));
     until("the second step's intent is durable", async || {
         (attempts(&world.client, handle.workflow).await.len() == 2).then_some(())
     })
@@ -83,7 +85,7 @@ async fn zombie_cannot_begin_an_effect() {
     let worker = world.start_worker().await;
     assert_eq!(world.completes(&handle).await, [Some(1), Some(2)]);
     assert_eq!(first_dies(&world, "expired").await.id, 1);
-    wire.thaw();
+    line.let_through(Passage::Open);
     until("the zombie lives again", async || (incarnations(&world).await.len() == 3).then_some(())).await;
     assert!(!begun.exists(), "the zombie began the second step");
     assert_eq!(effects(&world, handle.workflow, 1).await, (1, 0));
@@ -94,19 +96,19 @@ async fn zombie_cannot_begin_an_effect() {
 #[tokio::test]
 async fn a_worker_cut_off_stops_its_own_effects_before_the_lease_ends() {
     let world = World::new().await;
-    let wire = Wire::to(&world.database);
-    let worker = world.start_worker_behind(&wire).await;
+    let line = world.line();
+    let worker = world.start_worker_over(&line).await;
     let beating = || Act::new().manner(Manner::Long).run([Do::Beat("effect".into())]);
     let handle = world.enqueue(Compensating::of([beating(), Act::new()])).await;
     until("its effect goes on", async || world.ledger.last_beat("effect").await).await;
-    wire.freeze();
+    line.let_through(Passage::Frozen);
     leases_end(&world).await;
     let lease_until = incarnations(&world).await[0].lease_until;
     let (last, beats) = world.ledger.last_beat("effect").await.expect("it beat");
     assert!(last < lease_until, "its effect went on until {last}, the lease ended at {lease_until}");
     assert!(beats > 1, "the effect is seen going on");
     // Nobody took over: it goes on itself, uncharged.
-    wire.thaw();
+    line.let_through(Passage::Open);
     assert_eq!(world.completes(&handle).await, [Some(2), Some(1)]);
     let expected =
         told([(0, "run", 1, "handed_back"), (0, "run", 2, "succeeded"), (1, "run", 1, "succeeded")]);
@@ -117,13 +119,13 @@ async fn a_worker_cut_off_stops_its_own_effects_before_the_lease_ends() {
 #[tokio::test]
 async fn a_buried_worker_begins_a_new_life() {
     let world = World::new().await;
-    let wire = Wire::to(&world.database);
-    let first = world.start_worker_behind(&wire).await;
-    wire.freeze();
+    let line = world.line();
+    let first = world.start_worker_over(&line).await;
+    line.let_through(Passage::Frozen);
     let second = world.start_worker().await;
     first_dies(&world, "expired").await;
     second.shut_down().await;
-    wire.thaw();
+    line.let_through(Passage::Open);
     let handle = world.enqueue(Compensating::of([Act::new()])).await;
     assert_eq!(world.completes(&handle).await, [Some(1)]);
     let lives = incarnations(&world).await;
@@ -164,13 +166,12 @@ async fn a_long_step_keeps_its_lease() {
 async fn a_claim_whose_answer_was_lost_is_found_again() {
     let world = World::new().await;
     let handle = world.enqueue(Compensating::of([Act::new()])).await;
-    let wire = Wire::to(&world.database);
-    // The queue's name is in a claim, and in nothing before it.
-    wire.hold_answers_after("default");
-    let worker = world.start_worker_behind(&wire).await;
+    let line = world.line();
+    let claim = Statement { texts: vec!["backstitch.claim"], carries: None };
+    let (worker, ()) = tokio::join!(world.start_worker_over(&line), hold_answers_from(&line, claim));
     until("it is claimed", async || (epoch(&world, handle.workflow).await == 1).then_some(())).await;
     leases_end(&world).await;
-    wire.thaw();
+    line.let_through(Passage::Open);
     assert_eq!(world.completes(&handle).await, [Some(1)]);
     assert_eq!(incarnations(&world).await.len(), 1, "its holder lived all the time");
     worker.shut_down().await;

@@ -14,9 +14,8 @@ pub struct Counted {
 
 impl Counted {
     pub async fn new(world: &World, poll: Duration) -> Self {
-        let options = world.pool.connect_options();
-        let line = Line::to(options.get_socket().expect("tests reach Postgres through a socket"));
-        let options = line.options((*options).clone()).application_name("waiting");
+        let line = world.line();
+        let options = line.options((*world.pool.connect_options()).clone()).application_name("waiting");
         let database = Database::connect_with(options).await.expect("the line holds");
         Self { client: Client::new(database).timing(Timing { poll, ..Timing::DEFAULT }), line }
     }

@@ -18,6 +18,7 @@ mod stuck;
 mod sweep;
 mod swept;
 mod transactional;
+mod trips;
 mod verify;
 mod waiting;
 

@@ -1,30 +1,19 @@
 //! The line to Postgres is cut in the middle of a word: what was asked may have happened, or not.
 
-use backstitch::{Database, Running};
+use backstitch::Running;
 use backstitch_testkit::cut::{Line, Moment, Passage};
 use backstitch_testkit::script::{Act, Compensating, Do, Manner};
 use backstitch_testkit::wait::until;
-use backstitch_testkit::world::{World, worker};
+use backstitch_testkit::world::World;
 
 use crate::look::{attempts, effects, giving_up, retried};
 
 /// A world whose worker reaches its database over a line that can be cut.
 pub async fn over_a_line() -> (World, Line, Running) {
     let world = World::new().await;
-    let line = line_to(&world);
-    let worker = start_over(&world, &line).await;
+    let line = world.line();
+    let worker = world.start_worker_over(&line).await;
     (world, line, worker)
-}
-
-fn line_to(world: &World) -> Line {
-    let options = world.pool.connect_options();
-    Line::to(options.get_socket().expect("tests reach Postgres through a socket"))
-}
-
-async fn start_over(world: &World, line: &Line) -> Running {
-    let options = line.options((*world.pool.connect_options()).clone());
-    let database = Database::connect_with(options).await.expect("the line holds");
-    worker(database, world.ledger.clone()).start().await.expect("the worker starts")
 }
 
 /// Some two workflows need, with the looks and beats in between.
@@ -70,9 +59,9 @@ async fn an_unanswered_claim_is_found_again() {
     for moment in MOMENTS {
         let world = World::new().await;
         let handle = world.enqueue(Compensating::of([Act::new(), Act::new()])).await;
-        let line = line_to(&world);
+        let line = world.line();
         line.cut(moment, "backstitch.claim", 0);
-        let worker = start_over(&world, &line).await;
+        let worker = world.start_worker_over(&line).await;
         assert_eq!(world.completes(&handle).await, [Some(1); 2], "{moment:?}");
         assert_eq!(line.cuts(), 1);
         worker.shut_down().await;
