@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do")]
 
+mod alerts;
 mod api;
 mod bad_input;
 mod bench;
