@@ -18,8 +18,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use reqwest::Url;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -36,8 +36,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 const LOOK_TIME: Duration = Duration::from_secs(120);
 /// The longest wait that the daemon grants at once.
 const WAIT: Duration = Duration::from_secs(60);
-/// Before it is asked again after it was not there.
-const WAIT_PAUSE: Duration = Duration::from_secs(1);
+/// Before it is asked again after it was not there, or did not say when.
+const PAUSE: Duration = Duration::from_secs(1);
 /// A daemon that is asked too often says when to ask again: in a second, for as long as we are all that asks.
 const TRIES_MAX: u32 = 10;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
@@ -168,14 +168,16 @@ impl Server {
                 Ok((said @ Said::Yes(..), _)) => {
                     return Ok(Ending::Completed(said.read::<Completed>()?.output));
                 }
-                Ok((Said::No(problem), _)) => match problem.ending() {
+                Ok((Said::No(problem), headers)) => match problem.ending() {
                     Ok(ending) => return Ok(ending),
-                    Err(problem) if problem.is_transient() => tokio::time::sleep(WAIT_PAUSE).await,
+                    Err(problem) if problem.is_transient() => {
+                        tokio::time::sleep(spread(retry_after(&headers))).await;
+                    }
                     Err(problem) => return Err((*problem).into()),
                 },
                 Err(failed) => {
                     tracing::debug!(%failed, "waiting on");
-                    tokio::time::sleep(WAIT_PAUSE).await;
+                    tokio::time::sleep(spread(PAUSE)).await;
                 }
             }
         }
@@ -216,7 +218,7 @@ impl Server {
     }
 
     async fn have_looked<T: DeserializeOwned>(&self, url: Url) -> Result<T, Failed> {
-        self.once(Method::GET, &url, None, LOOK_TIME).await?.0.read()
+        self.ask_within(Method::GET, url, None, LOOK_TIME).await?.read()
     }
 
     pub async fn decide(
@@ -226,8 +228,20 @@ impl Server {
         decision: &Decision,
         token: Option<Uuid>,
     ) -> Result<Answered, Failed> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            by: &'a str,
+            why: &'a str,
+            token: Option<Uuid>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            happened: Option<bool>,
+            // As it was said, digit for digit: the daemon journals it so.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            output: Option<&'a Json>,
+        }
         let id = workflow.to_string();
-        let mut body = json!({ "by": decision.by, "why": decision.why, "token": token });
+        let Decision { by, why, .. } = decision;
+        let mut body = Body { by, why, token, happened: None, output: None };
         let on = |verb: &str| self.at(&["workflows", &id, verb]);
         let on_step =
             |position: u32, verb: &str| self.at(&["workflows", &id, "steps", &position.to_string(), verb]);
@@ -239,14 +253,12 @@ impl Server {
             Verb::Resume => on("resume"),
             Verb::SkipStep(position) => on_step(position.0, "skip"),
             Verb::Resolve(position, happened) => {
-                body["happened"] = happened.is_some().into();
-                if let Some(output) = happened {
-                    body["output"] = output.decode().map_err(|error| Failed::because(&error, ""))?;
-                }
+                (body.happened, body.output) = (Some(happened.is_some()), happened.as_ref());
                 on_step(position.0, "resolve")
             }
         };
-        match self.ask(Method::POST, url, Some(body.to_string().into_bytes())).await? {
+        let body = serde_json::to_vec(&body).map_err(|error| Failed::because(&error, ""))?;
+        match self.ask(Method::POST, url, Some(body)).await? {
             Said::Yes(..) => Ok(Answered::Accepted),
             Said::No(problem) => problem.answered().map_err(|problem| Failed::from(*problem)),
         }
@@ -285,14 +297,24 @@ impl Server {
         self.ask(Method::GET, url, None).await?.read()
     }
 
-    /// Asks, and again where we were too quick.
     async fn ask(&self, method: Method, url: Url, body: Option<Vec<u8>>) -> Result<Said, Failed> {
+        self.ask_within(method, url, body, ANSWER_TIME).await
+    }
+
+    /// Asks, and again where we were too quick. Each answer may take so long.
+    async fn ask_within(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<Vec<u8>>,
+        patience: Duration,
+    ) -> Result<Said, Failed> {
         let mut tries = 1;
         loop {
-            let (said, headers) = self.once(method.clone(), &url, body.clone(), ANSWER_TIME).await?;
+            let (said, headers) = self.once(method.clone(), &url, body.clone(), patience).await?;
             match said {
                 Said::No(problem) if problem.is_too_soon() && tries < TRIES_MAX => {
-                    tokio::time::sleep(retry_after(&headers)).await;
+                    tokio::time::sleep(spread(retry_after(&headers))).await;
                 }
                 said => return Ok(said),
             }
@@ -398,7 +420,13 @@ fn is_here(host: &str) -> bool {
 
 fn retry_after(headers: &HeaderMap) -> Duration {
     let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(1)).min(RETRY_AFTER_MAX)
+    seconds.map_or(PAUSE, Duration::from_secs).min(RETRY_AFTER_MAX)
+}
+
+/// As long, and up to a second more: those who were all told the same do not all come back at once.
+fn spread(pause: Duration) -> Duration {
+    let (random, ..) = Uuid::new_v4().as_fields();
+    pause + PAUSE.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 fn filtered(mut url: Url, filter: &Filter) -> Url {

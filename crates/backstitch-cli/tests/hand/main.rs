@@ -6,6 +6,7 @@ mod alerts;
 mod api;
 mod bad_input;
 mod bench;
+mod between;
 mod beyond;
 mod canary;
 mod configuration;
