@@ -19,8 +19,8 @@ pub use self::decide::{On, OnStep, OnWorkflow, OnWorkflowOrKind, Resolve};
 pub use self::edge::EdgeArguments;
 pub use self::look::{Completions, Counted, Doctor, Errors, Explain, List, Man, Show, Verify, Wait, Workers};
 pub use self::operate::{
-    Enqueue, GatewayCommand, GatewayVerb, Migrate, OnOrganization, PgCommand, PgVerb, Prune, Recover, Seal,
-    Serve, WorkerArguments,
+    DaemonArguments, Enqueue, GatewayCommand, GatewayVerb, Migrate, OnOrganization, PgCommand, PgVerb, Prune,
+    Recover, Seal, Serve, WorkerArguments,
 };
 pub use self::token::{TokenCommand, TokenVerb};
 pub use self::torture::{Control, Torture, TortureCommand, TorturePart};

@@ -9,7 +9,7 @@ use backstitch_postgres::Cluster;
 use backstitch_server::{Access, BearerToken, NoOrigin, Origin, Place, Tls};
 use reqwest::Url;
 
-use crate::arguments::{EdgeArguments, Everywhere, LogFormat, Serve, WorkerArguments};
+use crate::arguments::{DaemonArguments, EdgeArguments, Everywhere, LogFormat, WorkerArguments};
 use crate::config::{self, Config, Whence};
 use crate::edge;
 use crate::exit::{Exit, Failed};
@@ -179,23 +179,19 @@ impl Settings {
         }
     }
 
-    /// Where the daemon answers.
-    pub fn listen<'a>(&'a self, said: Option<&'a str>) -> &'a str {
-        said.or(self.config.listen.as_deref()).unwrap_or(LISTEN)
-    }
-
     /// What the daemon needs beside its worker.
-    pub fn serve(&self, arguments: &Serve) -> Result<ServeSettings, Failed> {
+    pub fn serve(&self, arguments: &DaemonArguments) -> Result<ServeSettings, Failed> {
         let webhook = arguments.alert_webhook.as_deref().or(self.config.alert_webhook.as_deref());
         let answer_within = arguments.answer_within.or(self.config.answer_within);
         let access = match arguments.without_tokens || self.config.without_tokens.unwrap_or(false) {
             true => Access::EverybodyHere,
             false => Access::Tokens,
         };
+        let listen = arguments.listen.as_deref().or(self.config.listen.as_deref()).unwrap_or(LISTEN);
         let tls = self.tls(arguments)?;
         let keep_finished = arguments.keep_finished.as_deref().or(self.config.keep_finished.as_deref());
         Ok(ServeSettings {
-            listen: Place::new(self.listen(arguments.listen.as_deref()), tls, access)
+            listen: Place::new(listen, tls, access)
                 .map_err(|error| Failed::usage(format!("--listen: {error}")))?,
             access,
             allowed_origins: self.allowed_origins(access)?,
@@ -217,7 +213,7 @@ impl Settings {
         said.iter().map(|origin| origin.parse().map_err(refuse)).collect::<Result<_, Failed>>()
     }
 
-    fn tls(&self, arguments: &Serve) -> Result<Option<Tls>, Failed> {
+    fn tls(&self, arguments: &DaemonArguments) -> Result<Option<Tls>, Failed> {
         let certificate = arguments.tls_certificate.as_ref().or(self.config.tls_certificate.as_ref());
         let key = arguments.tls_key.as_ref().or(self.config.tls_key.as_ref());
         match (certificate, key) {
