@@ -10,8 +10,8 @@ use backstitch_gateway::orphans::Orphans;
 use backstitch_server::BearerToken;
 use chrono::{DateTime, SecondsFormat, Utc};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -37,7 +37,7 @@ const LOOK_TIME: Duration = Duration::from_secs(120);
 /// The longest wait that the daemon grants at once.
 const WAIT: Duration = Duration::from_secs(60);
 /// Before it is asked again after it was not there, or did not say when.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// A daemon that is asked too often says when to ask again: in a second, for as long as we are all that asks.
 const TRIES_MAX: u32 = 10;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
@@ -58,6 +58,14 @@ pub struct Server {
 enum Said {
     Yes(StatusCode, Bytes),
     No(Box<Problem>),
+}
+
+/// How it begins to tell what happens to a workflow.
+pub(super) enum Opened {
+    Stream(Incoming),
+    /// It has ended, and all was told before.
+    NothingMore,
+    No(Box<Problem>, HeaderMap),
 }
 
 impl Server {
@@ -181,6 +189,30 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// What happens after this row of the journal, or from the first on.
+    pub(super) async fn open_events(
+        &self,
+        workflow: WorkflowId,
+        last: Option<u32>,
+    ) -> Result<Opened, Failed> {
+        let url = self.at(&["workflows", &workflow.to_string(), "events"]);
+        let mut request = self.request(Method::GET, &url, None)?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        if let Some(last) = last {
+            request.headers_mut().insert("last-event-id", last.into());
+        }
+        self.within(ANSWER_TIME, async {
+            let answer = self.http.request(request).await.map_err(|error| self.unreachable(&error))?;
+            let (head, body) = answer.into_parts();
+            match head.status {
+                StatusCode::NO_CONTENT => Ok(Opened::NothingMore),
+                status if status.is_success() => Ok(Opened::Stream(body)),
+                status => Ok(Opened::No(problem(status, &self.whole(body).await?), head.headers)),
+            }
+        })
+        .await
     }
 
     pub async fn workers(&self, dead_max: u32) -> Result<Vec<WorkerView>, Failed> {
@@ -333,16 +365,26 @@ impl Server {
         let asked = async {
             let answer = self.http.request(request).await.map_err(|error| self.unreachable(&error))?;
             let (head, body) = answer.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| self.unreachable(&*error))?.to_bytes();
+            let body = self.whole(body).await?;
             let said = match head.status {
                 status if status.is_success() => Said::Yes(status, body),
-                status => Said::No(serde_json::from_slice(&body).unwrap_or_else(|_| {
-                    Box::new(Problem::of_somebody_else(status.as_u16(), &String::from_utf8_lossy(&body)))
-                })),
+                status => Said::No(problem(status, &body)),
             };
             Ok((said, head.headers))
         };
+        self.within(patience, asked).await
+    }
+
+    async fn whole(&self, body: Incoming) -> Result<Bytes, Failed> {
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        Ok(body.map_err(|error| self.unreachable(&*error))?.to_bytes())
+    }
+
+    async fn within<T>(
+        &self,
+        patience: Duration,
+        asked: impl Future<Output = Result<T, Failed>>,
+    ) -> Result<T, Failed> {
         timeout(patience, asked).await.unwrap_or_else(|_| {
             let message = format!(
                 "the server {} does not answer within {} s; look whether it is well",
@@ -418,13 +460,19 @@ fn is_here(host: &str) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-fn retry_after(headers: &HeaderMap) -> Duration {
+fn problem(status: StatusCode, body: &[u8]) -> Box<Problem> {
+    serde_json::from_slice(body).unwrap_or_else(|_| {
+        Box::new(Problem::of_somebody_else(status.as_u16(), &String::from_utf8_lossy(body)))
+    })
+}
+
+pub(super) fn retry_after(headers: &HeaderMap) -> Duration {
     let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     seconds.map_or(PAUSE, Duration::from_secs).min(RETRY_AFTER_MAX)
 }
 
 /// As long, and up to a second more: those who were all told the same do not all come back at once.
-fn spread(pause: Duration) -> Duration {
+pub(super) fn spread(pause: Duration) -> Duration {
     let (random, ..) = Uuid::new_v4().as_fields();
     pause + PAUSE.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

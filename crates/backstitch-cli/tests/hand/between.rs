@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::daemon::{Daemon, serve};
+use crate::plain::plain;
 use crate::toys;
 use crate::world::{Ran, World, bare, end};
 
@@ -18,6 +19,7 @@ use crate::world::{Ran, World, bare, end};
 struct Question {
     method: Method,
     path: String,
+    last_event: Option<String>,
     body: Bytes,
 }
 
@@ -62,15 +64,16 @@ impl Between {
 async fn pass(State((says, daemon)): State<(Says, String)>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-    let question = Question { method: head.method, path: head.uri.path().to_owned(), body };
+    let last_event = head.headers.get("last-event-id").map(|last| last.to_str().unwrap().to_owned());
+    let question = Question { method: head.method, path: head.uri.path().to_owned(), last_event, body };
     if let Some(answer) = says(&question) {
         return answer;
     }
     let mut asked = reqwest::Client::new()
         .request(question.method, format!("{daemon}{}", head.uri.path_and_query().unwrap()))
         .body(question.body);
-    for name in [header::AUTHORIZATION, header::CONTENT_TYPE] {
-        if let Some(value) = head.headers.get(&name) {
+    for name in ["authorization", "content-type", "last-event-id"] {
+        if let Some(value) = head.headers.get(name) {
             asked = asked.header(name, value);
         }
     }
@@ -152,6 +155,48 @@ async fn whoever_waits_or_has_looked_goes_on_when_it_was_too_often() {
     assert!(waited.out.contains("completed: \"taken\""), "{waited:?}");
     let id = waited.out.lines().next().unwrap();
     between.run(&["verify", id]).await.complains(1, &["serves no workflows"]);
+    worker.shut_down().await;
+    between.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_follows_hears_each_thing_once_however_often_the_way_breaks() {
+    let (refuses, cuts, looks, fails) = (times(1), times(1), times(1), times(1));
+    let lasts = Arc::new(Mutex::new(Vec::new()));
+    let hears = lasts.clone();
+    let between = Between::new(move |question| {
+        if question.path.ends_with("/events") {
+            hears.lock().unwrap().push(question.last_event.clone());
+            if refuses() {
+                return Some(problem(StatusCode::SERVICE_UNAVAILABLE, "stopping"));
+            }
+            // The first row as it is told, and half of the second.
+            return cuts().then(|| {
+                let began = json!({ "position": 0, "step": "take", "direction": "run", "attempt": 1 });
+                let event = json!({
+                    "workflow_id": uuid::Uuid::nil(), "seq": 0, "at": "2027-01-31T12:10:00Z", "incarnation": 3,
+                    "ended": null, "turned": null, "began": began,
+                });
+                ([(header::CONTENT_TYPE, "text/event-stream")], format!("id: 0\ndata: {event}\n\nid: 1\ndata: {{"))
+                    .into_response()
+            });
+        }
+        // The first look finds it; at its end it is not found at once.
+        (question.method == Method::GET && !looks() && fails())
+            .then(|| problem(StatusCode::INTERNAL_SERVER_ERROR, "internal"))
+    })
+    .await;
+    let worker = toys::worker(&between.world).await;
+    let toy = r#"{"fails": true, "sticks": false}"#;
+    let id = between.world.run(&["enqueue", "toy", toy, "--wait"]).await.expect(3).out;
+    let id = id.lines().next().unwrap();
+    let followed = between.run(&["show", id, "--follow"]).await.expect(3);
+    assert_eq!(
+        plain(&followed.out),
+        plain(&between.world.run(&["show", id, "--follow"]).await.expect(3).out)
+    );
+    assert!(followed.err.contains("internal; looking on"), "{followed:?}");
+    assert_eq!(*lasts.lock().unwrap(), [None, None, Some("0".to_owned())], "from where it broke on");
     worker.shut_down().await;
     between.daemon.stop().await;
 }
