@@ -1,85 +1,68 @@
 //! Who is told that something needs a person?
+//!
+//! The log of one of the daemons at once, and the webhook of one that has one. Neither waits for the other, and each is
+//! marked by itself: a daemon without a webhook takes no alert from one that has one.
+
+mod webhook;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use backstitch::{AlertView, Client};
+use backstitch::{AlertView, Client, Error};
 use reqwest::Url;
 use tokio_util::sync::CancellationToken;
 
 /// How often to look for new alerts. They are rare, and a person takes longer than this to read one.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long to wait after the webhook did not take one: at first, and at most.
+/// How long to wait after the database did not answer, or the webhook did not: at first, and at most.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// How long the webhook may take. Nothing waits for it but the next alert.
-const POST_TIME: Duration = Duration::from_secs(10);
-
-/// Tells of alerts until `stop`: the log at once, and the webhook until it has answered 2xx. Without a webhook the log is
-/// the one who is told. At least once each; the number in `alert` tells a repetition.
+/// Tells of alerts until `stop`. At least once each; the number in `alert` tells a repetition.
 pub async fn tell(client: Client, webhook: Option<Url>, stop: CancellationToken) {
-    let post = match reqwest::Client::builder()
-        .timeout(POST_TIME)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-    {
-        Ok(http) => webhook.map(|url| (http, url)),
-        Err(error) => {
-            tracing::error!(%error, "alerts go to the log only: the webhook's client can't be made");
-            None
+    let post = async {
+        if let Some(url) = webhook {
+            webhook::post(&client, url).await;
         }
     };
-    let mut logged = HashSet::new();
-    let mut pause = PAUSE_FIRST;
+    stop.run_until_cancelled(async { tokio::join!(log(&client), post) }).await;
+}
+
+async fn log(client: &Client) {
+    let (mut logged, mut pause) = (HashSet::new(), PAUSE_FIRST);
     loop {
-        let round = stop.run_until_cancelled(round(&client, post.as_ref(), &mut logged)).await;
-        let wait = match round {
-            None => return,
-            Some(Ok(())) => {
+        match log_new(client, &mut logged).await {
+            Ok(()) => {
                 pause = PAUSE_FIRST;
-                LOOK
+                tokio::time::sleep(LOOK).await;
             }
-            Some(Err(problem)) => {
-                tracing::warn!(problem, retry_seconds = pause.as_secs(), "alerts could not be delivered");
-                let wait = pause;
-                pause = (pause * 2).min(PAUSE_MAX);
-                wait
+            Err(error) => {
+                tracing::warn!(%error, retry_seconds = pause.as_secs(), "alerts could not be looked for");
+                tokio::time::sleep(pause).await;
+                pause = doubled(pause);
             }
-        };
-        if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-            return;
         }
     }
 }
 
-async fn round(
-    client: &Client,
-    post: Option<&(reqwest::Client, Url)>,
-    logged: &mut HashSet<i64>,
-) -> Result<(), String> {
-    let alerts = client.alerts_to_deliver().await.map_err(|error| error.to_string())?;
-    logged.retain(|number| alerts.iter().any(|alert| alert.alert == *number));
-    let mut problem = Ok(());
-    for alert in alerts {
-        if logged.insert(alert.alert) {
-            log(&alert);
+/// Logs what is new. What is in `logged` could not be marked, and is not logged once more for that.
+async fn log_new(client: &Client, logged: &mut HashSet<i64>) -> Result<(), Error> {
+    loop {
+        let alerts = client.alerts_to_log().await?;
+        if alerts.is_empty() {
+            logged.clear();
+            return Ok(());
         }
-        let told = match post {
-            Some((http, url)) => deliver(http, url, &alert).await,
-            None => Ok(()),
-        };
-        // One that the webhook does not take keeps nobody from hearing of the next.
-        match told {
-            Ok(()) => client.alert_delivered(alert.alert).await.map_err(|error| error.to_string())?,
-            Err(error) => problem = Err(error),
+        for alert in alerts.iter().filter(|alert| logged.insert(alert.alert)) {
+            say(alert);
         }
+        let numbers: Vec<_> = alerts.iter().map(|alert| alert.alert).collect();
+        client.alerts_logged(&numbers).await?;
     }
-    problem
 }
 
-fn log(alert: &AlertView) {
+fn say(alert: &AlertView) {
     tracing::error!(
         alert = alert.alert,
         workflow.id = %alert.workflow,
@@ -90,13 +73,6 @@ fn log(alert: &AlertView) {
     );
 }
 
-async fn deliver(http: &reqwest::Client, url: &Url, alert: &AlertView) -> Result<(), String> {
-    // The URL is left out of errors: the paths of webhooks are secrets.
-    let answer = http.post(url.clone()).json(alert).send().await.map_err(|error| {
-        format!("the webhook can't be reached: {}", crate::exit::Failed::because(&error.without_url(), ""))
-    })?;
-    match answer.status() {
-        status if status.is_success() => Ok(()),
-        status => Err(format!("the webhook answered {status} to alert {}", alert.alert)),
-    }
+fn doubled(pause: Duration) -> Duration {
+    (pause * 2).min(PAUSE_MAX)
 }

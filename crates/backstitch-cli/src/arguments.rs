@@ -19,8 +19,8 @@ pub use self::decide::{On, OnStep, OnWorkflow, OnWorkflowOrKind, Resolve};
 pub use self::edge::EdgeArguments;
 pub use self::look::{Completions, Counted, Doctor, Errors, Explain, List, Man, Show, Verify, Wait, Workers};
 pub use self::operate::{
-    Enqueue, GatewayCommand, GatewayVerb, Migrate, OnOrganization, PgCommand, PgVerb, Prune, Recover, Seal,
-    Serve, WorkerArguments,
+    DaemonArguments, Enqueue, GatewayCommand, GatewayVerb, Migrate, OnOrganization, PgCommand, PgVerb, Prune,
+    Recover, Seal, Serve, WorkerArguments,
 };
 pub use self::token::{TokenCommand, TokenVerb};
 pub use self::torture::{Control, Torture, TortureCommand, TorturePart};
@@ -43,7 +43,7 @@ macro_rules! exit_code {
         "\n  4  needs attention: something still stands outside, or a person must look"
     };
     (5) => {
-        "\n  5  refused: there is no such thing, or its state does not allow it"
+        "\n  5  refused: there is no such thing, or its state or the token does not allow it"
     };
     (6) => {
         "\n  6  the time to wait is over, and it is still under way"
@@ -176,7 +176,8 @@ pub enum Command {
         "  backstitch serve --without-gateway --without-tokens     HTTP for workers of your own, on this host\n",
         "  backstitch serve --alert-webhook http://127.0.0.1:9000/alerts\n",
         "  backstitch serve --listen 0.0.0.0:7410 --tls-certificate tls.pem --tls-key tls.key\n\n",
-        exit_codes!(0 1 2)
+        "5: it would listen beyond loopback, and there is no token yet.\n\n",
+        exit_codes!(0 1 2 5)
     ))]
     Serve(Box<Serve>),
     /// Run recovery once: finish what is due, say what became of it, and end
@@ -252,7 +253,7 @@ pub enum Command {
         "Examples:\n",
         "  backstitch errors --since 1d\n",
         "  backstitch errors --kind gateway.start --json | jq '.errors[0].example'\n\n",
-        exit_codes!(0 1 2)
+        exit_codes!(0 1 2 5)
     ))]
     Errors(Errors),
     /// Show a workflow: each step forward and back, with attempts, times, errors and keys

@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead, IsTerminal};
 
-use backstitch::{Answered, Filter, Status, WorkflowView};
-use serde_json::json;
+use backstitch::{Answered, Filter, Status, WorkflowId, WorkflowView};
+use serde_json::{Value, json};
 
 use crate::arguments::OnWorkflows;
 use crate::exit::{Exit, Failed};
@@ -21,7 +21,19 @@ pub struct Many {
     pub usual: &'static [Status],
 }
 
-/// Counts, asks, and decides about one after the other. Ends with 5 if one was refused.
+/// After so many in a row whoever is asked is not there, and would not be for the rest.
+const FAILED_IN_A_ROW_MAX: usize = 3;
+
+/// What came of one.
+enum Came {
+    Answered(Answered),
+    /// It is not known whether it was decided.
+    Failed(Failed),
+    /// Too many before it had failed.
+    NotAsked,
+}
+
+/// Counts, asks, and decides about one after the other. Ends with 1 if one could not be asked about, else with 5 if one was refused.
 pub async fn decide(reach: &Reach, many: Many, arguments: OnWorkflows) -> Result<Exit, Failed> {
     let OnWorkflows { decision, yes, limit, chosen, .. } = arguments;
     if chosen.is_everything() {
@@ -36,25 +48,72 @@ pub async fn decide(reach: &Reach, many: Many, arguments: OnWorkflows) -> Result
     if !found.is_empty() && !yes {
         ask(&question(many.name, &found, limit), many.name)?;
     }
-    let mut answers = Vec::new();
+    let (mut came, mut failed_in_a_row) = (Vec::new(), 0);
     for view in &found {
-        answers.push((view.workflow, reach.decide(view.workflow, many.verb.clone(), &decision, None).await?));
+        let of_it = match failed_in_a_row < FAILED_IN_A_ROW_MAX {
+            true => match reach.decide(view.workflow, many.verb.clone(), &decision, None).await {
+                Ok(answered) => Came::Answered(answered),
+                Err(failed) => Came::Failed(failed),
+            },
+            false => Came::NotAsked,
+        };
+        failed_in_a_row = if matches!(of_it, Came::Answered(_)) { 0 } else { failed_in_a_row + 1 };
+        came.push((view.workflow, of_it));
     }
-    let accepted = answers.iter().filter(|(_, answer)| *answer == Answered::Accepted).count();
-    if decision.json {
-        let answers: Vec<_> = answers
-            .iter()
-            .map(|(workflow, answer)| json!({ "workflow": workflow, "answer": answer }))
-            .collect();
-        say_json(&answers)?;
-    } else {
-        for (workflow, answer) in answers.iter().filter(|(_, answer)| *answer != Answered::Accepted) {
-            note(&format!("{workflow}: {}", answer.as_str()));
+    match decision.json {
+        true => {
+            say_json(&came.iter().map(|(workflow, came)| for_programs(*workflow, came)).collect::<Vec<_>>())?
         }
-        let refused = answers.len() - accepted;
-        say(&format!("{}: {accepted} accepted, {refused} refused", many.name))?;
+        false => tell(many.name, &came)?,
     }
-    Ok(if accepted == found.len() { Exit::Done } else { Exit::Refused })
+    Ok(exit_of(&came))
+}
+
+fn exit_of(came: &[(WorkflowId, Came)]) -> Exit {
+    let is_any = |wanted: fn(&Came) -> bool| came.iter().any(|(_, came)| wanted(came));
+    match () {
+        () if is_any(|came| matches!(came, Came::Failed(_) | Came::NotAsked)) => Exit::Error,
+        () if is_any(|came| !matches!(came, Came::Answered(Answered::Accepted))) => Exit::Refused,
+        () => Exit::Done,
+    }
+}
+
+fn for_programs(workflow: WorkflowId, came: &Came) -> Value {
+    let (answer, error) = match came {
+        Came::Answered(answer) => (Some(answer), None),
+        Came::Failed(failed) => (None, Some(failed.message.as_str())),
+        Came::NotAsked => (None, Some(NOT_ASKED)),
+    };
+    json!({ "workflow": workflow, "answer": answer, "error": error })
+}
+
+const NOT_ASKED: &str = "was not asked about: too many before it had failed; say the same again";
+
+/// Those that came to something else than was wanted, and how many came to what.
+fn tell(name: &str, came: &[(WorkflowId, Came)]) -> Result<(), Failed> {
+    let (mut accepted, mut refused, mut failed, mut not_asked) = (0, 0, 0, 0);
+    for (workflow, came) in came {
+        match came {
+            Came::Answered(Answered::Accepted) => accepted += 1,
+            Came::Answered(answer) => {
+                refused += 1;
+                note(&format!("{workflow}: {}", answer.as_str()));
+            }
+            Came::Failed(problem) => {
+                failed += 1;
+                note(&clean(&format!("{workflow}: {problem}")));
+            }
+            Came::NotAsked => {
+                not_asked += 1;
+                note(&format!("{workflow}: {NOT_ASKED}"));
+            }
+        }
+    }
+    let rest = match failed {
+        0 => String::new(),
+        _ => format!(", {failed} failed, {not_asked} not asked about; say the same again"),
+    };
+    say(&format!("{name}: {accepted} accepted, {refused} refused{rest}"))
 }
 
 async fn found(reach: &Reach, filter: &Filter, statuses: &[Status]) -> Result<Vec<WorkflowView>, Failed> {

@@ -9,6 +9,10 @@ use backstitch::Plaintext;
 use serde::Deserialize;
 
 use crate::exit::{Exit, Failed};
+use crate::whose;
+
+/// What the file is called, wherever it is.
+const NAME: &str = "backstitch.toml";
 
 /// What the file may say. A key that is not here is an error that names it.
 #[derive(Debug, Default, Deserialize)]
@@ -90,8 +94,17 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
+/// Where the configuration is, and so whether whoever calls has chosen it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whence {
+    /// It was named, or is the user's or the system's; or there is none.
+    Chosen,
+    /// It lies in the current directory.
+    Here,
+}
+
 /// Reads the file that was named, else the first of the usual ones that is there, else none.
-pub fn read(named: Option<&Path>) -> Result<Config, Failed> {
+pub fn read(named: Option<&Path>) -> Result<(Config, Whence), Failed> {
     if let Some(path) = named {
         let text = text(path)?.ok_or_else(|| {
             Failed::new(
@@ -99,23 +112,26 @@ pub fn read(named: Option<&Path>) -> Result<Config, Failed> {
                 format!("there is no configuration {}: name one that is there", path.display()),
             )
         })?;
-        return parse(path, &text);
+        return Ok((parse(path, &text)?, Whence::Chosen));
+    }
+    let here = Path::new(NAME);
+    if let Some(text) = whose::text(here)? {
+        return Ok((parse(here, &text)?, Whence::Here));
     }
     for path in usual() {
         if let Some(text) = text(&path)? {
-            return parse(&path, &text);
+            return Ok((parse(&path, &text)?, Whence::Chosen));
         }
     }
-    Ok(Config::default())
+    Ok((Config::default(), Whence::Chosen))
 }
 
+/// Of the user, then of the system.
 fn usual() -> Vec<PathBuf> {
     let stated = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let of_user = stated.or_else(|| std::env::home_dir().map(|home| home.join(".config")));
-    let mut paths = vec![PathBuf::from("backstitch.toml")];
-    paths.extend(of_user.map(|directory| directory.join("backstitch/backstitch.toml")));
-    paths.push(PathBuf::from("/etc/backstitch/backstitch.toml"));
-    paths
+    let directories = of_user.into_iter().chain([PathBuf::from("/etc")]);
+    directories.map(|directory| directory.join("backstitch").join(NAME)).collect()
 }
 
 /// None: there is no such file.

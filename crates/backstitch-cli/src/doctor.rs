@@ -1,5 +1,6 @@
 //! `backstitch doctor`: is what `serve` stands on as it must be, and how is it mended?
 
+mod daemon;
 mod database;
 mod edge;
 mod host;
@@ -57,11 +58,12 @@ impl Finding {
 
 /// Examines everything, whatever was found before, and ends with 1 if something is wrong.
 pub async fn run(settings: &Settings, arguments: Doctor) -> Result<Exit, Failed> {
-    let Doctor { json, without_gateway, listen, worker, edge } = arguments;
+    let Doctor { json, without_gateway, daemon, worker, edge } = arguments;
     let worker = settings.worker(worker);
-    let mut findings = database::examine(settings, !without_gateway).await;
+    let daemon = settings.serve(&daemon);
+    let mut findings = database::examine(settings, !without_gateway, daemon.as_ref().ok()).await;
     findings.push(host::directory("state directory", &worker.state_directory, host::Missing::IsMade));
-    findings.push(host::port(settings.listen(listen.as_deref())).await);
+    findings.extend(daemon::examine(daemon).await);
     if !without_gateway {
         findings.extend(edge::examine(settings.edge(edge, &worker)).await);
     }

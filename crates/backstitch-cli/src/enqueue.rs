@@ -3,7 +3,8 @@
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 
-use backstitch::{Ending, Json, JsonError, Unfinished, WorkflowId, limits, redacted};
+use backstitch::{Ending, Json, JsonError, Status, Unfinished, WorkflowId, limits, redacted};
+use serde_json::{Value, json};
 
 use crate::arguments::Enqueue;
 use crate::exit::{Exit, Failed};
@@ -27,23 +28,40 @@ pub async fn run(settings: &Settings, arguments: Enqueue) -> Result<Exit, Failed
         deadline_at: arguments.deadline,
     };
     let workflow = reach.enqueue(&asked).await?;
-    if asked.key.is_some() && reach.is_removed(workflow).await? {
+    // Under a key it is found again. Without one, whoever is not told its id now can't find it, so nothing that can fail goes before.
+    if asked.key.is_some() && hint(workflow, reach.is_removed(workflow).await).unwrap_or(false) {
         return removed(&asked, workflow, arguments.wait || arguments.json);
-    }
-    if !reach.is_served(workflow, &arguments.kind).await? {
-        warn_of_unserved(&arguments.kind);
     }
     if !arguments.json {
         say(&workflow.to_string())?;
     }
-    let exit = match arguments.wait {
-        true => wait(&reach, workflow, arguments.json).await?,
-        false => Exit::Done,
-    };
-    if arguments.json {
-        say_json(&reach.workflow(workflow).await?)?;
+    if hint(workflow, reach.is_served(workflow, &arguments.kind).await) == Some(false) {
+        warn_of_unserved(&arguments.kind);
     }
-    Ok(exit)
+    match (arguments.wait, arguments.json) {
+        (true, json) => match wait(&reach, workflow, json).await {
+            Err(failed) if json => say_json(&json!({ "workflow": workflow })).and(Err(failed)),
+            ended => ended,
+        },
+        (false, true) => whole(&reach, workflow, json!({ "workflow": workflow })).await.map(|()| Exit::Done),
+        (false, false) => Ok(Exit::Done),
+    }
+}
+
+/// What a look found. None: it came to nothing, which changes nothing about what was asked for.
+fn hint<T>(workflow: WorkflowId, looked: Result<T, Failed>) -> Option<T> {
+    let complaint = |failed: &Failed| {
+        complain(&format!("workflow {workflow} was asked for, and how it stands can't be told: {failed}"));
+    };
+    looked.inspect_err(complaint).ok()
+}
+
+/// Prints a workflow for programs, or, when it can't be looked at, what is known of it.
+async fn whole(reach: &Reach, workflow: WorkflowId, known: Value) -> Result<(), Failed> {
+    match hint(workflow, reach.workflow(workflow).await) {
+        Some(view) => say_json(&view),
+        None => say_json(&known),
+    }
 }
 
 /// What was asked for under this key was done once, and is not done again: good for whoever asks again, and no answer to whoever
@@ -61,14 +79,28 @@ fn removed(asked: &Asked, workflow: WorkflowId, wants_its_end: bool) -> Result<E
     say(&workflow.to_string()).map(|()| Exit::Done)
 }
 
-/// Waits until it has ended or needs attention, and tells it.
-pub async fn wait(reach: &Reach, workflow: WorkflowId, quiet: bool) -> Result<Exit, Failed> {
+/// Waits until it has ended or needs attention, and tells it: in words, or the workflow for programs.
+pub async fn wait(reach: &Reach, workflow: WorkflowId, json: bool) -> Result<Exit, Failed> {
     let message = format!("waiting for workflow {workflow}; it goes on without us too …");
     let ending = waiting(&message, reach.wait(workflow)).await?;
-    if !quiet {
-        say(&told(workflow, &ending))?;
+    match json {
+        true => whole(reach, workflow, known(workflow, &ending)).await?,
+        false => say(&told(workflow, &ending))?,
     }
     Ok(exit_of(&ending))
+}
+
+/// The members of a workflow that its ending tells.
+fn known(workflow: WorkflowId, ending: &Ending<Json>) -> Value {
+    let unfinished = |status: Status, why: &Unfinished| json!({ "workflow": workflow, "status": status, "output": null, "error": why.error, "report": why.report });
+    match ending {
+        Ending::Completed(output) => json!({
+            "workflow": workflow, "status": Status::Completed, "output": redacted(output), "error": null, "report": null
+        }),
+        Ending::Compensated(why) => unfinished(Status::Compensated, why),
+        Ending::NeedsAttention(why) => unfinished(Status::NeedsAttention, why),
+        Ending::Abandoned(why) => unfinished(Status::Abandoned, why),
+    }
 }
 
 /// What is asked of a kind that nobody serves waits.

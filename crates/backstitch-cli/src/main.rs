@@ -41,6 +41,7 @@ mod token;
 mod torture;
 mod verify;
 mod wait;
+mod whose;
 
 use std::process::ExitCode;
 

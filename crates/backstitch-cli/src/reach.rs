@@ -5,10 +5,11 @@
 
 mod problem;
 mod server;
+mod stream;
 
 use backstitch::{
-    Answered, Client, Ending, Error, Failures, Filter, Handle, IncarnationId, Json, KindView, Operate,
-    Position, StatusCount, StepView, WorkerView, WorkflowId, WorkflowView,
+    Answered, Client, Ending, Error, Event, Events, Failures, Filter, Handle, IncarnationId, Json, KindView,
+    Operate, Position, StatusCount, StepView, WorkerView, WorkflowId, WorkflowView,
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ use crate::exit::Failed;
 use crate::seen::Seen;
 use crate::settings::Settings;
 use server::Server;
+use stream::Followed;
 
 /// Whoever is asked.
 pub enum Reach {
@@ -60,6 +62,22 @@ pub struct Listing {
     pub workflows: Vec<WorkflowView>,
     /// By the database's clock.
     pub now: DateTime<Utc>,
+}
+
+/// What happens to a workflow, as it happens.
+pub enum Follow<'r> {
+    Database(Box<Events>),
+    Server(Box<Followed<'r>>),
+}
+
+impl Follow<'_> {
+    /// The next event, however often whoever is asked does not answer meanwhile. None: it has ended, and all is told.
+    pub async fn next(&mut self) -> Result<Option<Event>, Failed> {
+        match self {
+            Self::Database(events) => Ok(events.next().await.transpose()?),
+            Self::Server(followed) => followed.next().await,
+        }
+    }
 }
 
 /// Kinds as they stood at one moment.
@@ -128,6 +146,14 @@ impl Reach {
         match self {
             Self::Database(client) => Ok(client.workflow(id).await?.ok_or(Error::NotFound(id))?.redacted()),
             Self::Server(server) => server.workflow(id).await,
+        }
+    }
+
+    /// Follows one that is there, from its beginning on.
+    pub fn follow(&self, workflow: WorkflowId) -> Follow<'_> {
+        match self {
+            Self::Database(client) => Follow::Database(Box::new(client.follow(workflow))),
+            Self::Server(server) => Follow::Server(Box::new(Followed::of(server, workflow))),
         }
     }
 

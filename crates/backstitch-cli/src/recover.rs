@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstitch::{Client, Filter, Running, Status, Unsettled, WorkflowView};
+use backstitch::{Client, Running, Unsettled, WorkflowView};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
@@ -19,9 +19,6 @@ use crate::{crew, edge, gateway, gateway_http, list};
 /// How often to look how far it is.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// The most workflows a report names of each status; the counts are of all.
-const NAMED_MAX: u32 = 10_000;
-
 /// Recovers once.
 pub async fn run(settings: &Settings, arguments: Box<Recover>) -> Result<Exit, Failed> {
     let worker = settings.worker(arguments.worker);
@@ -36,7 +33,7 @@ pub async fn run(settings: &Settings, arguments: Box<Recover>) -> Result<Exit, F
         gateway::check_migrated(&client).await?;
         edge::check(edge).await?;
     }
-    let found = unfinished(&client).await?;
+    let found = client.unfinished(serves).await?;
     let running = crew::start(&client, edge, &worker).await?;
     let deadline = Instant::now() + Duration::from_secs(arguments.wait);
     let left = tokio::select! {
@@ -48,7 +45,7 @@ pub async fn run(settings: &Settings, arguments: Box<Recover>) -> Result<Exit, F
     };
     running.shut_down().await;
     let left = left?;
-    let settled = ended(&client, found).await?;
+    let settled = client.ended(&found).await?;
     let passed_over = passed_over(&client, serves).await?;
     tell(&settled, &left, &passed_over, client.now().await?, arguments.json)?;
     Ok(exit_of(&left))
@@ -67,24 +64,6 @@ async fn settle(running: &Running, deadline: Instant) -> Result<Unsettled, Faile
         }
         tokio::time::sleep(LOOK).await;
     }
-}
-
-async fn unfinished(client: &Client) -> Result<Vec<WorkflowView>, Failed> {
-    let mut found = Vec::new();
-    for status in [Status::Pending, Status::Running, Status::Compensating, Status::NeedsAttention] {
-        let filter = Filter { status: Some(status), limit: NAMED_MAX, ..Filter::default() };
-        found.extend(client.workflows(filter).await?);
-    }
-    Ok(found)
-}
-
-/// Those that have ended since.
-async fn ended(client: &Client, found: Vec<WorkflowView>) -> Result<Vec<WorkflowView>, Failed> {
-    let mut ended = Vec::new();
-    for before in found {
-        ended.extend(client.workflow(before.workflow).await?.filter(|now| now.finished_at.is_some()));
-    }
-    Ok(ended)
 }
 
 /// What is due of kinds that this program has no code of, and so was not looked at.

@@ -3,8 +3,8 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use crate::exit::Failed;
-use crate::output::{cut, say, terminal_size};
+use crate::exit::{Exit, Failed};
+use crate::output::{complain, cut, say, terminal_size};
 use crate::signals::Signals;
 
 /// The cursor goes to the first place, and what is below it away.
@@ -17,7 +17,25 @@ pub struct Picture {
     pub is_last: bool,
 }
 
-/// Draws again and again: on a terminal over what was there, else only what has changed, after an empty line. Ends with the
+/// What keeps somebody who looks again and again from seeing anything, and may pass by itself.
+#[derive(Default)]
+pub struct Trouble(Option<String>);
+
+impl Trouble {
+    /// Says it once. Err: it does not pass.
+    pub fn passes(&mut self, failed: Failed) -> Result<(), Failed> {
+        if failed.exit != Exit::Error {
+            return Err(failed);
+        }
+        if self.0.as_ref() != Some(&failed.message) {
+            complain(&format!("{failed}; looking on …"));
+            self.0 = Some(failed.message);
+        }
+        Ok(())
+    }
+}
+
+/// Draws again and again, and waits out what keeps it from looking once it has drawn: on a terminal over what was there, else only what has changed, after an empty line. Ends with the
 /// last picture (true), or when told to stop (false).
 pub async fn redraw(
     every: Duration,
@@ -25,12 +43,24 @@ pub async fn redraw(
 ) -> Result<bool, Failed> {
     let mut signals = Signals::listen()?;
     let is_terminal = io::stdout().is_terminal();
-    let mut drawn = String::new();
+    let (mut drawn, mut has_drawn, mut trouble) = (String::new(), false, Trouble::default());
     loop {
         let picture = tokio::select! {
-            picture = look() => picture?,
+            picture = look() => picture,
             _ = signals.next() => return Ok(false),
         };
+        let picture = match picture {
+            Ok(picture) => picture,
+            Err(failed) if has_drawn => {
+                trouble.passes(failed)?;
+                tokio::select! {
+                    () = tokio::time::sleep(every) => continue,
+                    _ = signals.next() => return Ok(false),
+                }
+            }
+            Err(failed) => return Err(failed),
+        };
+        (has_drawn, trouble) = (true, Trouble::default());
         if is_terminal && !picture.is_last {
             say(&format!("{CLEAR}{}", fitted(&picture.text)))?;
         } else if is_terminal {

@@ -14,11 +14,11 @@ use crate::exit::{Exit, Failed};
 use crate::gateway_http::{self, GatewayRoutes};
 use crate::settings::{ServeSettings, Settings};
 use crate::signals::Signals;
-use crate::{alerts, crew, gateway, outside, prune};
+use crate::{alerts, crew, gateway, outside, prune, token};
 
 /// Serves until told to stop.
 pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Failed> {
-    let daemon = settings.serve(&arguments)?;
+    let daemon = settings.serve(&arguments.daemon)?;
     let without_gateway = arguments.without_gateway;
     let worker = settings.worker(arguments.worker);
     let edge = match without_gateway {
@@ -92,12 +92,10 @@ fn of_its_own(client: &Client) -> Client {
 
 /// A daemon that others can reach and that answers nobody was not meant.
 async fn somebody_has_a_token(client: &Client) -> Result<(), Failed> {
-    let tokens = client.tokens().await?;
-    if tokens.iter().any(|token| token.revoked_at.is_none()) {
-        return Ok(());
+    match token::is_any_good(client).await? {
+        true => Ok(()),
+        false => Err(Failed::refused(format!("{}: {}", token::NONE_BEYOND_LOOPBACK, token::MAKE_ONE))),
     }
-    let what_to_do = "make one with `backstitch token create`, or listen on loopback";
-    Err(Failed::refused(format!("beyond loopback only tokens are answered, and there is none: {what_to_do}")))
 }
 
 async fn listen(place: &Place) -> Result<TcpListener, Failed> {

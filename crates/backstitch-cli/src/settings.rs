@@ -9,11 +9,12 @@ use backstitch_postgres::Cluster;
 use backstitch_server::{Access, BearerToken, NoOrigin, Origin, Place, Tls};
 use reqwest::Url;
 
-use crate::arguments::{EdgeArguments, Everywhere, LogFormat, Serve, WorkerArguments};
-use crate::config::{self, Config};
+use crate::arguments::{DaemonArguments, EdgeArguments, Everywhere, LogFormat, WorkerArguments};
+use crate::config::{self, Config, Whence};
 use crate::edge;
 use crate::exit::{Exit, Failed};
 use crate::time::parse_span;
+use crate::whose;
 
 /// Where the daemon answers unless said.
 const LISTEN: &str = "127.0.0.1:7410";
@@ -36,6 +37,7 @@ const CONCURRENCY: u32 = 512;
 pub struct Settings {
     everywhere: Everywhere,
     config: Config,
+    whence: Whence,
 }
 
 /// How a worker works.
@@ -63,13 +65,13 @@ pub struct ServeSettings {
 impl Settings {
     /// Reads the configuration file. clap has settled flag over environment already.
     pub fn read(everywhere: Everywhere) -> Result<Self, Failed> {
-        let config = config::read(everywhere.config.as_deref())?;
+        let (config, whence) = config::read(everywhere.config.as_deref())?;
         if config.server.is_some() && config.database_url.is_some() {
             let why =
                 "the configuration says server and database_url: a command asks one of them, so say one";
             return Err(Failed::usage(why));
         }
-        Ok(Self { everywhere, config })
+        Ok(Self { everywhere, config, whence })
     }
 
     /// The URL that was said. None: the Postgres of this user's own.
@@ -102,16 +104,25 @@ impl Settings {
             }
         };
         // What the file has is for the daemon that the file names: another may not learn it.
-        let is_of_the_file = self.server_said().is_none() && self.server_of_the_file().is_some();
-        let of_the_file = self.config.server_token_file.as_deref().filter(|_| is_of_the_file);
-        let (whence, text) = if let Some(path) = &self.everywhere.server_token_file {
-            in_file("--server-token-file", path)?
-        } else if let Some(token) = std::env::var_os(TOKEN).filter(|token| !token.is_empty()) {
-            (TOKEN.to_owned(), token.to_string_lossy().into_owned())
-        } else if let Some(path) = of_the_file {
-            in_file("server_token_file", path)?
-        } else {
-            return Ok(None);
+        let server_of_the_file = self.server_of_the_file().filter(|_| self.server_said().is_none());
+        // And a daemon that a directory names learns no token but what lies there, too: somebody else may have made it up.
+        let server_of_here = server_of_the_file.filter(|_| self.whence == Whence::Here);
+        let of_the_file = self.config.server_token_file.as_deref().filter(|_| server_of_the_file.is_some());
+        let not_for = |name: &str, server: &str| {
+            Failed::usage(format!(
+                "{name} is not shown to {server:?}, which the backstitch.toml of this directory names, and anybody may have \
+                 written: name the server by --server or BACKSTITCH_SERVER, or the file by --config"
+            ))
+        };
+        let token = std::env::var_os(TOKEN).filter(|token| !token.is_empty());
+        let (whence, text) = match (&self.everywhere.server_token_file, token, of_the_file, server_of_here) {
+            (Some(_), _, _, Some(server)) => return Err(not_for("--server-token-file", server)),
+            (Some(path), _, _, None) => in_file("--server-token-file", path)?,
+            (None, Some(_), _, Some(server)) => return Err(not_for(TOKEN, server)),
+            (None, Some(token), _, None) => (TOKEN.to_owned(), token.to_string_lossy().into_owned()),
+            (None, None, Some(path), None) => in_file("server_token_file", path)?,
+            (None, None, Some(path), Some(_)) => in_file("server_token_file", &beside(path)?)?,
+            (None, None, None, _) => return Ok(None),
         };
         // Not repeated: it may be a secret of somebody else.
         let wrong = || {
@@ -168,23 +179,19 @@ impl Settings {
         }
     }
 
-    /// Where the daemon answers.
-    pub fn listen<'a>(&'a self, said: Option<&'a str>) -> &'a str {
-        said.or(self.config.listen.as_deref()).unwrap_or(LISTEN)
-    }
-
     /// What the daemon needs beside its worker.
-    pub fn serve(&self, arguments: &Serve) -> Result<ServeSettings, Failed> {
+    pub fn serve(&self, arguments: &DaemonArguments) -> Result<ServeSettings, Failed> {
         let webhook = arguments.alert_webhook.as_deref().or(self.config.alert_webhook.as_deref());
         let answer_within = arguments.answer_within.or(self.config.answer_within);
         let access = match arguments.without_tokens || self.config.without_tokens.unwrap_or(false) {
             true => Access::EverybodyHere,
             false => Access::Tokens,
         };
+        let listen = arguments.listen.as_deref().or(self.config.listen.as_deref()).unwrap_or(LISTEN);
         let tls = self.tls(arguments)?;
         let keep_finished = arguments.keep_finished.as_deref().or(self.config.keep_finished.as_deref());
         Ok(ServeSettings {
-            listen: Place::new(self.listen(arguments.listen.as_deref()), tls, access)
+            listen: Place::new(listen, tls, access)
                 .map_err(|error| Failed::usage(format!("--listen: {error}")))?,
             access,
             allowed_origins: self.allowed_origins(access)?,
@@ -206,7 +213,7 @@ impl Settings {
         said.iter().map(|origin| origin.parse().map_err(refuse)).collect::<Result<_, Failed>>()
     }
 
-    fn tls(&self, arguments: &Serve) -> Result<Option<Tls>, Failed> {
+    fn tls(&self, arguments: &DaemonArguments) -> Result<Option<Tls>, Failed> {
         let certificate = arguments.tls_certificate.as_ref().or(self.config.tls_certificate.as_ref());
         let key = arguments.tls_key.as_ref().or(self.config.tls_key.as_ref());
         match (certificate, key) {
@@ -228,6 +235,17 @@ impl Settings {
     pub fn gateway_config(&self) -> &config::GatewayConfig {
         &self.config.gateway
     }
+}
+
+/// The token's file that the file of the current directory names.
+fn beside(path: &Path) -> Result<PathBuf, Failed> {
+    let refuse = |problem: String| Failed::usage(format!("server_token_file {}: {problem}", path.display()));
+    let beside = whose::beside(path).map_err(|error| refuse(error.to_string()))?;
+    beside.ok_or_else(|| {
+        let why = "it lies elsewhere, and the backstitch.toml of this directory, which anybody may have written, can have only what \
+                   lies beside it shown to its server: move it here, or name that file by --config";
+        refuse(why.to_owned())
+    })
 }
 
 fn kept_for(text: &str) -> Result<Duration, Failed> {

@@ -1,6 +1,6 @@
 //! `backstitch token`: who may speak HTTP to the daemon?
 
-use backstitch::Token;
+use backstitch::{Client, Error, Token};
 use backstitch_server::BearerToken;
 use serde_json::json;
 
@@ -43,6 +43,15 @@ pub async fn run(settings: &Settings, command: TokenCommand) -> Result<Exit, Fai
         }
     }
     Ok(Exit::Done)
+}
+
+/// What is wrong with a daemon that others can reach and that answers nobody, and what to do about it.
+pub const NONE_BEYOND_LOOPBACK: &str = "beyond loopback only tokens are answered, and there is none";
+pub const MAKE_ONE: &str = "make one with `backstitch token create`, or listen on loopback";
+
+/// Whether there is a token that opens something.
+pub async fn is_any_good(client: &Client) -> Result<bool, Error> {
+    Ok(client.tokens().await?.iter().any(|token| token.revoked_at.is_none()))
 }
 
 fn as_table(tokens: &[Token]) -> String {

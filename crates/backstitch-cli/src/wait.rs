@@ -3,16 +3,11 @@
 use crate::arguments::Wait;
 use crate::enqueue;
 use crate::exit::{Exit, Failed};
-use crate::output::say_json;
 use crate::reach::reach;
 use crate::settings::Settings;
 
 /// Waits until it has ended or needs attention.
 pub async fn run(settings: &Settings, arguments: Wait) -> Result<Exit, Failed> {
     let reach = reach(settings).await?;
-    let exit = enqueue::wait(&reach, arguments.workflow, arguments.json).await?;
-    if arguments.json {
-        say_json(&reach.workflow(arguments.workflow).await?)?;
-    }
-    Ok(exit)
+    enqueue::wait(&reach, arguments.workflow, arguments.json).await
 }

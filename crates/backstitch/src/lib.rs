@@ -8,6 +8,7 @@
 //! - [`Worker`] runs them, and recovers what dead workers left.
 //! - [`Client`] asks for workflows, waits for them, follows and shows them; [`Probes`] look whether the outside agrees.
 
+mod alerts;
 mod appender;
 mod attempt;
 mod census;

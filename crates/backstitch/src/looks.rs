@@ -1,11 +1,11 @@
-//! What the client can see of steps, attempts and alerts.
+//! What the client can see of steps and attempts.
 
 use backstitch_core::id::WorkflowId;
 use backstitch_core::json::Json;
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::view::{AlertView, AttemptView, StepView};
+use crate::view::{AttemptView, StepView};
 
 impl Client {
     /// The steps of a workflow, in order.
@@ -106,59 +106,6 @@ impl Client {
                 )
                 .fetch_one(connection)
                 .await
-            })
-            .await
-    }
-
-    /// Alerts that nobody was told of yet, the oldest first.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn alerts_to_deliver(&self) -> Result<Vec<AlertView>, Error> {
-        let rows = self
-            .database
-            .run("reading alerts", async |connection| {
-                sqlx::query!(
-                    r#"
-                    select a.alert_id, a.workflow_id, w.kind, a.reason, a.message, a.raised_at
-                    from backstitch.alert a
-                        join backstitch.workflow w on w.workflow_id = a.workflow_id
-                    where a.delivered_at is null
-                    order by a.alert_id
-                    limit 100
-                    "#
-                )
-                .fetch_all(connection)
-                .await
-            })
-            .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| AlertView {
-                alert: row.alert_id,
-                workflow: WorkflowId(row.workflow_id),
-                kind: row.kind,
-                reason: row.reason,
-                message: row.message,
-                raised_at: row.raised_at,
-            })
-            .collect())
-    }
-
-    /// Somebody was told of this alert.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn alert_delivered(&self, alert: i64) -> Result<(), Error> {
-        self.database
-            .run("marking an alert as delivered", async |connection| {
-                sqlx::query!(
-                    "update backstitch.alert set delivered_at = backstitch.clock() where alert_id = $1",
-                    alert
-                )
-                .execute(connection)
-                .await
-                .map(|_| ())
             })
             .await
     }

@@ -1,7 +1,18 @@
-//! What is left to do.
+//! What is left to do, and what has been done of it since?
 
+use backstitch_core::id::WorkflowId;
+use uuid::Uuid;
+
+use crate::client::Client;
 use crate::database::Database;
 use crate::error::Error;
+use crate::view::{WorkflowRow, WorkflowView};
+
+/// Ids that are read at once, and so remembered: 1.6 MB.
+const UNFINISHED_MAX: i64 = 100_000;
+
+/// Whole workflows that are read at once: an answer comes within the deadline of a call also where their outputs are long.
+const ENDED_PAGE: usize = 500;
 
 /// How many workflows are where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -66,4 +77,93 @@ pub(crate) async fn unsettled(database: &Database, kinds: Vec<String>) -> Result
         needs_attention: row.needs_attention.unsigned_abs(),
         waiting: row.waiting.unsigned_abs(),
     })
+}
+
+impl Client {
+    /// Workflows of these kinds that have not ended, the newest first: of more than 100,000 the newest.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn unfinished(&self, kinds: &[&str]) -> Result<Vec<WorkflowId>, Error> {
+        let kinds: Vec<String> = kinds.iter().map(|kind| (*kind).to_owned()).collect();
+        let found = self
+            .database
+            .run("looking for what has not ended", async |connection| {
+                sqlx::query_scalar!(
+                    r#"
+                    select r.workflow_id
+                    from backstitch.ready r
+                    where r.kind = any ($1)
+                    order by r.workflow_id desc
+                    limit $2
+                    "#,
+                    &kinds,
+                    UNFINISHED_MAX
+                )
+                .fetch_all(connection)
+                .await
+            })
+            .await?;
+        Ok(found.into_iter().map(WorkflowId).collect())
+    }
+
+    /// Those of these workflows that have ended and are still there, in the same order.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn ended(&self, workflows: &[WorkflowId]) -> Result<Vec<WorkflowView>, Error> {
+        let asked: Vec<Uuid> = workflows.iter().map(|workflow| workflow.0).collect();
+        let ended = self
+            .database
+            .run("looking for what has ended", async |connection| {
+                sqlx::query_scalar!(
+                    r#"
+                    select asked.workflow_id as "workflow_id!"
+                    from unnest($1::uuid[]) with ordinality asked (workflow_id, place)
+                        join backstitch.workflow w on w.workflow_id = asked.workflow_id
+                    where w.finished_at is not null
+                    order by asked.place
+                    "#,
+                    &asked
+                )
+                .fetch_all(connection)
+                .await
+            })
+            .await?;
+        let mut views = Vec::new();
+        for page in ended.chunks(ENDED_PAGE) {
+            views.extend(self.whole(page).await?);
+        }
+        Ok(views)
+    }
+
+    async fn whole(&self, workflows: &[Uuid]) -> Result<Vec<WorkflowView>, Error> {
+        let workflows = workflows.to_vec();
+        let rows = self
+            .database
+            .run("reading what has ended", async |connection| {
+                sqlx::query_as!(
+                    WorkflowRow,
+                    r#"
+                    select w.workflow_id as "workflow_id!", w.kind as "kind!", w.version as "version!", w.key,
+                        w.queue as "queue!", w.status as "status!", w.input::text as "input!", w.output::text,
+                        w.cause, w.cancel, w.paused, w.error, w.report, w.enqueued_at as "enqueued_at!", w.finished_at, w.deadline_at,
+                        w.due_at, w.holder, w.unserved as "unserved!",
+                        -- What has ended needs nobody.
+                        null::text as attention
+                    from unnest($1::uuid[]) with ordinality asked (workflow_id, place)
+                        -- Looked up for each, or a plan for all parameters reads every workflow beside them.
+                        cross join lateral (
+                            select * from backstitch.workflows v where v.workflow_id = asked.workflow_id offset 0
+                        ) w
+                    order by asked.place
+                    "#,
+                    &workflows
+                )
+                .fetch_all(connection)
+                .await
+            })
+            .await?;
+        rows.into_iter().map(WorkflowRow::view).collect()
+    }
 }

@@ -6,7 +6,7 @@ use clap_complete::Shell;
 
 use super::choose::{Chosen, Watched, parse_workflow};
 use super::edge::EdgeArguments;
-use super::operate::WorkerArguments;
+use super::operate::{DaemonArguments, WorkerArguments};
 
 /// `list`
 #[derive(Debug, Args)]
@@ -130,9 +130,9 @@ pub struct Doctor {
     /// Examine what `serve --without-gateway` needs
     #[arg(long, env = "BACKSTITCH_WITHOUT_GATEWAY")]
     pub without_gateway: bool,
-    /// Where `serve` would answer [default: 127.0.0.1:7410]
-    #[arg(long, value_name = "ADDRESS", env = "BACKSTITCH_LISTEN")]
-    pub listen: Option<String>,
+    /// Where and whom it would answer
+    #[command(flatten)]
+    pub daemon: DaemonArguments,
     /// How the worker would work
     #[command(flatten)]
     pub worker: WorkerArguments,

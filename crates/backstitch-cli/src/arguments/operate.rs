@@ -15,6 +15,23 @@ use crate::time::{parse_moment, parse_span};
 /// `serve`
 #[derive(Debug, Args)]
 pub struct Serve {
+    /// Where and whom it answers
+    #[command(flatten)]
+    pub daemon: DaemonArguments,
+    /// Serve without gateway kinds and routes: only recovery and health
+    #[arg(long, env = "BACKSTITCH_WITHOUT_GATEWAY")]
+    pub without_gateway: bool,
+    /// How the worker works
+    #[command(flatten)]
+    pub worker: WorkerArguments,
+    /// What it works on
+    #[command(flatten)]
+    pub edge: EdgeArguments,
+}
+
+/// Where the daemon answers, whom, and who else hears of what happens.
+#[derive(Debug, Args)]
+pub struct DaemonArguments {
     /// Where to answer HTTP. Beyond loopback only with TLS, and to whoever shows a token [default: 127.0.0.1:7410]
     #[arg(long, value_name = "ADDRESS", env = "BACKSTITCH_LISTEN")]
     pub listen: Option<String>,
@@ -36,15 +53,6 @@ pub struct Serve {
     /// Answer under /v1 without tokens: to every program on this host, which may then do everything
     #[arg(long, env = "BACKSTITCH_WITHOUT_TOKENS")]
     pub without_tokens: bool,
-    /// Serve without gateway kinds and routes: only recovery and health
-    #[arg(long, env = "BACKSTITCH_WITHOUT_GATEWAY")]
-    pub without_gateway: bool,
-    /// How the worker works
-    #[command(flatten)]
-    pub worker: WorkerArguments,
-    /// What it works on
-    #[command(flatten)]
-    pub edge: EdgeArguments,
 }
 
 /// `recover`

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use backstitch::{Checkup, Client};
 use backstitch_postgres::Status;
+use backstitch_server::Access;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Finding;
-use crate::settings::Settings;
+use crate::settings::{ServeSettings, Settings};
 use crate::time::length;
-use crate::{connect, gateway};
+use crate::{connect, gateway, token};
 
 /// The oldest version whose SQL functions can be written as ours are.
 const VERSION_MIN: i32 = 140_000;
@@ -27,7 +28,7 @@ const TAKEN_BY_A_WORKER: &str = "claim";
 const STATUS_TIME: Duration = Duration::from_secs(5);
 
 /// What is looked at once there is an answer.
-const BEHIND_IT: [&str; 8] = [
+const BEHIND_IT: [&str; 9] = [
     "postgres version",
     "fsync",
     "synchronous commit",
@@ -36,10 +37,15 @@ const BEHIND_IT: [&str; 8] = [
     "clock",
     "migrations",
     "rights",
+    "tokens",
 ];
 
-/// All of it.
-pub async fn examine(settings: &Settings, with_gateway: bool) -> Vec<Finding> {
+/// All of it. Without a daemon, whose settings are wrong, it can't be said who would need a token.
+pub async fn examine(
+    settings: &Settings,
+    with_gateway: bool,
+    daemon: Option<&ServeSettings>,
+) -> Vec<Finding> {
     let client = match reach(settings).await {
         Ok(client) => client,
         Err(finding) => return nothing_but(finding),
@@ -53,9 +59,12 @@ pub async fn examine(settings: &Settings, with_gateway: bool) -> Vec<Finding> {
     };
     let answered_at = Utc::now();
     let migrations = migrations(&client, with_gateway).await;
-    let rights = match migrations.verdict {
-        super::Verdict::Ok => rights(&checkup),
-        _ => Finding::not_examined("rights", "the migrations come first"),
+    let (rights, tokens) = match migrations.verdict {
+        super::Verdict::Ok => (rights(&checkup), tokens(&client, daemon).await),
+        _ => {
+            let unseen = |what| Finding::not_examined(what, "the migrations come first");
+            (unseen("rights"), unseen("tokens"))
+        }
     };
     vec![
         Finding::ok("database", format!("answers, to the role {}", checkup.role)),
@@ -67,6 +76,7 @@ pub async fn examine(settings: &Settings, with_gateway: bool) -> Vec<Finding> {
         clock(checkup.now, asked_at, answered_at),
         migrations,
         rights,
+        tokens,
     ]
 }
 
@@ -207,6 +217,29 @@ fn rights(checkup: &Checkup) -> Finding {
     }
     let says = format!("{count} parts of the schema backstitch are closed to {role}, such as {first}");
     Finding::warning(what, says, "nothing to do if this role is meant to have no more")
+}
+
+async fn tokens(client: &Client, daemon: Option<&ServeSettings>) -> Finding {
+    let what = "tokens";
+    let Some(daemon) = daemon else {
+        return Finding::not_examined(what, "the daemon's settings come first");
+    };
+    if daemon.access == Access::EverybodyHere {
+        return Finding::ok(what, "none is needed");
+    }
+    match token::is_any_good(client).await {
+        Ok(true) => Finding::ok(what, "there are some"),
+        Ok(false) if daemon.listen.is_beyond_loopback() => {
+            Finding::wrong(what, token::NONE_BEYOND_LOOPBACK, token::MAKE_ONE)
+        }
+        Ok(false) => Finding::warning(
+            what,
+            "there is none, so nobody is answered under /v1",
+            "make one with `backstitch token create`, or say --without-tokens",
+        ),
+        // What a role may not is said beside its rights.
+        Err(error) => Finding::not_examined(what, error.to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,9 @@
-//! Can this process write where it must, and listen where it should?
+//! Can this process write where it must?
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use tokio::net::TcpListener;
 
 use super::Finding;
-
-/// A daemon on this host answers its health at once.
-const HEALTH_TIME: Duration = Duration::from_secs(2);
 
 /// What becomes of a directory that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,34 +50,4 @@ fn cause(error: &std::io::Error) -> String {
         ErrorKind::StorageFull => "its file system is full".to_owned(),
         _ => error.to_string(),
     }
-}
-
-/// Listens there for a moment.
-pub async fn port(listen: &str) -> Finding {
-    let what = "port";
-    let Ok(listen) = listen.parse::<SocketAddr>() else {
-        let why = format!("{listen:?} is no address to listen on");
-        return Finding::wrong(
-            what,
-            why,
-            "correct --listen, or listen in backstitch.toml: such as 127.0.0.1:7410",
-        );
-    };
-    match TcpListener::bind(listen).await {
-        Ok(_) => Finding::ok(what, format!("{listen} is free")),
-        Err(error) if error.kind() == ErrorKind::AddrInUse && is_a_daemon(listen).await => {
-            Finding::ok(what, format!("a daemon answers on {listen} already"))
-        }
-        Err(error) => Finding::wrong(
-            what,
-            format!("{listen} can't be listened on: {error}"),
-            "stop whoever listens there, or choose another address with --listen",
-        ),
-    }
-}
-
-async fn is_a_daemon(listen: SocketAddr) -> bool {
-    let asked =
-        reqwest::Client::new().get(format!("http://{listen}/health/live")).timeout(HEALTH_TIME).send();
-    asked.await.is_ok_and(|answer| answer.status().is_success())
 }

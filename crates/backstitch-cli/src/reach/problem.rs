@@ -61,14 +61,15 @@ impl Problem {
         self.code == "workflow_not_found"
     }
 
-    /// We ask too often. Not that nobody knows our token: that gets no better by asking again.
+    /// We ask too often, or with too many others. Not that nobody knows our token: that gets no better by asking again.
     pub fn is_too_soon(&self) -> bool {
-        self.code == "too_many_requests"
+        matches!(self.code.as_str(), "too_many_requests" | "too_many_looks")
     }
 
-    /// It is worth asking again by itself.
+    /// It is worth asking again by itself, where the token was good before: a daemon that has just been started knows none of those
+    /// that wait for it, and lets in so many a second.
     pub fn is_transient(&self) -> bool {
-        matches!(self.status, 502..=504)
+        matches!(self.status, 429 | 502..=504)
     }
 }
 

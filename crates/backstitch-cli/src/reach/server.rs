@@ -10,16 +10,16 @@ use backstitch_gateway::orphans::Orphans;
 use backstitch_server::BearerToken;
 use chrono::{DateTime, SecondsFormat, Utc};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use reqwest::Url;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -36,8 +36,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 const LOOK_TIME: Duration = Duration::from_secs(120);
 /// The longest wait that the daemon grants at once.
 const WAIT: Duration = Duration::from_secs(60);
-/// Before it is asked again after it was not there.
-const WAIT_PAUSE: Duration = Duration::from_secs(1);
+/// Before it is asked again after it was not there, or did not say when.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// A daemon that is asked too often says when to ask again: in a second, for as long as we are all that asks.
 const TRIES_MAX: u32 = 10;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
@@ -58,6 +58,14 @@ pub struct Server {
 enum Said {
     Yes(StatusCode, Bytes),
     No(Box<Problem>),
+}
+
+/// How it begins to tell what happens to a workflow.
+pub(super) enum Opened {
+    Stream(Incoming),
+    /// It has ended, and all was told before.
+    NothingMore,
+    No(Box<Problem>, HeaderMap),
 }
 
 impl Server {
@@ -168,17 +176,43 @@ impl Server {
                 Ok((said @ Said::Yes(..), _)) => {
                     return Ok(Ending::Completed(said.read::<Completed>()?.output));
                 }
-                Ok((Said::No(problem), _)) => match problem.ending() {
+                Ok((Said::No(problem), headers)) => match problem.ending() {
                     Ok(ending) => return Ok(ending),
-                    Err(problem) if problem.is_transient() => tokio::time::sleep(WAIT_PAUSE).await,
+                    Err(problem) if problem.is_transient() => {
+                        tokio::time::sleep(spread(retry_after(&headers))).await;
+                    }
                     Err(problem) => return Err((*problem).into()),
                 },
                 Err(failed) => {
                     tracing::debug!(%failed, "waiting on");
-                    tokio::time::sleep(WAIT_PAUSE).await;
+                    tokio::time::sleep(spread(PAUSE)).await;
                 }
             }
         }
+    }
+
+    /// What happens after this row of the journal, or from the first on.
+    pub(super) async fn open_events(
+        &self,
+        workflow: WorkflowId,
+        last: Option<u32>,
+    ) -> Result<Opened, Failed> {
+        let url = self.at(&["workflows", &workflow.to_string(), "events"]);
+        let mut request = self.request(Method::GET, &url, None)?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        if let Some(last) = last {
+            request.headers_mut().insert("last-event-id", last.into());
+        }
+        self.within(ANSWER_TIME, async {
+            let answer = self.http.request(request).await.map_err(|error| self.unreachable(&error))?;
+            let (head, body) = answer.into_parts();
+            match head.status {
+                StatusCode::NO_CONTENT => Ok(Opened::NothingMore),
+                status if status.is_success() => Ok(Opened::Stream(body)),
+                status => Ok(Opened::No(problem(status, &self.whole(body).await?), head.headers)),
+            }
+        })
+        .await
     }
 
     pub async fn workers(&self, dead_max: u32) -> Result<Vec<WorkerView>, Failed> {
@@ -216,7 +250,7 @@ impl Server {
     }
 
     async fn have_looked<T: DeserializeOwned>(&self, url: Url) -> Result<T, Failed> {
-        self.once(Method::GET, &url, None, LOOK_TIME).await?.0.read()
+        self.ask_within(Method::GET, url, None, LOOK_TIME).await?.read()
     }
 
     pub async fn decide(
@@ -226,8 +260,20 @@ impl Server {
         decision: &Decision,
         token: Option<Uuid>,
     ) -> Result<Answered, Failed> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            by: &'a str,
+            why: &'a str,
+            token: Option<Uuid>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            happened: Option<bool>,
+            // As it was said, digit for digit: the daemon journals it so.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            output: Option<&'a Json>,
+        }
         let id = workflow.to_string();
-        let mut body = json!({ "by": decision.by, "why": decision.why, "token": token });
+        let Decision { by, why, .. } = decision;
+        let mut body = Body { by, why, token, happened: None, output: None };
         let on = |verb: &str| self.at(&["workflows", &id, verb]);
         let on_step =
             |position: u32, verb: &str| self.at(&["workflows", &id, "steps", &position.to_string(), verb]);
@@ -239,14 +285,12 @@ impl Server {
             Verb::Resume => on("resume"),
             Verb::SkipStep(position) => on_step(position.0, "skip"),
             Verb::Resolve(position, happened) => {
-                body["happened"] = happened.is_some().into();
-                if let Some(output) = happened {
-                    body["output"] = output.decode().map_err(|error| Failed::because(&error, ""))?;
-                }
+                (body.happened, body.output) = (Some(happened.is_some()), happened.as_ref());
                 on_step(position.0, "resolve")
             }
         };
-        match self.ask(Method::POST, url, Some(body.to_string().into_bytes())).await? {
+        let body = serde_json::to_vec(&body).map_err(|error| Failed::because(&error, ""))?;
+        match self.ask(Method::POST, url, Some(body)).await? {
             Said::Yes(..) => Ok(Answered::Accepted),
             Said::No(problem) => problem.answered().map_err(|problem| Failed::from(*problem)),
         }
@@ -285,14 +329,24 @@ impl Server {
         self.ask(Method::GET, url, None).await?.read()
     }
 
-    /// Asks, and again where we were too quick.
     async fn ask(&self, method: Method, url: Url, body: Option<Vec<u8>>) -> Result<Said, Failed> {
+        self.ask_within(method, url, body, ANSWER_TIME).await
+    }
+
+    /// Asks, and again where we were too quick. Each answer may take so long.
+    async fn ask_within(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<Vec<u8>>,
+        patience: Duration,
+    ) -> Result<Said, Failed> {
         let mut tries = 1;
         loop {
-            let (said, headers) = self.once(method.clone(), &url, body.clone(), ANSWER_TIME).await?;
+            let (said, headers) = self.once(method.clone(), &url, body.clone(), patience).await?;
             match said {
                 Said::No(problem) if problem.is_too_soon() && tries < TRIES_MAX => {
-                    tokio::time::sleep(retry_after(&headers)).await;
+                    tokio::time::sleep(spread(retry_after(&headers))).await;
                 }
                 said => return Ok(said),
             }
@@ -311,16 +365,26 @@ impl Server {
         let asked = async {
             let answer = self.http.request(request).await.map_err(|error| self.unreachable(&error))?;
             let (head, body) = answer.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| self.unreachable(&*error))?.to_bytes();
+            let body = self.whole(body).await?;
             let said = match head.status {
                 status if status.is_success() => Said::Yes(status, body),
-                status => Said::No(serde_json::from_slice(&body).unwrap_or_else(|_| {
-                    Box::new(Problem::of_somebody_else(status.as_u16(), &String::from_utf8_lossy(&body)))
-                })),
+                status => Said::No(problem(status, &body)),
             };
             Ok((said, head.headers))
         };
+        self.within(patience, asked).await
+    }
+
+    async fn whole(&self, body: Incoming) -> Result<Bytes, Failed> {
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        Ok(body.map_err(|error| self.unreachable(&*error))?.to_bytes())
+    }
+
+    async fn within<T>(
+        &self,
+        patience: Duration,
+        asked: impl Future<Output = Result<T, Failed>>,
+    ) -> Result<T, Failed> {
         timeout(patience, asked).await.unwrap_or_else(|_| {
             let message = format!(
                 "the server {} does not answer within {} s; look whether it is well",
@@ -396,9 +460,21 @@ fn is_here(host: &str) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-fn retry_after(headers: &HeaderMap) -> Duration {
+fn problem(status: StatusCode, body: &[u8]) -> Box<Problem> {
+    serde_json::from_slice(body).unwrap_or_else(|_| {
+        Box::new(Problem::of_somebody_else(status.as_u16(), &String::from_utf8_lossy(body)))
+    })
+}
+
+pub(super) fn retry_after(headers: &HeaderMap) -> Duration {
     let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(1)).min(RETRY_AFTER_MAX)
+    seconds.map_or(PAUSE, Duration::from_secs).min(RETRY_AFTER_MAX)
+}
+
+/// As long, and up to a second more: those who were all told the same do not all come back at once.
+pub(super) fn spread(pause: Duration) -> Duration {
+    let (random, ..) = Uuid::new_v4().as_fields();
+    pause + PAUSE.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 fn filtered(mut url: Url, filter: &Filter) -> Url {

@@ -1,92 +1,131 @@
-//! What happened to a workflow so far, a line each, in the order in which it was written down?
-//!
-//! Lines are only ever added at the end: whoever follows prints those that are new.
+//! What happened to a workflow, a line for each thing?
 
-use backstitch::AttemptView;
+use backstitch::{Event, Turned, WorkflowView};
 use chrono::{DateTime, Utc};
 
 use crate::output::clean;
-use crate::seen::Seen;
 use crate::time::{clock, moment, span};
 
-/// Asked for, attempts begun and ended, and the end. In the order of the journal: a clock that jumped back is not asked.
-pub fn of(seen: &Seen) -> Vec<String> {
-    let view = &seen.workflow;
-    let mut events = Vec::new();
-    for attempt in &seen.attempts {
-        let what = format!(
-            "{} {} {}, attempt {}",
-            attempt.position, attempt.step, attempt.direction, attempt.attempt
-        );
-        events.push((attempt.began_seq, 1, attempt.began_at, format!("{what}: begun")));
-        if let Some(Ended { seq, at, told }) = ended(attempt) {
-            // An outcome stands before the intent that travels in its row, unless that is its own: a transactional step.
-            let order = if seq == attempt.began_seq { 2 } else { 0 };
-            events.push((seq, order, at, format!("{what}: {told}")));
-        }
-    }
-    events.sort_by_key(|(seq, order, ..)| (*seq, *order));
-    let asked = format!("asked for {}, on {}", view.kind, moment(view.enqueued_at));
-    let end = view.finished_at.map(|at| {
-        let error = view.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
-        (at, format!("{}, after {}{error}", view.status, span(view.enqueued_at, at)))
+/// That it was asked for.
+pub fn asked(view: &WorkflowView) -> String {
+    line(view.enqueued_at, &format!("asked for {}, on {}", view.kind, moment(view.enqueued_at)))
+}
+
+/// How it ended. None: it has not.
+pub fn end(view: &WorkflowView) -> Option<String> {
+    let at = view.finished_at?;
+    let error = view.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    Some(line(at, &format!("{}, after {}{error}", view.status, span(view.enqueued_at, at))))
+}
+
+/// What a row of the journal tells: how an attempt ended, what was decided, what began. Not the end, which the workflow tells.
+pub fn of(event: &Event) -> Vec<String> {
+    let ended = event.ended.as_ref().map(|ended| {
+        let failure = ended.failure.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default();
+        let after = span(ended.began_at, event.at);
+        let what = attempt(ended.position, &ended.step, ended.direction.as_str(), ended.attempt);
+        format!("{what}: {}, after {after}{failure}", ended.outcome)
     });
-    let between = events.into_iter().map(|(_, _, at, told)| (at, told));
-    let lines = std::iter::once((view.enqueued_at, asked)).chain(between).chain(end);
-    lines.map(|(at, told)| format!("{}  {}", clock(at), clean(&told).replace('\n', " "))).collect()
+    let turned = event.turned.as_ref().filter(|_| !event.is_end()).map(turn);
+    let began = event.began.as_ref().map(|began| {
+        format!("{}: begun", attempt(began.position, &began.step, began.direction.as_str(), began.attempt))
+    });
+    // In one row an outcome stands before what begins next, unless that is its own: one transaction.
+    let told = if is_transaction(event) { [began, ended, turned] } else { [ended, turned, began] };
+    told.into_iter().flatten().map(|told| line(event.at, &told)).collect()
 }
 
-/// How an attempt ended.
-struct Ended {
-    /// The row of the journal that says so.
-    seq: u32,
-    at: DateTime<Utc>,
-    told: String,
+fn is_transaction(event: &Event) -> bool {
+    let (Some(began), Some(ended)) = (&event.began, &event.ended) else { return false };
+    (began.position, began.direction, began.attempt) == (ended.position, ended.direction, ended.attempt)
 }
 
-fn ended(attempt: &AttemptView) -> Option<Ended> {
-    let (seq, at, outcome) = (attempt.ended_seq?, attempt.ended_at?, attempt.outcome.as_deref()?);
-    let failure = attempt.failure.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default();
-    Some(Ended { seq, at, told: format!("{outcome}, after {}{failure}", span(attempt.began_at, at)) })
+fn attempt(position: u32, step: &str, direction: &str, attempt: u32) -> String {
+    format!("{position} {step} {direction}, attempt {attempt}")
+}
+
+fn turn(turned: &Turned) -> String {
+    let mut told = turned.turn.replace('_', " ");
+    if let Some(position) = turned.position {
+        told.push_str(&format!(" {position}"));
+    }
+    if let Some(happened) = turned.happened {
+        told.push_str(if happened { ": it happened" } else { ": it did not happen" });
+    }
+    if let Some(cause) = &turned.cause {
+        told.push_str(&format!(": {}", cause.as_str().replace('_', " ")));
+    }
+    if let Some(operator) = &turned.operator {
+        told.push_str(&format!(", by {}: {}", operator.by, operator.why));
+    }
+    told
+}
+
+fn line(at: DateTime<Utc>, told: &str) -> String {
+    format!("{}  {}", clock(at), clean(told).replace('\n', " "))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    /// A try of step 0 that began in this row of the journal at this minute, and ended in that.
-    fn attempt(attempt: u32, began: (u32, &str), ended: Option<(u32, &str)>) -> serde_json::Value {
-        let at = |minute: &str| format!("2027-01-31T12:{minute}:00Z");
+    fn told(what: Value) -> Vec<String> {
+        let mut event = json!({
+            "workflow": "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10", "seq": 1, "at": "2027-01-31T12:10:00Z", "incarnation": 3,
+            "ended": null, "turned": null, "began": null,
+        });
+        let members = what.as_object().expect("members").clone();
+        event.as_object_mut().expect("an event").extend(members);
+        of(&serde_json::from_value(event).expect("an event that there is"))
+    }
+
+    fn began(position: u32) -> Value {
+        json!({ "position": position, "step": "render", "direction": "run", "attempt": 1 })
+    }
+
+    fn ended(position: u32) -> Value {
         json!({
-            "position": 0, "step": "render", "direction": "run", "attempt": attempt, "key": "k", "incarnation": 3,
-            "began_seq": began.0, "began_at": at(began.1),
-            "ended_seq": ended.map(|ended| ended.0), "ended_at": ended.map(|ended| at(ended.1)),
-            "outcome": ended.map(|_| "retry"), "failure": null,
+            "position": position, "step": "render", "direction": "run", "attempt": 1, "began_at": "2027-01-31T12:09:58Z",
+            "outcome": "succeeded", "failure": null,
         })
     }
 
     #[test]
-    fn a_clock_that_jumped_back_turns_nothing_around() {
-        let seen = json!({
-            "workflow": {
-                "workflow": "0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10", "kind": "report.build", "version": 1, "key": null,
-                "queue": "default", "status": "compensated", "input": {}, "output": null, "cause": null, "cancel": null,
-                "error": null, "report": null, "attention": null, "enqueued_at": "2027-01-31T12:30:00Z",
-                "finished_at": "2027-01-31T12:20:00Z", "deadline_at": null, "due_at": null, "holder": null,
-                "unserved": false,
-            },
-            "steps": [],
-            "attempts": [attempt(1, (0, "40"), Some((1, "10"))), attempt(2, (1, "10"), Some((2, "05")))],
-            "worker": null,
-            "now": "2027-01-31T12:50:00Z",
-        });
-        let told = of(&serde_json::from_value(seen).expect("a state that there is"));
-        let minutes: Vec<_> = told.iter().map(|line| &line[3..5]).collect();
-        assert_eq!(minutes, ["30", "40", "10", "10", "05", "20"], "{told:#?}");
-        let ends = |line: &str, end: &str| assert!(line.contains(end), "{line}");
-        ends(&told[2], "attempt 1: retry");
-        ends(&told[3], "attempt 2: begun");
+    fn an_outcome_stands_before_what_begins_next_and_after_its_own_beginning() {
+        assert_eq!(
+            told(json!({ "ended": ended(0), "began": began(1) })),
+            [
+                "12:10:00.000  0 render run, attempt 1: succeeded, after 2.0 s",
+                "12:10:00.000  1 render run, attempt 1: begun"
+            ]
+        );
+        let transaction = told(json!({ "ended": ended(0), "began": began(0) }));
+        assert!(transaction[0].ends_with("begun") && transaction[1].contains("succeeded"), "{transaction:?}");
+    }
+
+    #[test]
+    fn what_was_decided_is_told_with_who_and_why() {
+        let turned = |turn: &str, more: Value| {
+            let mut turned =
+                json!({ "turn": turn, "cause": null, "operator": null, "position": null, "happened": null });
+            turned.as_object_mut().expect("a turn").extend(more.as_object().expect("members").clone());
+            told(json!({ "turned": turned }))
+        };
+        let ada = json!({ "by": "ada", "why": "seen" });
+        for (turn, more, expected) in [
+            ("pause", json!({ "operator": ada }), "pause, by ada: seen"),
+            ("skip_step", json!({ "operator": ada, "position": 2 }), "skip step 2, by ada: seen"),
+            (
+                "resolve",
+                json!({ "operator": ada, "position": 2, "happened": false }),
+                "resolve 2: it did not happen, by ada: seen",
+            ),
+            ("unwinding", json!({ "cause": { "cause": "orphaned" } }), "unwinding: orphaned"),
+        ] {
+            assert_eq!(turned(turn, more), [format!("12:10:00.000  {expected}")], "{turn}");
+        }
+        assert!(turned("compensated", json!({})).is_empty(), "the workflow tells it");
     }
 }

@@ -5,7 +5,8 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use crate::daemon::Daemon;
 use crate::world::World;
 
-fn certificate(world: &World) {
+/// For nobody's name, in `tls.pem` and `tls.key`.
+pub fn certificate(world: &World) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(["backstitch.test".to_owned()]).unwrap();
     std::fs::write(world.path("tls.pem"), cert.pem()).unwrap();

@@ -327,7 +327,7 @@ async fn a_secret_is_found_nowhere_in_the_clear() {
     ] {
         left.behind(place, world.run(arguments).await.expect(0).out);
     }
-    while !client.alerts_to_deliver().await.unwrap().is_empty() {
+    while !client.alerts_to_log().await.unwrap().is_empty() {
         tokio::task::yield_now().await;
     }
     left.behind("daemon's log", daemon.stop().await.1);

@@ -1,5 +1,10 @@
 //! Does the flag go before the environment, that before the file, and does a mistake in the file say where it is?
 
+use std::fs::Permissions;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
 use crate::world::{World, bare, end};
 
 #[tokio::test]
@@ -93,4 +98,58 @@ async fn serving_gateways_needs_to_know_the_edge() {
     std::fs::write(directory.path().join("key"), "sesame\n").unwrap();
     end(with("collab")).await.complains(2, &["\"collab\" is not a domain", "collab.example.com"]);
     end(with("10.0.0.1")).await.complains(2, &["not a domain", "give a name"]);
+}
+
+#[tokio::test]
+async fn what_others_may_have_written_into_this_directory_does_not_count() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("backstitch.toml");
+    std::fs::write(&file, "database_url = \"postgres://me@127.0.0.1:1/of-the-directory\"\n").unwrap();
+    let list = async |more: &[&str]| end(bare(directory.path(), &[&["list"], more].concat())).await;
+    std::fs::set_permissions(&file, Permissions::from_mode(0o646)).unwrap();
+    list(&[]).await.complains(1, &["./backstitch.toml: others may write it", "chmod go-w", "--config"]);
+    list(&["--config", "backstitch.toml"]).await.complains(1, &["of-the-directory"]);
+    std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    list(&[]).await.complains(1, &["of-the-directory"]);
+}
+
+#[tokio::test]
+async fn a_server_that_this_directory_names_is_shown_no_token_from_elsewhere() {
+    // A stand-in for the server of somebody who would like to have tokens. Nobody may even connect.
+    let thief = TcpListener::bind("127.0.0.1:0").unwrap();
+    thief.set_nonblocking(true).unwrap();
+    let url = format!("http://{}", thief.local_addr().unwrap());
+    let (home, checkout) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let token = format!("bst_{}", "7".repeat(64));
+    std::fs::write(home.path().join("ops.token"), &token).unwrap();
+    let ops = home.path().join("ops.token").display().to_string();
+    let says = |text: String| std::fs::write(checkout.path().join("backstitch.toml"), text).unwrap();
+    let list = |more: &[&str]| bare(checkout.path(), &[&["list"], more].concat());
+    let with_token = |more: &[&str]| {
+        let mut command = list(more);
+        command.env("BACKSTITCH_TOKEN", &token);
+        command
+    };
+
+    says(format!("server = \"{url}\"\n"));
+    let said = ["is not shown to", &url, "BACKSTITCH_SERVER", "--config"];
+    end(with_token(&[])).await.complains(2, &[&["BACKSTITCH_TOKEN"], &said[..]].concat());
+    end(list(&["--server-token-file", &ops]))
+        .await
+        .complains(2, &[&["--server-token-file"], &said[..]].concat());
+    for elsewhere in [ops.as_str(), "link"] {
+        let _ = symlink(&ops, checkout.path().join("link"));
+        says(format!("server = \"{url}\"\nserver_token_file = \"{elsewhere}\"\n"));
+        end(list(&[])).await.complains(2, &["server_token_file", "it lies elsewhere", "--config"]);
+    }
+    assert!(thief.accept().is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "nobody came");
+
+    // Whoever names the server or the file means it.
+    drop(thief);
+    says(format!("server = \"{url}\"\n"));
+    end(with_token(&["--server", &url])).await.complains(1, &["can't be reached"]);
+    end(with_token(&["--config", "backstitch.toml"])).await.complains(1, &["can't be reached"]);
+    std::fs::write(checkout.path().join("its.token"), &token).unwrap();
+    says(format!("server = \"{url}\"\nserver_token_file = \"its.token\"\n"));
+    end(list(&[])).await.complains(1, &["can't be reached"]);
 }

@@ -1,20 +1,14 @@
-//! Does the daemon answer, tell of alerts, and stop in order?
+//! Does the daemon answer, and stop in order?
 
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::routing::post;
 use serde_json::{Value, json};
 use sqlx::Executor;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::toys::{self, Toy};
 use crate::world::World;
 
 /// `serve`, listening.
@@ -151,61 +145,6 @@ async fn a_second_daemon_on_the_same_port_says_so() {
 }
 
 #[tokio::test]
-async fn an_alert_is_posted_until_the_webhook_takes_it() {
-    let world = World::new().await;
-    let worker = toys::worker(&world).await;
-    let client = world.client().await;
-    let handle = client.enqueue(Toy { fails: true, sticks: true }).send().await.unwrap();
-    client.wait(&handle).await.unwrap();
-    worker.shut_down().await;
-    assert_eq!(client.alerts_to_deliver().await.unwrap().len(), 1);
-
-    // The first answer is no; the second takes it.
-    let heard: Arc<Mutex<Vec<Value>>> = Arc::default();
-    let (told, mut taken) = unbounded_channel();
-    let hear = async move |State(heard): State<Arc<Mutex<Vec<Value>>>>, body: axum::Json<Value>| {
-        let mut heard = heard.lock().unwrap();
-        heard.push(body.0);
-        if heard.len() == 1 {
-            return StatusCode::INTERNAL_SERVER_ERROR;
-        }
-        told.send(()).unwrap();
-        StatusCode::NO_CONTENT
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/alerts", listener.local_addr().unwrap());
-    let router = Router::new().route("/alerts", post(hear)).with_state(heard.clone());
-    tokio::spawn(async move { axum::serve(listener, router).await });
-
-    let mut command = serve(&world);
-    command.env("BACKSTITCH_ALERT_WEBHOOK", url);
-    let daemon = Daemon::start(command).await;
-    taken.recv().await.unwrap();
-    let (code, log) = daemon.stop().await;
-    assert_eq!(code, 0);
-    let heard = heard.lock().unwrap().clone();
-    assert_eq!(heard[0], heard[1], "the same alert again");
-    assert_eq!((&heard[0]["kind"], &heard[0]["workflow"]), (&json!("toy"), &json!(handle.workflow)));
-    assert!(!log.contains("/alerts"), "the webhook's path is a secret: {log}");
-}
-
-#[tokio::test]
-async fn without_a_webhook_the_log_is_told_and_that_counts() {
-    let world = World::new().await;
-    let worker = toys::worker(&world).await;
-    let client = world.client().await;
-    let handle = client.enqueue(Toy { fails: true, sticks: true }).send().await.unwrap();
-    client.wait(&handle).await.unwrap();
-    worker.shut_down().await;
-    let mut daemon = Daemon::start(serve(&world)).await;
-    daemon.says("a person should look").await;
-    while !client.alerts_to_deliver().await.unwrap().is_empty() {
-        tokio::task::yield_now().await;
-    }
-    daemon.stop().await;
-}
-
-#[tokio::test]
 async fn a_caller_that_never_ends_its_request_is_hung_up_on() {
     let world = World::new().await;
     let daemon = Daemon::start(serve(&world)).await;
@@ -215,14 +154,4 @@ async fn a_caller_that_never_ends_its_request_is_hung_up_on() {
     // Ends when the daemon hangs up; without its bound, never.
     slow.read_to_end(&mut answer).await.unwrap();
     daemon.stop().await;
-}
-
-#[tokio::test]
-async fn a_webhook_that_is_not_plain_http_is_refused() {
-    let world = World::new().await;
-    for (url, said) in [("https://hooks.example.com/sesame", "only plain http"), ("sesame", "give a URL")] {
-        let ran = world.run(&["serve", "--without-gateway", "--alert-webhook", url]).await;
-        let ran = ran.complains(2, &["--alert-webhook", said]);
-        assert!(!ran.err.contains("sesame"), "{ran:?}");
-    }
 }

@@ -3,6 +3,8 @@
 use sqlx::Executor;
 use tokio::net::TcpListener;
 
+use crate::beyond::certificate;
+use crate::daemon::Daemon;
 use crate::plain::plain;
 use crate::world::{Ran, World, bare, end};
 
@@ -36,6 +38,8 @@ async fn a_good_place_is_found_good() {
             "ok sessions a primary, read committed",
             "ok migrations up to date",
             "ok rights",
+            "warning tokens there is none, so nobody is answered under /v1",
+            "ok daemon settings plain HTTP, on loopback, to whoever shows a token",
             "ok port 127.0.0.1:0 is free",
         ],
     );
@@ -125,4 +129,52 @@ async fn what_the_gateway_lacks_is_named_and_what_stands_on_it_is_not_examined()
             "- powerdns the settings come first",
         ],
     );
+}
+
+#[tokio::test]
+async fn what_serve_refuses_is_wrong_and_a_daemon_is_known_over_tls_too() {
+    let world = World::new().await;
+    certificate(&world);
+    let beyond = ["--listen", "0.0.0.0:0", "--tls-certificate", "tls.pem", "--tls-key", "tls.key"];
+    let doctor =
+        async |more: &[&str]| world.run(&[&["doctor", "--without-gateway"], more].concat()).await.expect(1);
+    says(
+        &doctor(&beyond).await,
+        &[
+            "wrong tokens beyond loopback only tokens are answered, and there is none",
+            "ok port 0.0.0.0:0 is free",
+        ],
+    );
+    world.run(&["token", "create", "ops", "--role", "operate"]).await.expect(0);
+    says(
+        &doctor(&beyond).await,
+        &["ok tokens there are some", "ok daemon settings TLS, to whoever shows a token"],
+    );
+    for (wrong, said) in [
+        (&beyond[..2], "0.0.0.0:0 is not on loopback, and there only TLS is spoken"),
+        (&beyond[..4], "--tls-certificate and --tls-key: give both, or none"),
+        (
+            &["--listen", "127.0.0.1:0", "--tls-certificate", "tls.pem", "--tls-key", "tls.pem"],
+            "the key tls.pem",
+        ),
+        (&["--listen", "7410"], "\"7410\" is no address to listen on"),
+        (
+            &["--listen", "127.0.0.1:0", "--alert-webhook", "https://hooks.example.com/sesame"],
+            "only plain http is spoken",
+        ),
+        (&["--listen", "127.0.0.1:0", "--keep-finished", "1m"], "give 1h or more"),
+    ] {
+        let ran = doctor(wrong).await;
+        says(&ran, &["wrong daemon settings", said, "- port the settings come first"]);
+        assert!(!ran.out.contains("sesame"), "{ran:?}");
+    }
+    std::fs::write(world.path("backstitch.toml"), "allowed_origins = [\"*\"]\n").unwrap();
+    says(&doctor(&DOCTOR[2..]).await, &["wrong daemon settings allowed_origins", "is no origin"]);
+    std::fs::remove_file(world.path("backstitch.toml")).unwrap();
+
+    let daemon = Daemon::start(world.command(&[&["serve", "--without-gateway"], &beyond[..]].concat())).await;
+    let there = [&["--listen", daemon.url.trim_start_matches("http://")], &beyond[2..]].concat();
+    says(&doctor(&there).await, &["ok port", "a daemon answers on 0.0.0.0:", "already"]);
+    says(&doctor(&[&there[..1], &["127.0.0.1:0"]].concat()).await, &["ok port 127.0.0.1:0 is free"]);
+    daemon.stop().await;
 }

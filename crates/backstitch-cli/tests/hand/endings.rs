@@ -93,6 +93,27 @@ async fn recovery_says_what_it_did_not_look_at() {
 }
 
 #[tokio::test]
+async fn of_those_that_were_unfinished_the_ones_that_have_ended_are_told() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let mut asked = Vec::new();
+    for kind in ["toy", "toy", "trip"] {
+        let input = json!({ "fails": asked.is_empty(), "sticks": false });
+        asked.push(client.enqueue_untyped(kind, &input).send().await.unwrap().workflow);
+    }
+    let found = client.unfinished(&["toy"]).await.unwrap();
+    assert_eq!(found, [asked[1], asked[0]], "of the kinds that were asked about, the newest first");
+    assert_eq!(client.ended(&found).await.unwrap().len(), 0);
+    let worker = toys::worker(&world).await;
+    assert!(worker.settle().await.unwrap().is_settled());
+    worker.shut_down().await;
+    assert_eq!(client.unfinished(&["toy"]).await.unwrap(), []);
+    let ended = client.ended(&[asked[0], asked[2], asked[1]]).await.unwrap();
+    let told: Vec<_> = ended.iter().map(|view| (view.workflow, view.status.as_str())).collect();
+    assert_eq!(told, [(asked[0], "compensated"), (asked[1], "completed")]);
+}
+
+#[tokio::test]
 async fn a_workflow_that_is_cancelled_before_it_began_has_ended_whoever_serves_it() {
     let world = World::new().await;
     let toy = json!({ "fails": false, "sticks": false }).to_string();

@@ -65,7 +65,7 @@ fn codes_of(command: &[&str]) -> &'static str {
         ["enqueue" | "wait"] => "012345",
         ["verify"] => "01245",
         ["torture"] => "0124",
-        ["serve" | "migrate" | "errors" | "seal" | "doctor" | "completions" | "man"]
+        ["migrate" | "seal" | "doctor" | "completions" | "man"]
         | ["gateway", "list" | "stats"]
         | ["token", "create" | "list"]
         | ["bench", ..]

@@ -144,6 +144,7 @@ async fn one_that_is_followed_tells_each_try_and_ends_as_the_workflow_does() {
          TIME 0 take run, attempt 1: succeeded, after SPAN\n\
          TIME 1 use run, attempt 1: begun\n\
          TIME 1 use run, attempt 1: failed, after SPAN: it broke \u{FFFD}[31min use (worn_out)\n\
+         TIME unwinding: failed\n\
          TIME 0 take compensate, attempt 1: begun\n\
          TIME 0 take compensate, attempt 1: succeeded, after SPAN\n\
          TIME compensated, after SPAN: it broke \u{FFFD}[31min use (worn_out)"

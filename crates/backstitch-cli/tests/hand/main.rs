@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do")]
 
+mod alerts;
 mod api;
 mod bad_input;
 mod bench;
+mod between;
 mod beyond;
 mod canary;
 mod configuration;
