@@ -13,21 +13,21 @@ use crate::claim::{Claimed, Hold};
 use crate::database::Database;
 use crate::error::Error;
 
-/// How long what is under way has to come to its next boundary, once a suspect is claimed: the timeout of an attempt that names
-/// none, so that a turn is rarely in vain. So long a worker claims nothing.
-const ROOM_LEASES: u32 = 6;
+/// How long what is under way has to come to its next boundary, once a suspect is claimed: the grace of a shutdown, where
+/// nothing else is said, for what takes longer is cut short by every deploy as well. So long a worker claims nothing.
+const ROOM_LEASES: u32 = 2;
 
 /// How long a worker that came to no room asks for no suspect, unless nothing is in flight: trying in vain keeps it from
-/// claiming for a third of its time at most.
-const PAUSE_LEASES: u32 = 12;
+/// claiming for a sixth of its time at most.
+const PAUSE_LEASES: u32 = 10;
 
 /// How long a suspect is driven alone before others may join it: the timeout of an attempt that names none. So whoever has
 /// others die with it either takes its time before it kills, or is innocent and has a long attempt.
 const ALONE_LEASES: u32 = 6;
 
-/// How many turns a suspect may have in vain, whatever workers they were of, before running attempts are cut short for it. More
-/// than one, for another worker may have room; no more, for where long attempts are always under way none ever has.
-const TURNS_IN_VAIN_MAX: u32 = 2;
+/// How many turns a suspect may have in vain, whatever workers they were of, before running attempts are cut short for it. A
+/// few, for another worker may have room; not many, for where long attempts are always under way none ever has.
+const TURNS_IN_VAIN_MAX: u32 = 5;
 
 /// The suspect of a worker: one at a time, or nobody could tell which of them killed it.
 #[derive(Default)]
@@ -198,26 +198,26 @@ mod tests {
     }
 
     #[test]
-    fn a_suspect_waits_for_six_leases_and_is_given_back() {
+    fn a_suspect_waits_for_two_leases_and_is_given_back() {
         assert_eq!(turn(0, Duration::ZERO, LEASE, false), Turn::Alone);
-        assert_eq!([after(0, false), after(59, false)], [Turn::Wait; 2]);
-        assert_eq!(after(60, false), Turn::GiveBack);
-        assert_eq!(turn(0, Duration::from_secs(60), LEASE, false), Turn::Alone, "there is room after all");
+        assert_eq!([after(0, false), after(19, false)], [Turn::Wait; 2]);
+        assert_eq!(after(20, false), Turn::GiveBack);
+        assert_eq!(turn(0, Duration::from_secs(20), LEASE, false), Turn::Alone, "there is room after all");
     }
 
     #[test]
     fn where_others_may_be_cut_short_they_have_the_same_time_before() {
-        assert_eq!(after(59, true), Turn::Wait, "whoever ends in time is not cut short");
-        assert_eq!([after(60, true), after(119, true)], [Turn::CutOthers; 2]);
-        assert_eq!(after(120, true), Turn::GiveBack, "what can't be handed back is not waited for");
+        assert_eq!(after(19, true), Turn::Wait, "whoever ends in time is not cut short");
+        assert_eq!([after(20, true), after(39, true)], [Turn::CutOthers; 2]);
+        assert_eq!(after(40, true), Turn::GiveBack, "what can't be handed back is not waited for");
     }
 
     #[test]
-    fn others_are_cut_short_after_two_turns_in_vain_and_not_for_one_that_waits_for_a_person() {
+    fn others_are_cut_short_after_five_turns_in_vain_and_not_for_one_that_waits_for_a_person() {
         let in_vain = |turns_in_vain, retried| Some(Standing { turns_in_vain, retried, ..FRESH });
-        assert_eq!([1, 2, 9].map(|turns| may_cut(in_vain(turns, false), false)), [false, true, true]);
+        assert_eq!([4, 5, 9].map(|turns| may_cut(in_vain(turns, false), false)), [false, true, true]);
         assert!(!may_cut(in_vain(9, false), true));
-        assert!(may_cut(in_vain(2, true), true), "the person came");
+        assert!(may_cut(in_vain(5, true), true), "the person came");
         assert!(!may_cut(None, false));
     }
 
