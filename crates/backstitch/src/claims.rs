@@ -1,7 +1,8 @@
-//! When a worker looks for due workflows, how many it takes, and how it gives a suspect its turn.
+//! When a worker looks for due workflows, how many it takes, and which one it drives alone.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backstitch_core::limits::{SLOW_RETRY, SUSPECT_CHARGES};
@@ -10,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::claim::{Claimed, Departure, Hold, Want, claim};
+use crate::claim::{Claimed, Departure, Want, claim};
 use crate::drive::drive;
 use crate::future::catch_panic;
 use crate::journal::{After, Attention, AttentionChange};
@@ -18,7 +19,6 @@ use crate::life::{Life, Plan, Shop};
 use crate::outage::Outage;
 use crate::park;
 use crate::strays;
-use crate::suspect::{self, Company, Suspect, Turn};
 use crate::timing::jittered;
 
 /// When a woken worker looks again: what was announced may not be committed yet.
@@ -49,10 +49,10 @@ struct Work<'a, S> {
     life: &'a Arc<Life>,
     plan: &'a Plan,
     driving: JoinSet<Departure>,
-    /// One that may kill its process.
-    suspect: Suspect,
-    /// Before this no other is asked for, unless nothing is in flight.
-    suspects_from: Instant,
+    /// One that may kill its process: claimed, and waiting to be alone.
+    suspect: Option<Claimed>,
+    /// One is being driven alone.
+    alone: bool,
     next_look: Instant,
     looks_soon: VecDeque<Duration>,
     /// The last claim got all that it asked for.
@@ -77,8 +77,8 @@ pub(crate) async fn work<S: Send + Sync + 'static>(
         life,
         plan,
         driving: JoinSet::new(),
-        suspect: Suspect::None,
-        suspects_from: Instant::now(),
+        suspect: None,
+        alone: false,
         next_look: Instant::now(),
         looks_soon: VecDeque::new(),
         backlog: false,
@@ -94,8 +94,7 @@ pub(crate) async fn work<S: Send + Sync + 'static>(
         if work.may_look() && Instant::now() >= work.next_look {
             work.look().await;
         }
-        work.see_to_suspect().await;
-        let suspect_at = work.suspect.look_at(Instant::now(), shop.timing.lease);
+        work.drive_suspect_alone();
         tokio::select! {
             () = stop.cancelled() => break,
             () = life.lease.died() => break,
@@ -105,7 +104,6 @@ pub(crate) async fn work<S: Send + Sync + 'static>(
                 work.looks_soon = LOOKS_AFTER_A_WAKE.into();
             }
             () = sleep_until(work.next_look), if work.may_look() => {}
-            () = sleep_until(suspect_at.unwrap_or_else(Instant::now)), if suspect_at.is_some() => {}
         }
     }
     work.finish().await;
@@ -116,14 +114,9 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
         self.plan.concurrency.saturating_sub(self.driving.len())
     }
 
+    /// A suspect is driven alone: until it has had its turn nothing else is begun.
     fn may_look(&self) -> bool {
-        self.free() > 0 && !self.suspect.needs_the_worker()
-    }
-
-    /// Whether one that may kill its process may be among what is claimed.
-    fn may_take_suspect(&self) -> bool {
-        matches!(self.suspect, Suspect::None)
-            && (self.driving.is_empty() || Instant::now() >= self.suspects_from)
+        self.free() > 0 && self.suspect.is_none() && !self.alone
     }
 
     /// Lets go of what an unanswered claim took: as long as one may still be carried out, and now and then, for one that was
@@ -134,8 +127,9 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
             return;
         }
         self.strays_due = now + self.shop.timing.lease * LEASES_BETWEEN_STRAYS;
-        // A suspect that waits is not among them: nothing is looked for while it does.
-        let known = self.life.in_flight.workflows().into_iter().map(|workflow| workflow.0).collect();
+        let mut known: Vec<_> =
+            self.life.in_flight.workflows().into_iter().map(|workflow| workflow.0).collect();
+        known.extend(self.suspect.as_ref().map(|suspect| suspect.workflow.0));
         if let Err(error) = strays::let_go(self.shop, self.life, known).await {
             // Where the database is away, the claim that follows says so; one that is kept by somebody is found again.
             tracing::debug!(%error, "looking for workflows held without knowing failed");
@@ -151,9 +145,9 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
             queues: self.plan.queues.clone(),
             kinds: self.shop.kinds.keys().map(|kind| (*kind).to_owned()).collect(),
             limit: u32::try_from(limit).unwrap_or(u32::MAX),
-            suspect: self.may_take_suspect(),
+            suspect: true,
         };
-        let mut claimed =
+        let claimed =
             match claim(&mut *self.life.claims.lock().await, self.life.lease.incarnation, want).await {
                 Ok(claimed) => claimed,
                 Err(error) => {
@@ -173,87 +167,27 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
                 true => GATHER,
                 false => self.looks_soon.pop_front().unwrap_or_else(|| jittered(self.shop.timing.poll)),
             };
-        let suspect = claimed.iter().position(|claimed| claimed.crash_charges >= SUSPECT_CHARGES);
-        let Some(suspect) = suspect.map(|at| claimed.swap_remove(at)) else {
-            claimed.into_iter().for_each(|claimed| self.drive(claimed));
-            return;
-        };
-        let since = Instant::now();
-        self.life.make_room();
-        // None of those that came with it begins anything that would then be waited for.
-        for other in claimed {
-            self.hand_back(other.hold(), Duration::ZERO);
+        for claimed in claimed {
+            if claimed.crash_charges >= SUSPECT_CHARGES {
+                self.suspect = Some(claimed);
+            } else {
+                self.drive(claimed);
+            }
         }
-        let standing = suspect::standing(&self.shop.database, &suspect.hold()).await.ok().flatten();
-        let may_cut = suspect::may_cut(standing, suspect.attention);
-        self.suspect = Suspect::Waits { claimed: Box::new(suspect), since, may_cut };
     }
 
-    /// Moves on with the suspect that is here.
-    async fn see_to_suspect(&mut self) {
-        self.suspect = match std::mem::take(&mut self.suspect) {
-            Suspect::None => Suspect::None,
-            Suspect::Waits { claimed, since, may_cut } => self.give_turn(claimed, since, may_cut),
-            Suspect::Driven { hold, .. } if !self.life.in_flight.holds(&hold) => Suspect::None,
-            Suspect::Driven { hold, alone, look_at } if Instant::now() < look_at => {
-                Suspect::Driven { hold, alone, look_at }
-            }
-            Suspect::Driven { hold, alone, .. } => self.look_after(hold, alone).await,
-        };
-    }
-
-    fn give_turn(&mut self, claimed: Box<Claimed>, since: Instant, may_cut: bool) -> Suspect {
-        let lease = self.shop.timing.lease;
-        let (workflow, kind, deaths) = (claimed.workflow, claimed.kind.clone(), claimed.crash_charges);
-        match suspect::turn(self.driving.len(), since.elapsed(), lease, may_cut) {
-            Turn::Wait => Suspect::Waits { claimed, since, may_cut },
-            Turn::CutOthers => {
-                if !self.life.cut().is_cancelled() {
-                    tracing::warn!(
-                        workflow.id = %workflow, workflow.kind = kind, deaths, workflows = self.driving.len(),
-                        "cutting running attempts short: a workflow that is to be driven alone has waited for long enough"
-                    );
-                }
-                self.life.cut_short();
-                Suspect::Waits { claimed, since, may_cut }
-            }
-            Turn::GiveBack => {
-                tracing::info!(
-                    workflow.id = %workflow, workflow.kind = kind, deaths, workflows = self.driving.len(),
-                    "letting go of a workflow that is to be driven alone: attempts are under way that take their time"
-                );
-                self.life.stop_making_room();
-                self.suspects_from = Instant::now() + suspect::pause(lease);
-                let wait = if claimed.attention { SLOW_RETRY } else { Duration::ZERO };
-                self.hand_back(claimed.hold(), wait);
-                Suspect::None
-            }
-            Turn::Alone => {
+    fn drive_suspect_alone(&mut self) {
+        // Bounded by an attempt: whatever else is in flight lets go at its next boundary, and is claimed again later.
+        self.life.makes_room.store(self.suspect.is_some() && !self.driving.is_empty(), Ordering::Relaxed);
+        if self.driving.is_empty() {
+            self.alone = self.suspect.is_some();
+            if let Some(suspect) = self.suspect.take() {
                 tracing::warn!(
-                    workflow.id = %workflow, workflow.kind = kind, deaths,
+                    workflow.id = %suspect.workflow, workflow.kind = suspect.kind, deaths = suspect.crash_charges,
                     "driving a workflow alone: its process died with it"
                 );
-                self.life.stop_making_room();
-                let hold = claimed.hold();
-                self.drive(*claimed);
-                Suspect::driven(hold, true, Instant::now(), lease)
+                self.drive(suspect);
             }
-        }
-    }
-
-    /// Lets others join a suspect that has been alone for a while, if they may.
-    async fn look_after(&self, hold: Hold, alone: bool) -> Suspect {
-        let company = match suspect::standing(&self.shop.database, &hold).await {
-            Ok(standing) => suspect::company(standing),
-            // It stays as it is, until the database says more.
-            Err(_) if alone => Company::Nobody,
-            Err(_) => Company::NoSuspect,
-        };
-        let (now, lease) = (Instant::now(), self.shop.timing.lease);
-        match company {
-            Company::Anybody => Suspect::None,
-            Company::NoSuspect => Suspect::driven(hold, false, now, lease),
-            Company::Nobody => Suspect::driven(hold, true, now, lease),
         }
     }
 
@@ -283,12 +217,6 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
         });
     }
 
-    /// Lets go of what was claimed and is not driven.
-    fn hand_back(&mut self, hold: Hold, wait: Duration) {
-        let (shop, life) = (Arc::clone(self.shop), Arc::clone(self.life));
-        self.driving.spawn(async move { park::park(&shop, &life, &hold, wait, After::default()).await });
-    }
-
     fn left(&mut self, left: Result<Departure, tokio::task::JoinError>) {
         if self.backlog && self.free() >= self.plan.concurrency / GATHER_SHARE {
             self.next_look = Instant::now();
@@ -303,9 +231,12 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
     /// Gives running attempts their grace, then cuts them short; all is handed back.
     async fn finish(&mut self) {
         self.life.draining.cancel();
-        if let Suspect::Waits { claimed, .. } = std::mem::take(&mut self.suspect) {
+        if let Some(suspect) = self.suspect.take() {
             // Among those that are waited for, or a database that does not answer would keep us here.
-            self.hand_back(claimed.hold(), Duration::ZERO);
+            let (shop, life) = (Arc::clone(self.shop), Arc::clone(self.life));
+            self.driving.spawn(async move {
+                park::park(&shop, &life, &suspect.hold(), Duration::ZERO, After::default()).await
+            });
         }
         let grace_ends = Instant::now() + self.shop.timing.shutdown_grace;
         // Without a database nothing can be handed back: a lease later others find it by themselves.

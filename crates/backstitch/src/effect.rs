@@ -14,8 +14,7 @@ use crate::sight::{Looked, ProbeFn, Sighting};
 use crate::step::{Call, RunFn};
 use crate::watchdog::What;
 
-/// Makes the attempt: until it ends, panics or times out, the lease is lost, or it is cut short: the grace of a
-/// shutdown is over, or a suspect has waited for long enough.
+/// Makes the attempt: until it ends, panics or times out, the lease is lost, or the shutdown's grace is over.
 pub(crate) async fn perform<'a, S>(
     life: &Life,
     call: Call<'a, S>,
@@ -23,8 +22,7 @@ pub(crate) async fn perform<'a, S>(
     effect: impl FnOnce(Call<'a, S>) -> BoxFuture<'a, Result<Json, StepError>>,
 ) -> Ended {
     // The answer that its intent is durable may have come after the lease: too late to begin anything.
-    let cut = life.cut();
-    if !life.lease.is_usable() || cut.is_cancelled() {
+    if !life.lease.is_usable() || life.abort.is_cancelled() {
         return Ended::CutShort;
     }
     let attempt = call.attempt;
@@ -35,7 +33,7 @@ pub(crate) async fn perform<'a, S>(
         ended = catch_panic(async { effect(call).await }) => concealed(ended_as(ended), attempt),
         () = sleep_until(attempt.deadline) => Ended::TimedOut(timeout),
         () = life.lease.lost() => Ended::CutShort,
-        () = cut.cancelled() => Ended::CutShort,
+        () = life.abort.cancelled() => Ended::CutShort,
     }
 }
 

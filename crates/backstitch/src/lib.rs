@@ -56,7 +56,6 @@ mod settle;
 mod sight;
 mod step;
 mod strays;
-mod suspect;
 mod timing;
 mod tokens;
 mod transaction;

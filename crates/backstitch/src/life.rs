@@ -51,8 +51,6 @@ pub(crate) struct Life {
     pub(crate) abort: CancellationToken,
     /// A suspect waits to be alone: what is in flight is handed back at its next boundary.
     pub(crate) makes_room: AtomicBool,
-    /// By which the attempts that run now hear that they are cut short.
-    cut: Mutex<CancellationToken>,
     pub(crate) in_flight: Arc<InFlight>,
 }
 
@@ -60,51 +58,6 @@ impl Life {
     /// Whether nothing begins any more, and what is held is let go of at its next boundary.
     pub(crate) fn lets_go(&self) -> bool {
         self.draining.is_cancelled() || self.makes_room.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn new(
-        lease: Arc<Lease>,
-        appender: Appender,
-        claims: Arc<tokio::sync::Mutex<Kept>>,
-        watchdog: Watchdog,
-        in_flight: Arc<InFlight>,
-    ) -> Self {
-        let abort = CancellationToken::new();
-        Self {
-            lease,
-            appender,
-            claims,
-            watchdog,
-            draining: CancellationToken::new(),
-            cut: Mutex::new(abort.child_token()),
-            abort,
-            makes_room: AtomicBool::new(false),
-            in_flight,
-        }
-    }
-
-    /// By which an attempt that begins hears that it is cut short: for a suspect, or by a shutdown.
-    pub(crate) fn cut(&self) -> CancellationToken {
-        self.cut.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Asks what is in flight to let go at its next boundary.
-    pub(crate) fn make_room(&self) {
-        self.makes_room.store(true, Ordering::Relaxed);
-    }
-
-    /// Cuts the attempts short that run now, and those that begin before room is made no longer.
-    pub(crate) fn cut_short(&self) {
-        self.cut().cancel();
-    }
-
-    /// Attempts may begin again, except in a shutdown.
-    pub(crate) fn stop_making_room(&self) {
-        let mut cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
-        if cut.is_cancelled() {
-            *cut = self.abort.child_token();
-        }
-        self.makes_room.store(false, Ordering::Relaxed);
     }
 }
 
@@ -130,11 +83,6 @@ impl InFlight {
         if in_flight.get(&hold.workflow).is_some_and(|(epoch, _)| *epoch == hold.epoch) {
             in_flight.remove(&hold.workflow);
         }
-    }
-
-    /// Whether it is here, under this very claim.
-    pub(crate) fn holds(&self, hold: &Hold) -> bool {
-        self.lock().get(&hold.workflow).is_some_and(|(epoch, _)| *epoch == hold.epoch)
     }
 
     pub(crate) fn workflows(&self) -> Vec<WorkflowId> {

@@ -1,6 +1,7 @@
 //! How a worker lives: a life from its registration to its end, and after a burial the next one.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use backstitch_core::id::IncarnationId;
@@ -130,8 +131,16 @@ async fn register<S>(shop: &Shop<S>, token: Uuid) -> Result<(Life, DropGuard), E
     heartbeat::start(shop.database.clone(), Arc::clone(&lease), Arc::clone(&in_flight), timing, end)?;
     tracing::info!(%incarnation, "the worker begins to work");
     let claims = Arc::new(Mutex::new(Kept::of(shop.database.clone())));
-    let appender = Appender::start(shop.database.clone(), Arc::clone(&lease), Arc::clone(&claims))?;
-    let life = Life::new(lease, appender, claims, Watchdog::start(timing.lease / 2)?, in_flight);
+    let life = Life {
+        appender: Appender::start(shop.database.clone(), Arc::clone(&lease), Arc::clone(&claims))?,
+        claims,
+        watchdog: Watchdog::start(timing.lease / 2)?,
+        lease,
+        draining: CancellationToken::new(),
+        abort: CancellationToken::new(),
+        makes_room: AtomicBool::new(false),
+        in_flight,
+    };
     Ok((life, heart))
 }
 

@@ -77,18 +77,13 @@ pub(crate) async fn perform<S>(
     effect: impl InTransaction<S>,
 ) -> Transacted {
     let _watching = life.watchdog.watch(What::Attempt(place.attempt.key()), place.timeout);
-    let cut = life.cut();
-    // One that waited for its turn meanwhile need not take a connection to be told.
-    if cut.is_cancelled() {
-        return Transacted::RolledBack(Ended::CutShort);
-    }
     for _ in 0..LOOKS_AFTER_COMMIT {
         let transaction = transact(database, services, &place, &effect);
         let tried = tokio::select! {
             biased;
             tried = timeout_at(place.attempt.deadline, transaction) => tried,
             () = life.lease.lost() => return Transacted::RolledBack(Ended::CutShort),
-            () = cut.cancelled() => return Transacted::RolledBack(Ended::CutShort),
+            () = life.abort.cancelled() => return Transacted::RolledBack(Ended::CutShort),
         };
         match tried {
             Ok(Tried::Ended(transacted)) => return transacted,

@@ -1,8 +1,7 @@
 //! What a case asks of the journal's database beside what the client shows.
 
-use backstitch::{Client, Handle, Workflow, WorkflowId};
+use backstitch::{Client, WorkflowId};
 use backstitch_testkit::cut::{Line, Moment, Passage, Statement};
-use backstitch_testkit::script::Ground;
 use backstitch_testkit::wait::until;
 use backstitch_testkit::world::World;
 use chrono::{DateTime, Utc};
@@ -88,28 +87,6 @@ pub async fn writers(world: &World, workflow: WorkflowId) -> Vec<Option<i32>> {
 /// How many deaths are charged to a live workflow.
 pub async fn crash_charges(world: &World, workflow: WorkflowId) -> i32 {
     number(world, "select crash_charges::int from backstitch.ready where workflow_id = $1", workflow).await
-}
-
-/// Stands in for the deaths that make a workflow a suspect: it is charged with so many, and was claimed so often without a
-/// record since. Not due before this, so that nobody has claimed it yet.
-pub async fn suspect<W: Workflow<Ground>>(
-    world: &World,
-    script: W,
-    charges: u16,
-    claims: i32,
-) -> Handle<W::Output> {
-    let in_an_hour = Utc::now() + chrono::TimeDelta::hours(1);
-    let handle = world.client.enqueue(script).run_at(in_an_hour).send().await.expect("it is enqueued");
-    sqlx::query(
-        "update backstitch.ready set crash_charges = $2, epoch = $3, due_at = now() where workflow_id = $1",
-    )
-    .bind(handle.workflow.0)
-    .bind(i32::from(charges))
-    .bind(claims)
-    .execute(&world.pool)
-    .await
-    .expect("it is ours");
-    handle
 }
 
 /// How often a workflow was claimed.

@@ -2,14 +2,10 @@
 
 use backstitch::{Answered, Cause, Ending, Handle, Status, limits};
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
-use backstitch_testkit::wait::until;
 use backstitch_testkit::world::{WorkerProcess, World};
 
 use crate::WORKER;
-use crate::facts::{alerts, attempts, crash_charges, ended, epoch, incarnations, suspect, told};
-
-/// As many deaths as make a suspect.
-const SUSPECTED: u16 = 2;
+use crate::facts::{alerts, attempts, ended, epoch, incarnations};
 
 type Outputs = Vec<Option<u32>>;
 
@@ -103,82 +99,6 @@ async fn innocents_are_not_charged_for_a_poison_workflow() {
         assert_eq!(outputs[1], Some(1));
     }
     worker.kill().await;
-}
-
-/// A step whose first attempt leaves this mark, and takes until this gate is open.
-fn takes_long(mark: &str, gate: &str) -> Act {
-    Act::new().manner(Manner::Long).run([Do::Effect, Do::Mark(mark.into()), Do::Wait(gate.into())])
-}
-
-#[tokio::test]
-async fn a_suspect_that_finds_no_room_is_given_back_and_its_worker_goes_on() {
-    let world = World::new().await;
-    let busy = world.start_worker().await;
-    let long = world.enqueue(Resuming::of([takes_long("under way", "go")])).await;
-    world.marked("under way").await;
-    let suspect = suspect(&world, Resuming::of([Act::new()]), SUSPECTED, 0).await;
-    until("it was claimed, and given back", async || {
-        let waits: bool = sqlx::query_scalar(
-            "select epoch > 0 and holder is null from backstitch.ready where workflow_id = $1",
-        )
-        .bind(suspect.workflow.0)
-        .fetch_one(&world.pool)
-        .await
-        .expect("it answers");
-        waits.then_some(())
-    })
-    .await;
-    for _ in 0..3 {
-        let other = world.enqueue(Resuming::of([Act::new(), Act::new()])).await;
-        assert_eq!(world.completes(&other).await, [Some(1), Some(1)]);
-    }
-    assert_eq!(attempts(&world.client, suspect.workflow).await, [], "it waits");
-    assert_eq!(crash_charges(&world, suspect.workflow).await, 2, "nothing is charged for that");
-    assert_eq!(alerts(&world, suspect.workflow).await, [""; 0]);
-    // One that has room takes it at once.
-    let idle = world.start_worker().await;
-    assert_eq!(world.completes(&suspect).await, [Some(1)]);
-    assert_eq!(attempts(&world.client, long.workflow).await, [(0, "run".to_owned(), 1, None)]);
-    world.ledger.open("go").await;
-    assert_eq!(world.completes(&long).await, [Some(1)]);
-    busy.shut_down().await;
-    idle.shut_down().await;
-}
-
-#[tokio::test]
-async fn a_suspect_has_its_turn_though_long_attempts_are_always_under_way() {
-    let world = World::new().await;
-    let worker = world.start_worker().await;
-    let long = world.enqueue(Resuming::of([takes_long("under way", "never"), Act::new()])).await;
-    world.marked("under way").await;
-    // Everybody has tried.
-    let suspect = suspect(&world, Resuming::of([Act::new()]), SUSPECTED, 5).await;
-    assert_eq!(world.completes(&suspect).await, [Some(1)]);
-    assert_eq!(world.completes(&long).await, [Some(2), Some(1)]);
-    let expected =
-        told([(0, "run", 1, "handed_back"), (0, "run", 2, "succeeded"), (1, "run", 1, "succeeded")]);
-    assert_eq!(attempts(&world.client, long.workflow).await, expected);
-    assert_eq!(incarnations(&world).await.len(), 1, "nobody died for it");
-    worker.shut_down().await;
-}
-
-#[tokio::test]
-async fn others_join_a_suspect_whose_attempt_takes_long() {
-    let world = World::new().await;
-    let innocent = world.enqueue(Resuming::of([Act::new()])).await;
-    let first = suspect(&world, Resuming::of([takes_long("begun", "go")]), SUSPECTED, 0).await;
-    // Its first claim brings both.
-    let worker = world.start_worker().await;
-    world.marked("begun").await;
-    assert_eq!(attempts(&world.client, innocent.workflow).await, [], "the suspect begins alone");
-    let second = suspect(&world, Resuming::of([Act::new()]), SUSPECTED, 0).await;
-    assert_eq!(world.completes(&innocent).await, [Some(1)]);
-    assert_eq!(attempts(&world.client, first.workflow).await, [(0, "run".to_owned(), 1, None)]);
-    assert_eq!(epoch(&world, second.workflow).await, 0, "no other suspect joins");
-    world.ledger.open("go").await;
-    assert_eq!(world.completes(&first).await, [Some(1)]);
-    assert_eq!(world.completes(&second).await, [Some(1)]);
-    worker.shut_down().await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use backstitch_testkit::world::World;
 use rustix::process::Signal;
 
 use crate::WORKER;
-use crate::facts::{attempts, crash_charges, effects, ended, first_dies, incarnations, suspect, told};
+use crate::facts::{attempts, crash_charges, effects, ended, first_dies, incarnations, told};
 
 #[tokio::test]
 async fn sigterm_hands_back_at_once_and_charges_no_attempt() {
@@ -61,7 +61,14 @@ async fn a_shutdown_ends_though_the_database_does_not_answer() {
     world.enqueue(Resuming::of([held])).await;
     world.marked("held").await;
     // Waits to be alone.
-    let suspect = suspect(&world, Resuming::of([Act::new()]), 2, 0).await.workflow;
+    let in_an_hour = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+    let suspect = world.client.enqueue(Resuming::of([Act::new()])).run_at(in_an_hour);
+    let suspect = suspect.send().await.expect("it is enqueued").workflow;
+    sqlx::query("update backstitch.ready set crash_charges = 2, due_at = now() where workflow_id = $1")
+        .bind(suspect.0)
+        .execute(&world.pool)
+        .await
+        .expect("it is ours");
     until("it is claimed", async || {
         let holder: Option<i32> =
             sqlx::query_scalar("select holder from backstitch.ready where workflow_id = $1")
