@@ -4,6 +4,7 @@
 //! the step's own SQL, the fenced record, COMMIT. An error of the COMMIT says nothing, so the place is looked at again
 //! before it is believed.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backstitch_core::decide::Ended;
@@ -26,6 +27,10 @@ use crate::watchdog::What;
 
 /// How often a COMMIT without an answer is looked after before the attempt is given up for now.
 const LOOKS_AFTER_COMMIT: u32 = 3;
+
+/// Before it is tried again to begin a transaction: longer than it takes to find out that a connection is broken, short beside
+/// a restart of Postgres.
+const BEGIN_AGAIN: Duration = Duration::from_millis(100);
 
 /// What became of a transactional attempt.
 pub(crate) enum Transacted {
@@ -77,8 +82,9 @@ pub(crate) async fn perform<S>(
     effect: impl InTransaction<S>,
 ) -> Transacted {
     let _watching = life.watchdog.watch(What::Attempt(place.attempt.key()), place.timeout);
+    let has_begun = AtomicBool::new(false);
     for _ in 0..LOOKS_AFTER_COMMIT {
-        let transaction = transact(database, services, &place, &effect);
+        let transaction = transact_once_there(database, services, &place, &effect, &has_begun);
         let tried = tokio::select! {
             biased;
             tried = timeout_at(place.attempt.deadline, transaction) => tried,
@@ -90,6 +96,8 @@ pub(crate) async fn perform<S>(
             Ok(Tried::CommitUnanswered(error)) => {
                 tracing::warn!(key = %place.attempt.key(), %error, "the commit got no answer, looking whether it stands");
             }
+            // The database was not there: the step's code has not run, and it was no attempt of it.
+            Err(_) if !has_begun.load(Ordering::Relaxed) => return Transacted::RolledBack(Ended::CutShort),
             Err(_) => return Transacted::RolledBack(Ended::TimedOut(place.timeout)),
         }
     }
@@ -107,25 +115,54 @@ enum Made {
     RollBack(Transacted),
 }
 
+/// Tries until the step's code runs: a restart of Postgres leaves every connection of the pool broken, and what meets one of
+/// them has had no attempt.
+async fn transact_once_there<S>(
+    database: &Database,
+    services: &S,
+    place: &Place,
+    effect: &impl InTransaction<S>,
+    has_begun: &AtomicBool,
+) -> Tried {
+    loop {
+        match transact(database, services, place, effect, has_begun).await {
+            Ok(tried) => return tried,
+            Err(error) => {
+                tracing::debug!(key = %place.attempt.key(), %error, "a transaction can't begin, trying on");
+                tokio::time::sleep(BEGIN_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Error: the database was not there before the step's code ran.
 async fn transact<S>(
     database: &Database,
     services: &S,
     place: &Place,
     effect: &impl InTransaction<S>,
-) -> Tried {
+    has_begun: &AtomicBool,
+) -> sqlx::Result<Tried> {
     // Dropped on any way out but the good ones, it takes its connection with it: and so the transaction.
     let mut lent = match database.lend().await {
         Ok(lent) => lent,
-        Err(error) => return Tried::Ended(failed(error)),
+        Err(error) => return not_begun(error),
     };
     // How long it waits for what is the step's to say: by its timeout, which is the transaction's.
     let mut transaction = match lent.connection().begin_with("begin; set local lock_timeout = 0").await {
         Ok(transaction) => transaction,
-        Err(error) => return Tried::Ended(failed(error)),
+        Err(error) => return not_begun(error),
     };
-    let made = make(&mut transaction, services, place, effect).await;
+    let made = match enter(&mut transaction, place).await {
+        Ok(Some(transacted)) => Ok(Made::RollBack(transacted)),
+        Ok(None) => {
+            has_begun.store(true, Ordering::Relaxed);
+            make(&mut transaction, services, place, effect).await
+        }
+        Err(error) => return not_begun(error),
+    };
     let left = database.leave(&mut transaction).await;
-    match (made, left) {
+    Ok(match (made, left) {
         (Ok(Made::Commit(stitch, answer)), Ok(())) => match transaction.commit().await {
             Ok(()) => {
                 lent.give_back();
@@ -147,7 +184,7 @@ async fn transact<S>(
             Tried::Ended(ended)
         }
         (Err(error), _) | (_, Err(error)) => Tried::Ended(failed(error)),
-    }
+    })
 }
 
 async fn make<S>(
@@ -156,9 +193,6 @@ async fn make<S>(
     place: &Place,
     effect: &impl InTransaction<S>,
 ) -> sqlx::Result<Made> {
-    if let Some(transacted) = enter(transaction, place).await? {
-        return Ok(Made::RollBack(transacted));
-    }
     let call = Call { services, input: &place.input, attempt: &place.attempt };
     let made = catch_panic(async { effect(call, transaction, place.output.as_ref()).await }).await;
     let output = match concealed(ended_as(made), &place.attempt) {
@@ -172,6 +206,11 @@ async fn make<S>(
         Written::Whole => Made::Commit(Box::new(record.stitch), answer),
         _ => Made::RollBack(Transacted::Refused(answer)),
     })
+}
+
+/// Nothing of the step's own has happened.
+fn not_begun(error: sqlx::Error) -> sqlx::Result<Tried> {
+    if is_transient(&error) { Err(error) } else { Ok(Tried::Ended(failed(error))) }
 }
 
 fn rolled_back(error: StepError) -> Transacted {

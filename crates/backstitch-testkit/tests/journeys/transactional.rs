@@ -332,3 +332,24 @@ async fn a_transactional_step_that_says_no_keeps_its_connection() {
     assert!(sessions.len() <= CONNECTIONS_MAX, "{} sessions for {REJECTIONS} steps", sessions.len());
     worker.shut_down().await;
 }
+
+/// Every connection of its worker is broken, as after a restart of Postgres.
+#[tokio::test]
+async fn a_broken_connection_costs_a_transactional_step_no_attempt() {
+    let world = World::new().await;
+    let and = if world.database.url.contains('?') { '&' } else { '?' };
+    let url = format!("{}{and}application_name=victim", world.database.url);
+    let worker = world.process(WORKER).variable("DATABASE_URL", url).spawn().await;
+    let transactional = || Act::new().manner(Manner::Transactional);
+    let waits = Act::new().manner(Manner::Long).run([Do::Mark("waiting".into()), Do::Wait("go".into())]);
+    let handle = world.enqueue(Resuming::of([transactional(), waits, transactional()])).await;
+    world.marked("waiting").await;
+    let broken = sqlx::query_scalar::<_, bool>(
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'victim'",
+    );
+    assert!(broken.fetch_all(&world.pool).await.expect("it answers").len() > 1);
+    world.ledger.open("go").await;
+    assert_eq!(world.completes(&handle).await, [Some(1), Some(1), Some(1)], "each by its first attempt");
+    world.assert_sound(handle.workflow).await;
+    worker.kill().await;
+}
