@@ -157,7 +157,7 @@ impl Client {
 
     /// One of them, or all.
     async fn read_kinds(&self, one: Option<String>) -> Result<Vec<KindView>, Error> {
-        let rows = self.database.run("reading the kinds", async |connection| {
+        let rows = self.database.look("reading the kinds", async |connection| {
             sqlx::query!(
                 r#"
                 select kind as "kind!", served_by as "served_by!", pending as "pending!", running as "running!",
@@ -193,7 +193,7 @@ impl Client {
     pub async fn stats(&self) -> Result<Vec<StatusCount>, Error> {
         let rows = self
             .database
-            .run("counting workflows", async |connection| {
+            .look("counting workflows", async |connection| {
                 sqlx::query!(
                     r#"
                     select status as "status!", workflows as "workflows!", is_exact as "is_exact!"

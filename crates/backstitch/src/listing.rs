@@ -37,12 +37,12 @@ impl Client {
     /// Workflows, the newest first.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// When the database does not answer, not in the time that a look may take, or too many look already.
     pub async fn workflows(&self, filter: Filter) -> Result<Vec<WorkflowView>, Error> {
         let (from, to) = filter.ids();
         let rows = self
             .database
-            .run("listing workflows", async |connection| {
+            .look("listing workflows", async |connection| {
                 sqlx::query_as!(
                     WorkflowRow,
                     r#"
