@@ -66,18 +66,22 @@ impl Refusal {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_looks", details)
                     .retry_after(DATABASE_AGAIN_SECONDS)
             }
-            error if error.is_transient() => {
-                tracing::warn!(%error, "a request could not be answered");
-                let why = "the database does not answer: ask again, with the same key where there is one";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", why)
-                    .retry_after(DATABASE_AGAIN_SECONDS)
-            }
+            error if error.is_transient() => Self::without_database(error),
             error => {
                 tracing::error!(%error, "a request could not be answered");
                 let why = "this is a fault of the daemon or its database; its log says more";
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", why)
             }
         }
+    }
+
+    /// The database did not answer. What it said instead is logged.
+    #[must_use]
+    pub fn without_database(error: &dyn std::error::Error) -> Self {
+        tracing::warn!(%error, "a request could not be answered");
+        let why = "the database does not answer: ask again, with the same key where there is one";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", why)
+            .retry_after(DATABASE_AGAIN_SECONDS)
     }
 
     /// There is none, or none that the caller may know of: the two can't be told apart.
