@@ -11,7 +11,7 @@ use backstitch_gateway::identifiers::{Domain, Hostname, OrganizationId};
 use backstitch_gateway::request::{self, RequestError, Requested};
 use backstitch_gateway::verdict::Classified;
 use backstitch_gateway::{StartGateway, StopGateway};
-use backstitch_server::{DeclaredError, Refusal, read_json};
+use backstitch_server::{DeclaredError, Places, Refusal, read_json};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,10 @@ pub const KINDS: [&str; 2] = [StartGateway::KIND, StopGateway::KIND];
 /// What the gateway routes stand on.
 #[derive(Debug, Clone)]
 pub struct GatewayRoutes {
+    /// That of the API: callers then never take a connection that the worker needs.
     pub client: Client,
+    /// Whoever waits here has one of the places of all who wait.
+    pub places: Places,
     pub domain: Domain,
     /// After this a caller is told that the workflow is still under way.
     pub answer_within: Duration,
@@ -78,6 +81,7 @@ async fn answer(
     request: Request,
 ) -> Result<Json<Answer>, Refusal> {
     let Body { organization_id } = read_json(request).await?;
+    let _place = routes.places.wait()?;
     let deadline = Instant::now() + routes.answer_within;
     let asked = async {
         match way {
@@ -130,18 +134,15 @@ fn failed(status: StatusCode, unfinished: Unfinished) -> Refusal {
 }
 
 fn unanswered(error: &RequestError) -> Refusal {
-    let unavailable = match error {
-        RequestError::Deadline => true,
-        RequestError::Engine(error) => error.is_transient(),
-        RequestError::Pool(error) => error.is_transient(),
+    let refusal = match error {
+        RequestError::Engine(error) => Refusal::of_engine(error),
+        RequestError::Pool(why_not) if !why_not.is_transient() => {
+            let details = Failure::from_error("", why_not).message;
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", details)
+        }
+        RequestError::Pool(_) | RequestError::Deadline => Refusal::without_database(error),
     };
-    let word = if unavailable { "database_unavailable" } else { "internal" };
-    let details = Failure::from_error(word, error).message;
-    Refusal::new(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        word,
-        format!("{details}; asking again joins what was begun"),
-    )
+    Refusal { details: format!("{}; asking again joins what was begun", refusal.details), ..refusal }
 }
 
 fn stopping() -> Refusal {
@@ -151,7 +152,8 @@ fn stopping() -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use backstitch::{Cause, RollbackReport, WorkflowError, WorkflowId};
+    use backstitch::{Cause, Database, Error, RollbackReport, WorkflowError, WorkflowId};
+    use backstitch_server::Metrics;
 
     use super::*;
 
@@ -220,9 +222,41 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_does_not_answer_is_500() {
-        let refusal = unanswered(&RequestError::Deadline);
-        assert_eq!(refusal.status, StatusCode::INTERNAL_SERVER_ERROR);
-        assert_eq!(refusal.error, "database_unavailable");
+    fn a_database_that_does_not_answer_is_503_and_what_it_said_is_nobodys_business() {
+        let said = || sqlx::Error::Configuration("role postgres of 10.0.0.7".into());
+        let gone = || sqlx::Error::Io(std::io::Error::other("10.0.0.7 is gone"));
+        for (error, status, code) in [
+            (RequestError::Deadline, 503, "database_unavailable"),
+            (RequestError::Pool(gone().into()), 503, "database_unavailable"),
+            (Error::Database { doing: "asking", source: gone() }.into(), 503, "database_unavailable"),
+            (Error::Database { doing: "asking", source: said() }.into(), 500, "internal"),
+        ] {
+            let refusal = unanswered(&error);
+            assert_eq!((refusal.status.as_u16(), refusal.error.as_str()), (status, code), "{error}");
+            assert_eq!(refusal.retry_after_seconds.is_some(), status == 503);
+            assert!(refusal.details.ends_with("; asking again joins what was begun"));
+            assert!(!refusal.details.contains("10.0.0.7"), "{}", refusal.details);
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_gateway_has_one_of_the_places_of_all_who_wait() {
+        let places = Places::new(Metrics::new());
+        let taken: Vec<_> = std::iter::from_fn(|| places.wait().ok()).collect();
+        let nowhere = Database::connect_lazily(sqlx::postgres::PgConnectOptions::new().socket("/nowhere"));
+        let routes = GatewayRoutes {
+            client: Client::new(nowhere),
+            places,
+            domain: "collab.test".parse().expect("a domain"),
+            answer_within: Duration::ZERO,
+            stopped: CancellationToken::new(),
+        };
+        let ask = async || {
+            let request = Request::new(format!(r#"{{"organization_id":"{ORGANIZATION}"}}"#).into());
+            answer(Way::Start, State(routes.clone()), request).await.expect_err("it can't").error
+        };
+        assert_eq!(ask().await, "too_many_waits");
+        drop(taken);
+        assert_eq!(ask().await, "database_unavailable", "it is asked for");
     }
 }

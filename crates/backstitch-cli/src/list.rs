@@ -14,7 +14,8 @@ use crate::time::{distance, moment, span};
 /// Lists, the newest first: once, or until told to stop.
 pub async fn run(settings: &Settings, arguments: List) -> Result<Exit, Failed> {
     let reach = reach(settings).await?;
-    let filter = arguments.chosen.filter(arguments.limit);
+    // Only programs read inputs and outputs, which may be long.
+    let filter = Filter { whole: arguments.json, ..arguments.chosen.filter(arguments.limit) };
     if arguments.watched.watch {
         redraw(arguments.watched.every, async || picture(&reach, &filter).await).await?;
         return Ok(Exit::Done);

@@ -1,8 +1,7 @@
 //! `backstitch serve`: the daemon, from its first check to its last answer.
 
 use backstitch::{Client, Inputs};
-use backstitch_gateway::identifiers::Domain;
-use backstitch_server::{ApiSettings, Gate, Metrics, Place, api, health, serve};
+use backstitch_server::{ApiSettings, Closing, Gate, Metrics, Place, Places, api, health, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -12,7 +11,7 @@ use crate::connect;
 use crate::edge;
 use crate::exit::{Exit, Failed};
 use crate::gateway_http::{self, GatewayRoutes};
-use crate::settings::{ServeSettings, Settings};
+use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::{alerts, crew, gateway, outside, prune, token};
 
@@ -45,13 +44,22 @@ pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Fai
     let (closing, stopped) = (CancellationToken::new(), CancellationToken::new());
     let beside = TaskTracker::new();
     let gate = Gate::new(daemon.access, asked.clone());
-    let gateway = gateway_routes(&client, domain, &daemon, &stopped);
+    let metrics = Metrics::new();
+    let places = Places::new(metrics.clone());
+    let gateway = domain.map_or_else(axum::Router::new, |domain| {
+        gateway_http::routes(GatewayRoutes {
+            client: asked.clone(),
+            places: places.clone(),
+            domain,
+            answer_within: daemon.answer_within,
+            stopped: stopped.clone(),
+        })
+    });
     let gateway = match daemon.listen.is_beyond_loopback() {
         true => gate.before(gateway, &gateway_http::KINDS),
         false => gateway,
     };
     let errors = gateway_http::declared_errors();
-    let metrics = Metrics::new();
     let api = api(ApiSettings {
         client: asked,
         gate,
@@ -59,11 +67,13 @@ pub async fn run(settings: &Settings, arguments: Box<Serve>) -> Result<Exit, Fai
         inputs,
         outside,
         origins: daemon.allowed_origins,
+        places,
         metrics: metrics.clone(),
         stopped: stopped.clone(),
     });
     let routes = health(running.pulse()).merge(gateway).merge(api);
-    beside.spawn(serve(listener, daemon.listen.tls().cloned(), routes, metrics, closing.clone()));
+    let ends = Closing { stop: closing.clone(), stopped: stopped.clone() };
+    beside.spawn(serve(listener, daemon.listen.tls().cloned(), routes, metrics, ends));
     if let Some(keep) = daemon.keep_finished {
         beside.spawn(prune::keep_removing(client.clone(), keep, closing.clone()));
     }
@@ -107,20 +117,4 @@ async fn listen(place: &Place) -> Result<TcpListener, Failed> {
     let address = listener.local_addr().map_err(wrong)?;
     tracing::info!(http.tls = place.tls().is_some(), http.address = %address, "listening");
     Ok(listener)
-}
-
-fn gateway_routes(
-    client: &Client,
-    domain: Option<Domain>,
-    daemon: &ServeSettings,
-    stopped: &CancellationToken,
-) -> axum::Router {
-    domain.map_or_else(axum::Router::new, |domain| {
-        gateway_http::routes(GatewayRoutes {
-            client: client.clone(),
-            domain,
-            answer_within: daemon.answer_within,
-            stopped: stopped.clone(),
-        })
-    })
 }

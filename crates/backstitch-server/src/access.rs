@@ -142,10 +142,6 @@ impl Gate {
         let token = token.ok_or_else(|| {
             unauthorized("token_unknown", "the token is unknown or was revoked: ask whoever runs the daemon")
         })?;
-        self.rate.take(token.token, Instant::now()).map_err(|seconds| {
-            let why = "this token asked too often: ask again later, and less often";
-            Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", why).retry_after(seconds)
-        })?;
         let caller = Caller { token: Some(token) };
         caller.must_have(roles)?;
         Ok(caller)
@@ -156,13 +152,29 @@ impl Gate {
             let why = "from this address too many tokens were shown that nobody knows: correct the token, or ask again later";
             Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_unknown_tokens", why).retry_after(seconds)
         })?;
+        // One that is known asks too often without asking the database; of others that would be a bucket for whatever is shown.
+        let is_counted = shown.was_good_before();
+        if is_counted {
+            self.count(token)?;
+        }
         let found = self.client.find_token(token).await;
         match &found {
             Ok(Some(_)) => shown.was_good(Instant::now()),
             Ok(None) => shown.was_unknown(),
             Err(_) => shown.was_unanswered(Instant::now()),
         }
+        if !is_counted && matches!(found, Ok(Some(_))) {
+            self.count(token)?;
+        }
         found.map_err(|error| Refusal::of_engine(&error))
+    }
+
+    /// Counts a request of this token's.
+    fn count(&self, token: TokenHash) -> Result<(), Refusal> {
+        self.rate.take(token, Instant::now()).map_err(|seconds| {
+            let why = "this token asked too often: ask again later, and less often";
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", why).retry_after(seconds)
+        })
     }
 }
 
@@ -273,5 +285,26 @@ mod tests {
         {
             assert!(!names_loopback(foreign), "{foreign}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_known_token_that_asks_too_often_is_refused_without_asking_the_database() {
+        let database = backstitch_postgres::test::database().await;
+        let client = Client::new(backstitch::Database::connect(&database.url).await.expect("it is there"));
+        let gate = Gate::new(Access::Tokens, client.clone());
+        let token = BearerToken::mint().expect("there is randomness");
+        let shown = HeaderValue::from_str(&format!("Bearer {}", token.reveal())).expect("it is one");
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, shown)]);
+        let peer = Peer(IpAddr::from([192, 0, 2, 1]));
+        gate.strangers.show(peer, token.hash(), Instant::now()).expect("it may").was_good(Instant::now());
+        client.database().close().await;
+        let mut refused = Vec::new();
+        for _ in 0..1_000 {
+            refused.push(gate.caller(peer, &headers, Look::ROLES).await.expect_err("nobody can say").error);
+        }
+        let asked = refused.iter().filter(|code| *code == "database_unavailable").count();
+        let told = refused.iter().filter(|code| *code == "too_many_requests").count();
+        assert_eq!(asked + told, 1_000);
+        assert!((400..1_000).contains(&asked), "as many as it may: {asked}");
     }
 }

@@ -66,7 +66,8 @@ async fn read(body: Body) -> Result<axum::body::Bytes, Refusal> {
 }
 
 fn too_large() -> Refusal {
-    let why = format!("the body is larger than the {BODY_BYTES_MAX} bytes allowed: send less");
+    let why =
+        format!("the body is larger than the {BODY_BYTES_MAX} bytes allowed: send less, a batch in several");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", why)
 }
 

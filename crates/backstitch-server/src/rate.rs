@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use backstitch::TokenHash;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::bucket::{Allowance, Bucket};
 
@@ -14,10 +14,10 @@ pub const REQUESTS_PER_SECOND: f64 = 200.0;
 /// How many it may make at once after a pause.
 pub const REQUESTS_AT_ONCE: f64 = 400.0;
 
-/// A bucket for each token that asked since the daemon began. Tokens are made by hand, so there are few.
+/// A bucket for each good token that asked since the daemon began. They are made by hand, so there are few.
 #[derive(Debug, Default)]
 pub struct Rate {
-    buckets: Mutex<HashMap<Uuid, Bucket>>,
+    buckets: Mutex<HashMap<TokenHash, Bucket>>,
 }
 
 impl Rate {
@@ -25,7 +25,7 @@ impl Rate {
     ///
     /// # Errors
     /// It asked too often: in how many seconds it may again.
-    pub fn take(&self, token: Uuid, now: Instant) -> Result<(), u32> {
+    pub fn take(&self, token: TokenHash, now: Instant) -> Result<(), u32> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let allowance = Allowance { per_second: REQUESTS_PER_SECOND, at_once: REQUESTS_AT_ONCE };
         let bucket = buckets.entry(token).or_insert_with(|| Bucket::full(allowance, now));
@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn a_token_that_asks_too_often_waits_and_others_do_not() {
         let (rate, now) = (Rate::default(), Instant::now());
-        let (busy, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let (busy, other) = ([1; 32], [2; 32]);
         let taken = std::iter::repeat_with(|| rate.take(busy, now)).take_while(Result::is_ok).count();
         assert_eq!(taken, 400);
         assert_eq!(rate.take(other, now), Ok(()));

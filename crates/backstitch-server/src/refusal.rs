@@ -60,18 +60,28 @@ impl Refusal {
                 Self::new(StatusCode::CONFLICT, "key_taken", details).about(*first)
             }
             Error::NotFound(workflow) => Self::no_workflow(*workflow),
-            error if error.is_transient() => {
-                tracing::warn!(%error, "a request could not be answered");
-                let why = "the database does not answer: ask again, with the same key where there is one";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", why)
+            // Not 5xx: what lies between would ask again, and it is the same each time.
+            Error::LookTooSlow { .. } => Self::new(StatusCode::BAD_REQUEST, "look_too_slow", details),
+            Error::TooManyLooks { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_looks", details)
                     .retry_after(DATABASE_AGAIN_SECONDS)
             }
+            error if error.is_transient() => Self::without_database(error),
             error => {
                 tracing::error!(%error, "a request could not be answered");
                 let why = "this is a fault of the daemon or its database; its log says more";
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", why)
             }
         }
+    }
+
+    /// The database did not answer. What it said instead is logged.
+    #[must_use]
+    pub fn without_database(error: &dyn std::error::Error) -> Self {
+        tracing::warn!(%error, "a request could not be answered");
+        let why = "the database does not answer: ask again, with the same key where there is one";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", why)
+            .retry_after(DATABASE_AGAIN_SECONDS)
     }
 
     /// There is none, or none that the caller may know of: the two can't be told apart.
@@ -115,5 +125,24 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         Self::answer(self.status, self.retry_after_seconds, Json(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_look_that_is_too_slow_is_not_asked_for_again_and_one_too_many_is() {
+        let (doing, after) = ("listing workflows", Duration::from_millis(3500));
+        let slow = Refusal::of_engine(&Error::LookTooSlow { doing, after });
+        assert_eq!((slow.status, slow.error.as_str()), (StatusCode::BAD_REQUEST, "look_too_slow"));
+        assert_eq!(slow.retry_after_seconds, None);
+        assert!(slow.details.contains("since"), "it says what to bound: {}", slow.details);
+        let many = Refusal::of_engine(&Error::TooManyLooks { doing, at_once: 3, after });
+        assert_eq!((many.status, many.error.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "too_many_looks"));
+        assert_eq!(many.retry_after_seconds, Some(1));
     }
 }

@@ -3,6 +3,7 @@
 //! By hand instead of `axum::serve`, which lets a caller take forever to send its request line and headers.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -15,14 +16,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bucket::{Allowance, Bucket};
 use crate::metrics::Metrics;
+use crate::patient::Patient;
 use crate::refusal::Refusal;
+use crate::shares::{Share, Shares};
 use crate::strangers::Peer;
 use crate::tls::Tls;
 
@@ -32,42 +36,77 @@ pub const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How many connections are served at once; the next waits. Callers wait for whole workflows, so there may be many.
 const CONNECTIONS_MAX: usize = 1024;
 
+/// How many of them one address may have, beyond this host: so none has all of them. A proxy is one address.
+const OF_ONE_ADDRESS_MAX: usize = CONNECTIONS_MAX / 2;
+
+/// How often it is told that an address has all that it may have: whoever tries on fills no log.
+const TOLD: Allowance = Allowance { per_second: 0.1, at_once: 1.0 };
+
 /// How long to wait when no connection can be accepted, for example because the process has too many files open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `stop`, with TLS if it is given, and counts what it answers; then takes no new connection, and returns when
-/// those at work have their answer.
+/// How long those who are told that the daemon stops may take to hear it: whoever reads does within a second.
+const FAREWELL_TIME: Duration = Duration::from_secs(5);
+
+/// When to stop: in two steps, as whoever waits for a workflow waits for what may still end meanwhile.
+#[derive(Debug, Clone)]
+pub struct Closing {
+    /// No new connection is taken; what is being answered is answered.
+    pub stop: CancellationToken,
+    /// Nothing ends any more, and every handler knows it. Who has not heard his answer within five seconds is hung up on.
+    pub stopped: CancellationToken,
+}
+
+/// Serves until it is told to stop, with TLS if it is given, and counts what it answers; then takes no new connection, and
+/// returns when those at work have their answer, or do not take it.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Tls>,
     router: Router,
     metrics: Metrics,
-    stop: CancellationToken,
+    Closing { stop, stopped }: Closing,
 ) {
     let tls = tls.map(|tls| tls.acceptor());
     let router = metrics.around(router.fallback(unknown_path).method_not_allowed_fallback(wrong_method));
-    let connections = TaskTracker::new();
-    let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let (connections, hung_up) = (TaskTracker::new(), CancellationToken::new());
+    let (places, shares) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Shares::new(OF_ONE_ADDRESS_MAX));
+    let mut told = Bucket::full(TOLD, Instant::now());
     while let Some(accepted) = stop.run_until_cancelled(accept(&listener, &places)).await {
-        match accepted {
-            Ok((stream, peer, place)) => {
-                let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
-                connections.spawn(async move {
-                    match tls {
-                        None => converse(stream, peer, router, stop).await,
-                        Some(tls) => converse_by_tls(stream, peer, tls, router, stop).await,
-                    }
-                    drop(place);
-                });
-            }
+        let (stream, peer, place) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_PAUSE).await;
+                continue;
             }
-        }
+        };
+        let Some(share) = shares.take(peer) else {
+            if told.take(Instant::now()) {
+                tracing::warn!(peer.address = %peer.0, "an address has all the connections that one may have");
+            }
+            continue;
+        };
+        let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
+        connections.spawn(hung_up.clone().run_until_cancelled_owned(async move {
+            let _held: (OwnedSemaphorePermit, Share) = (place, share);
+            match tls {
+                None => converse(Patient::new(stream), peer, router, stop).await,
+                Some(tls) => converse_by_tls(Patient::new(stream), peer, tls, router, stop).await,
+            }
+        }));
     }
     drop(listener);
     connections.close();
+    let too_late = async {
+        stopped.cancelled().await;
+        sleep(FAREWELL_TIME).await;
+    };
+    tokio::select! {
+        () = connections.wait() => return,
+        () = too_late => {}
+    }
+    tracing::info!(connections = connections.len(), "hanging up on those who do not take their answer");
+    hung_up.cancel();
     connections.wait().await;
 }
 
@@ -86,15 +125,15 @@ async fn wrong_method(method: Method, uri: Uri) -> Refusal {
 
 async fn accept(
     listener: &TcpListener,
-    places: &std::sync::Arc<Semaphore>,
-) -> io::Result<(TcpStream, Peer, tokio::sync::OwnedSemaphorePermit)> {
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, Peer, OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (stream, address) = listener.accept().await?;
     Ok((stream, Peer(address.ip()), place))
 }
 
 async fn converse_by_tls(
-    stream: TcpStream,
+    stream: Patient<TcpStream>,
     peer: Peer,
     tls: TlsAcceptor,
     router: Router,

@@ -48,7 +48,7 @@ impl Peer {
     }
 
     /// Whoever has an address of IPv6 has all of its network.
-    fn network(self) -> IpAddr {
+    pub fn network(self) -> IpAddr {
         match self.0.to_canonical() {
             IpAddr::V4(address) => IpAddr::V4(address),
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
@@ -80,6 +80,7 @@ pub struct Shown {
     /// Others show the same one meanwhile: only the first of them is counted, or all who come back at once after a restart
     /// of the daemon, with one token, would be taken for as many guesses.
     is_counted: bool,
+    was_good_before: bool,
 }
 
 impl Strangers {
@@ -99,12 +100,13 @@ impl Strangers {
     /// Too many were unknown: in how many seconds one more may be shown.
     pub fn show(self: &Arc<Self>, peer: Peer, token: TokenHash, now: Instant) -> Result<Shown, u32> {
         let mut seen = self.seen();
-        let is_counted = !seen.good.contains(&token) && !seen.asked.contains_key(&token);
+        let was_good_before = seen.good.contains(&token);
+        let is_counted = !was_good_before && !seen.asked.contains_key(&token);
         if is_counted && !seen.bucket(peer, now).take(now) {
             return Err(AGAIN_SECONDS);
         }
         *seen.asked.entry(token).or_default() += 1;
-        Ok(Shown { strangers: Arc::clone(self), peer, token, is_counted })
+        Ok(Shown { strangers: Arc::clone(self), peer, token, is_counted, was_good_before })
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -113,6 +115,11 @@ impl Strangers {
 }
 
 impl Shown {
+    /// Whether it opened something the last time.
+    pub fn was_good_before(&self) -> bool {
+        self.was_good_before
+    }
+
     /// It opened something.
     pub fn was_good(self, now: Instant) {
         let mut seen = self.strangers.seen();

@@ -9,7 +9,6 @@ mod kind;
 mod look;
 mod outcome;
 mod params;
-mod places;
 mod shape;
 mod step;
 mod verify;
@@ -26,11 +25,11 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::places::Places;
 use crate::access::{Access, Gate};
 use crate::metrics::Metrics;
 use crate::origins::{self, Origin};
 use crate::outside::{Looks, Outside};
+use crate::places::Places;
 use crate::problem::Problem;
 use crate::refusal::Refusal;
 use crate::{openapi, scrape};
@@ -51,7 +50,9 @@ pub struct ApiSettings {
     pub outside: Option<Arc<dyn Outside>>,
     /// Whose pages may ask, in somebody's browser.
     pub origins: Vec<Origin>,
-    /// Counts who waits and who follows, and is told at `/metrics`.
+    /// Where whoever waits or follows has a place.
+    pub places: Places,
+    /// Told at `/metrics`.
     pub metrics: Metrics,
     /// The worker has stopped: nothing here ends any more.
     pub stopped: CancellationToken,
@@ -84,10 +85,10 @@ impl FromRef<Api> for Client {
 /// The routes under `/v1`, `GET /openapi.json`, which describes them, `GET /docs`, where a person can try them, and
 /// `GET /metrics`.
 pub fn api(settings: ApiSettings) -> Router {
-    let ApiSettings { client, gate, errors, inputs, outside, origins, metrics, stopped } = settings;
+    let ApiSettings { client, gate, errors, inputs, outside, origins, places, metrics, stopped } = settings;
     let access = gate.access();
-    let watched = scrape::routes(client.clone(), gate.clone(), metrics.clone());
-    let (looks, places) = (Looks::new(outside), Places::new(metrics));
+    let watched = scrape::routes(client.clone(), gate.clone(), metrics);
+    let looks = Looks::new(outside);
     let state = Api { client, gate, errors: errors.into(), inputs: inputs.into(), looks, places, stopped };
     let (router, described) = described_routes(access).split_for_parts();
     let router = router.fallback(unknown_path).method_not_allowed_fallback(wrong_method);

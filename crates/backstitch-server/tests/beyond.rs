@@ -8,7 +8,9 @@ use axum::Router;
 use axum::routing::post;
 use backstitch::{Client, Database, Inputs, Role};
 use backstitch_postgres::test::TestDatabase;
-use backstitch_server::{Access, ApiSettings, BearerToken, Gate, Metrics, Place, Tls, api, serve};
+use backstitch_server::{
+    Access, ApiSettings, BearerToken, Closing, Gate, Metrics, Place, Places, Tls, api, serve,
+};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -45,6 +47,7 @@ impl Stage {
             inputs: Inputs::new(),
             outside: None,
             origins: Vec::new(),
+            places: Places::new(Metrics::new()),
             metrics: Metrics::new(),
             stopped: stop.clone(),
         });
@@ -52,8 +55,8 @@ impl Stage {
         let router = gate.before(particular, &["gateway.start", "gateway.stop"]).merge(api);
         let listener = TcpListener::bind(place.address()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let served =
-            tokio::spawn(serve(listener, place.tls().cloned(), router, Metrics::new(), stop.clone()));
+        let closing = Closing { stop: stop.clone(), stopped: stop.clone() };
+        let served = tokio::spawn(serve(listener, place.tls().cloned(), router, Metrics::new(), closing));
         let mut roots = RootCertStore::empty();
         roots.add(certificate).unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))

@@ -55,7 +55,7 @@ impl Client {
     pub async fn census(&self) -> Result<Census, Error> {
         let rows = self
             .database
-            .run("taking a census", async |connection| {
+            .look("taking a census", async |connection| {
                 sqlx::query!(
                     r#"
                     with clock as materialized (

@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use tokio::time::timeout;
 
 use crate::error::Error;
+use crate::places::Places;
 
 /// How many connections transactional steps, recovery and a client share. The claims, the heartbeat and the listener of a
 /// worker have one each beside, its appender one or two: so no more than eleven in all, and five or six while no step is
@@ -33,6 +34,8 @@ pub struct Database {
     pool: PgPool,
     way: Way,
     deadline: Duration,
+    /// From which is looked through much.
+    looks: Places,
 }
 
 /// What lies between here and Postgres.
@@ -108,7 +111,7 @@ impl Database {
                 .connect_lazy_with(options)
         };
         let own = way.waits_for_locks(options.clone(), Bounds::of(deadline).lock_wait);
-        Self { own: pool(own), pool: pool(options), way, deadline }
+        Self { own: pool(own), pool: pool(options), way, deadline, looks: Places::of(CONNECTIONS_MAX) }
     }
 
     /// Uses this pool, whose connections are sessions, and shares it with the caller. How long their statements wait for a lock
@@ -117,6 +120,7 @@ impl Database {
     pub fn from_pool(pool: PgPool) -> Self {
         Self {
             own: pool.clone(),
+            looks: Places::of(pool.options().get_max_connections()),
             pool,
             way: Way::Direct,
             deadline: backstitch_core::limits::DATABASE_DEADLINE,
@@ -212,6 +216,36 @@ impl Database {
         within(self.deadline, doing, self.call(call)).await
     }
 
+    /// Looks through what may be much: within the deadline, from one of few places, and no longer in the server than here. It
+    /// costs two round trips more. Of what is written none may be made so: a commit that is cancelled while it waits for a
+    /// standby is acknowledged all the same.
+    pub(crate) async fn look<T>(
+        &self,
+        doing: &'static str,
+        call: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> Result<T, Error> {
+        let bounds = Bounds::of(self.deadline);
+        let Ok(place) = timeout(self.deadline, self.looks.take(bounds.lock_wait)).await else {
+            return Err(Error::TooManyLooks { doing, at_once: self.looks.all(), after: self.deadline });
+        };
+        let answer = within(self.deadline, doing, async {
+            let mut lent = self.lend().await?;
+            let answer = Box::pin(self.way.look(lent.connection(), bounds, call)).await;
+            lent.give_back();
+            answer
+        })
+        .await;
+        match &answer {
+            // It may still be under way.
+            Err(Error::Deadline { .. }) => drop(place),
+            _ => place.leave(),
+        }
+        answer.map_err(|error| match is_given_up(&error) {
+            true => Error::LookTooSlow { doing, after: bounds.lock_wait },
+            false => error,
+        })
+    }
+
     /// Awaits a call that is made elsewhere than in the pool, within the deadline.
     pub(crate) async fn within<T>(
         &self,
@@ -263,14 +297,31 @@ impl Way {
     async fn make_in_transaction<T, E: From<sqlx::Error>>(
         self,
         connection: &mut PgConnection,
-        Bounds { lock_wait, silence }: Bounds,
+        bounds: Bounds,
         call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let begin = format!(
-            "begin; set local lock_timeout = {}; set local idle_in_transaction_session_timeout = {}",
-            lock_wait.as_millis(),
-            silence.as_millis()
-        );
+        self.make_after(format!("begin; {}", bounds.set_local()), connection, call).await
+    }
+
+    /// Makes a call in a transaction of its own that writes nothing, and whose statements the server gives up.
+    async fn look<T, E: From<sqlx::Error>>(
+        self,
+        connection: &mut PgConnection,
+        bounds: Bounds,
+        call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let statement = bounds.lock_wait.as_millis();
+        let begin =
+            format!("begin read only; {}; set local statement_timeout = {statement}", bounds.set_local());
+        self.make_after(begin, connection, call).await
+    }
+
+    async fn make_after<T, E: From<sqlx::Error>>(
+        self,
+        begin: String,
+        connection: &mut PgConnection,
+        call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut transaction = connection.begin_with(AssertSqlSafe(begin)).await?;
         let answer = call(&mut transaction).await;
         // While the session is lent: after the COMMIT another may have it.
@@ -379,7 +430,7 @@ impl Drop for Lent {
 /// What the server is told of a call, so that nothing of it is left there long after its caller has given it up.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
-    /// How long a statement may wait for a lock.
+    /// How long a statement may wait for a lock; and how long it may take in all, if it only looks.
     lock_wait: Duration,
     /// How long a transaction may wait for its next statement. Whoever is frozen or cut off in the middle of one holds the
     /// fence, and behind a pooler nobody can tell whose session that is: until it ends he can't be buried.
@@ -393,6 +444,20 @@ impl Bounds {
         let some = Duration::from_millis(1);
         Self { lock_wait: lock_wait.max(some), silence: deadline.max(some) }
     }
+
+    /// As a transaction is told at its beginning.
+    fn set_local(self) -> String {
+        let (lock_wait, silence) = (self.lock_wait.as_millis(), self.silence.as_millis());
+        format!(
+            "set local lock_timeout = {lock_wait}; set local idle_in_transaction_session_timeout = {silence}"
+        )
+    }
+}
+
+/// Whether the server gave up a statement: it took too long, or somebody cancelled it there.
+fn is_given_up(error: &Error) -> bool {
+    let Error::Database { source, .. } = error else { return false };
+    source.as_database_error().and_then(|error| error.code()).as_deref() == Some("57014")
 }
 
 /// Awaits a call to the database, but not longer than `deadline`.

@@ -27,6 +27,27 @@ pub enum Error {
         /// How long.
         after: Duration,
     },
+    /// A look went through more than it may. The same one would again.
+    #[error(
+        "{doing}: not done within {} s, and given up: look through less, such as a shorter time (since, until)",
+        after.as_secs_f64()
+    )]
+    LookTooSlow {
+        /// What was being done.
+        doing: &'static str,
+        /// How long.
+        after: Duration,
+    },
+    /// As many look through much as may at once, and none of them was done in time.
+    #[error("{doing}: {at_once} look through much already, and none was done within {} s: ask again later", after.as_secs_f64())]
+    TooManyLooks {
+        /// What was being done.
+        doing: &'static str,
+        /// How many may.
+        at_once: usize,
+        /// How long it was waited for one of them.
+        after: Duration,
+    },
     /// The database lacks migrations of this version.
     #[error(
         "the database is at migration {found} of schema backstitch, this version needs {needed}: run `backstitch migrate`"
@@ -120,7 +141,7 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Deadline { .. } => true,
+            Self::Deadline { .. } | Self::TooManyLooks { .. } => true,
             Self::Shared(error) => error.is_transient(),
             Self::Database { source, .. } => is_transient(source),
             _ => false,

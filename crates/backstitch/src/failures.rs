@@ -60,7 +60,7 @@ impl Client {
         let kinds = kinds.map(<[String]>::to_vec);
         let rows = self
             .database
-            .run("grouping failures", async |connection| {
+            .look("grouping failures", async |connection| {
                 sqlx::query!(
                     r#"
                     with newest as materialized (

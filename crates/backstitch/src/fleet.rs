@@ -82,7 +82,7 @@ impl Client {
     /// # Errors
     /// When the database does not answer.
     pub async fn workers(&self, dead_max: u32) -> Result<Vec<WorkerView>, Error> {
-        self.read_workers(None, dead_max).await
+        self.read_workers(None, dead_max, None).await
     }
 
     /// One worker. None: there is none of this number.
@@ -90,7 +90,20 @@ impl Client {
     /// # Errors
     /// When the database does not answer.
     pub async fn worker(&self, incarnation: IncarnationId) -> Result<Option<WorkerView>, Error> {
-        Ok(self.read_workers(Some(incarnation), 0).await?.pop())
+        self.worker_of(incarnation, None).await
+    }
+
+    /// The same, as far as these kinds go, as for a [`Token`](crate::Token): it serves no other, and holds nothing of any
+    /// other. None: of every kind.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn worker_of(
+        &self,
+        incarnation: IncarnationId,
+        kinds: Option<&[String]>,
+    ) -> Result<Option<WorkerView>, Error> {
+        Ok(self.read_workers(Some(incarnation), 0, kinds).await?.pop())
     }
 
     /// One of them, or all that live and some that died.
@@ -98,7 +111,9 @@ impl Client {
         &self,
         one: Option<IncarnationId>,
         dead_max: u32,
+        of_kinds: Option<&[String]>,
     ) -> Result<Vec<WorkerView>, Error> {
+        let of_kinds = of_kinds.map(<[String]>::to_vec);
         self.database
             .run("reading the workers", async |connection| {
                 sqlx::query_as!(
@@ -122,16 +137,30 @@ impl Client {
                         )
                     )
                     select incarnation as "incarnation!", host as "host!", pid as "pid!", version as "version!",
-                        kinds as "kinds!", alive as "alive!", began_at as "began_at!",
+                        case
+                            when $3::text[] is null then kinds
+                            else array(select k.kind from unnest(kinds) k (kind) where k.kind = any ($3))
+                        end as "kinds!",
+                        alive as "alive!", began_at as "began_at!",
                         (extract(epoch from beat_age) * 1000)::bigint as beat_age_milliseconds,
                         (extract(epoch from lease_left) * 1000)::bigint as lease_left_milliseconds,
-                        held as "held!", died_at, death
+                        case
+                            when $3::text[] is null then held
+                            else (
+                                select count(*)
+                                from backstitch.ready r
+                                where r.holder = incarnation
+                                    and r.kind = any ($3)
+                            )
+                        end as "held!",
+                        died_at, death
                     from backstitch.workers
                     where incarnation in (select l.incarnation_id from listed l)
                     order by alive desc, incarnation desc
                     "#,
                     one.map(|incarnation| incarnation.0),
-                    i64::from(dead_max)
+                    i64::from(dead_max),
+                    of_kinds.as_deref()
                 )
                 .fetch_all(connection)
                 .await
@@ -157,7 +186,7 @@ impl Client {
 
     /// One of them, or all.
     async fn read_kinds(&self, one: Option<String>) -> Result<Vec<KindView>, Error> {
-        let rows = self.database.run("reading the kinds", async |connection| {
+        let rows = self.database.look("reading the kinds", async |connection| {
             sqlx::query!(
                 r#"
                 select kind as "kind!", served_by as "served_by!", pending as "pending!", running as "running!",
@@ -193,7 +222,7 @@ impl Client {
     pub async fn stats(&self) -> Result<Vec<StatusCount>, Error> {
         let rows = self
             .database
-            .run("counting workflows", async |connection| {
+            .look("counting workflows", async |connection| {
                 sqlx::query!(
                     r#"
                     select status as "status!", workflows as "workflows!", is_exact as "is_exact!"

@@ -46,6 +46,7 @@ mod operate;
 mod outage;
 mod pages;
 mod park;
+mod places;
 mod probe;
 mod recovery;
 mod replay;

@@ -37,12 +37,25 @@ impl Client {
     /// Workflows, the newest first.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// When the database does not answer, not in the time that a look may take, or too many look already.
     pub async fn workflows(&self, filter: Filter) -> Result<Vec<WorkflowView>, Error> {
+        self.workflows_of(filter, None).await
+    }
+
+    /// The same, of these kinds, as for a [`Token`](crate::Token): nothing is told of any other. None: of every kind.
+    ///
+    /// # Errors
+    /// As [`workflows`](Self::workflows).
+    pub async fn workflows_of(
+        &self,
+        filter: Filter,
+        kinds: Option<&[String]>,
+    ) -> Result<Vec<WorkflowView>, Error> {
         let (from, to) = filter.ids();
+        let kinds = kinds.map(<[String]>::to_vec);
         let rows = self
             .database
-            .run("listing workflows", async |connection| {
+            .look("listing workflows", async |connection| {
                 sqlx::query_as!(
                     WorkflowRow,
                     r#"
@@ -89,6 +102,7 @@ impl Client {
                                 and r.workflow_id >= $6
                                 and r.workflow_id < $7
                                 and ($1::text is null or r.kind = $1)
+                                and ($11::text[] is null or r.kind = any ($11))
                                 and ($4::text is null or r.queue = $4)
                                 and ($5::text is null or w.error -> 'failure' ->> 'code' = $5)
                                 and ($8::timestamptz is null or w.enqueued_at >= $8)
@@ -107,6 +121,7 @@ impl Client {
                                 and w.workflow_id >= $6
                                 and w.workflow_id < $7
                                 and ($1::text is null or w.kind = $1)
+                                and ($11::text[] is null or w.kind = any ($11))
                                 and ($4::text is null or w.queue = $4)
                                 and ($5::text is null or w.error -> 'failure' ->> 'code' = $5)
                                 and ($8::timestamptz is null or w.enqueued_at >= $8)
@@ -116,7 +131,9 @@ impl Client {
                         )
                     )
                     select w.workflow_id as "workflow_id!", w.kind as "kind!", w.version as "version!", w.key,
-                        w.queue as "queue!", w.status as "status!", w.input::text as "input!", w.output::text,
+                        w.queue as "queue!", w.status as "status!", 
+                        -- Where they are long, they are apart, and are not read unless they are told.
+                        case when $12 then w.input::text end as input, case when $12 then w.output::text end as output,
                         w.cause, w.cancel, w.paused, w.error, w.report, w.enqueued_at as "enqueued_at!", w.finished_at, w.deadline_at,
                         w.due_at, w.holder, w.unserved as "unserved!",
                         (
@@ -132,6 +149,7 @@ impl Client {
                         ) w
                     -- Once more for what a key led to.
                     where ($1::text is null or w.kind = $1)
+                        and ($11::text[] is null or w.kind = any ($11))
                         and ($2::text is null or w.status = $2)
                         and ($4::text is null or w.queue = $4)
                         and ($5::text is null or w.error -> 'failure' ->> 'code' = $5)
@@ -149,7 +167,9 @@ impl Client {
                     to,
                     filter.since,
                     filter.until,
-                    i64::from(filter.limit)
+                    i64::from(filter.limit),
+                    kinds.as_deref(),
+                    filter.whole
                 )
                 .fetch_all(connection)
                 .await

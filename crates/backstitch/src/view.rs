@@ -94,9 +94,9 @@ pub struct WorkflowView {
     pub queue: String,
     /// Where it is.
     pub status: Status,
-    /// What was asked.
-    pub input: Json,
-    /// What it ended with. None unless completed.
+    /// What was asked. None: in a list that was not asked for it.
+    pub input: Option<Json>,
+    /// What it ended with. None unless completed; in a list, unless asked for.
     pub output: Option<Json>,
     /// Why it is, or was, taken back. None unless that is known.
     pub cause: Option<Cause>,
@@ -129,7 +129,8 @@ impl WorkflowView {
     /// As it may be shown: without what is sealed in its input and output.
     #[must_use]
     pub fn redacted(self) -> Self {
-        Self { input: redacted(&self.input), output: self.output.as_ref().map(redacted), ..self }
+        let (input, output) = (self.input.as_ref().map(redacted), self.output.as_ref().map(redacted));
+        Self { input, output, ..self }
     }
 
     /// For a workflow that waits for a person without having turned back: what is known.
@@ -160,6 +161,8 @@ pub struct Filter {
     pub until: Option<DateTime<Utc>>,
     /// At most so many, the newest first.
     pub limit: u32,
+    /// With input and output, which may be 320 KiB each time.
+    pub whole: bool,
 }
 
 /// One try of a step.
@@ -247,7 +250,7 @@ pub(crate) async fn workflow(
                 WorkflowRow,
                 r#"
                 select workflow_id as "workflow_id!", kind as "kind!", version as "version!", key,
-                    queue as "queue!", status as "status!", input::text as "input!", output::text, error,
+                    queue as "queue!", status as "status!", input::text, output::text, error,
                     -- On its way back only the journal knows why.
                     coalesce(
                         cause,
@@ -287,7 +290,7 @@ pub(crate) struct WorkflowRow {
     pub(crate) key: Option<String>,
     pub(crate) queue: String,
     pub(crate) status: String,
-    pub(crate) input: String,
+    pub(crate) input: Option<String>,
     pub(crate) output: Option<String>,
     pub(crate) cause: Option<serde_json::Value>,
     pub(crate) cancel: Option<serde_json::Value>,
@@ -314,7 +317,7 @@ impl WorkflowRow {
             key: self.key,
             queue: self.queue,
             status: self.status.parse().map_err(unreadable)?,
-            input: Json::from_journal(self.input),
+            input: self.input.map(Json::from_journal),
             output: self.output.map(Json::from_journal),
             cause: read(self.cause).map_err(|error| unreadable(format!("cause: {error}")))?,
             cancel: read(self.cancel).map_err(|error| unreadable(format!("cancel: {error}")))?,

@@ -39,7 +39,7 @@ impl Chosen {
     /// The same as the engine takes it.
     pub fn filter(self, limit: u32) -> Filter {
         let Self { kind, status, key, queue, error_code, since, until } = self;
-        Filter { kind, status, key, queue, error_code, since, until, before: None, limit }
+        Filter { kind, status, key, queue, error_code, since, until, before: None, limit, whole: false }
     }
 
     /// Nothing is said: all are meant.

@@ -120,13 +120,27 @@ impl Server {
         struct Journal {
             steps: Vec<StepView>,
             attempts: Vec<AttemptView>,
+            #[serde(default)]
+            next: Option<String>,
             worker: Option<WorkerView>,
             kind_paused: Option<Operator>,
             now: DateTime<Utc>,
         }
         let workflow = self.workflow(id).await?;
-        let journal = self.get(self.at(&["workflows", &id.to_string(), "journal"])).await?;
-        let Journal { mut steps, attempts, worker, kind_paused, now } = journal;
+        let (mut steps, mut attempts, mut after) = (Vec::new(), Vec::new(), None);
+        let (worker, kind_paused, now) = loop {
+            let mut url = self.at(&["workflows", &id.to_string(), "journal"]);
+            if let Some(after) = &after {
+                url.query_pairs_mut().append_pair("after", after);
+            }
+            let part: Journal = self.get(url).await?;
+            steps.extend(part.steps);
+            attempts.extend(part.attempts);
+            after = part.next;
+            if after.is_none() {
+                break (part.worker, part.kind_paused, part.now);
+            }
+        };
         for step in steps.iter_mut().filter(|step| step.output.is_none()) {
             let succeeded = |attempt: &AttemptView| {
                 attempt.position == step.position
@@ -149,7 +163,7 @@ impl Server {
         loop {
             let filter = Filter { before, limit: left.min(PAGE), ..filter.clone() };
             let mut url = filtered(self.at(&["workflows"]), &filter);
-            url.query_pairs_mut().append_pair("whole", "true");
+            url.query_pairs_mut().append_pair("whole", &filter.whole.to_string());
             let page: Page = self.get(url).await?;
             left = left.saturating_sub(u32::try_from(page.workflows.len()).unwrap_or(u32::MAX));
             workflows.extend(page.workflows.into_iter().map(with_null));
@@ -478,7 +492,7 @@ pub(super) fn spread(pause: Duration) -> Duration {
 }
 
 fn filtered(mut url: Url, filter: &Filter) -> Url {
-    let Filter { kind, status, key, before, queue, error_code, since, until, limit } = filter;
+    let Filter { kind, status, key, before, queue, error_code, since, until, limit, whole: _ } = filter;
     let moment = |at: &DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Micros, true);
     let said = [
         ("kind", kind.clone()),

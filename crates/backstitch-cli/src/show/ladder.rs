@@ -39,7 +39,9 @@ fn head(seen: &Seen) -> Vec<String> {
         line("key", key.clone());
     }
     line("queue", view.queue.clone());
-    line("input", view.input.as_str().to_owned());
+    if let Some(input) = &view.input {
+        line("input", input.as_str().to_owned());
+    }
     line("asked", moment(view.enqueued_at));
     if let Some(at) = view.deadline_at {
         line("deadline", moment(at));

@@ -237,10 +237,11 @@ async fn what_the_page_on_secrets_shows_is_what_happens() {
     let shown = run(&world, None, blocks(SECRETS, "sh")[0]).await;
     shown.went_well(&["no living worker serves the kind"]);
     assert!(!shown.said.contains("sesame"), "{}", shown.said);
-    let filter = Filter { key: Some("2026-12".to_owned()), limit: 1, ..Filter::default() };
+    let filter = Filter { key: Some("2026-12".to_owned()), limit: 1, whole: true, ..Filter::default() };
     let asked = world.client().await.workflows(filter).await.unwrap();
     let token: Secret =
-        serde_json::from_value(asked[0].input.decode::<Value>().unwrap()["token"].clone()).unwrap();
+        serde_json::from_value(asked[0].input.as_ref().unwrap().decode::<Value>().unwrap()["token"].clone())
+            .unwrap();
     let keyring = Keyring::parse(&std::fs::read_to_string(world.path("keyring")).unwrap()).unwrap();
     assert_eq!(keyring.open("report.publish", &token).unwrap().expose(), "open sesame");
 }

@@ -24,6 +24,7 @@ impl Stream {
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
         assert_eq!(answer.headers()["cache-control"], "no-cache");
+        assert_eq!(answer.headers()["x-accel-buffering"], "no", "or nginx keeps events until it has many");
         Self { answer, heard: String::new() }
     }
 

@@ -91,7 +91,7 @@ async fn any_text_is_a_kind_a_key_or_a_reason_and_comes_back_as_it_was() {
         } else {
             let id = asked.expect(201).workflow();
             let seen = world.client().await.workflow(id.parse().unwrap()).await.unwrap().unwrap();
-            assert_eq!(seen.input.decode::<Value>().unwrap(), body["input"], "however long it is");
+            assert_eq!(seen.input.unwrap().decode::<Value>().unwrap(), body["input"], "however long it is");
         }
     }
     daemon.stop().await;
@@ -310,7 +310,7 @@ async fn any_text_is_an_argument_and_comes_back_as_it_was() {
         }
         let view = client.workflow(ran.expect(0).out.trim().parse().unwrap()).await.unwrap().unwrap();
         assert_eq!((&view.kind, &view.key, &view.queue), (&text, &Some(text.clone()), &text));
-        assert_eq!(view.input.decode::<Value>().unwrap(), json!({ &text: text }));
+        assert_eq!(view.input.unwrap().decode::<Value>().unwrap(), json!({ &text: text }));
         taken += 1;
     }
     assert!(taken >= 300, "{taken}");

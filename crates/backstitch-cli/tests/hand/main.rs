@@ -22,6 +22,7 @@ mod following;
 mod fuzzed;
 mod guide;
 mod help;
+mod holder;
 mod hostile;
 mod http;
 mod looking;

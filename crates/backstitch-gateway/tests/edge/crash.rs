@@ -60,7 +60,7 @@ async fn a_start_whose_worker_is_killed_is_taken_back_by_the_next() {
     platform.edge.sandbox.gateways[0].restart(&["--hang-start", "60"]).await.unwrap();
     let state = tempfile::tempdir().unwrap();
     let (start, starting) = killed_at(&platform, state.path(), "handshake").await;
-    let organization = platform.client.workflow(start).await.unwrap().unwrap().input;
+    let organization = platform.client.workflow(start).await.unwrap().unwrap().input.unwrap();
     let organization: Value = organization.decode().unwrap();
     let organization = organization["organization"].as_str().unwrap().parse().unwrap();
     assert!(platform.edge.sites().contains(&format!("org-{organization}.conf")), "half done");

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, State};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use backstitch::{
@@ -22,15 +22,20 @@ use utoipa::ToSchema;
 use super::Api;
 use super::look::seen;
 use super::params::Of;
-use super::places::Place;
+use super::wait::stopping;
 use crate::access::{Allowed, Look};
 use crate::openapi::{Refused, RefusedWorkflow};
+use crate::places::Taken;
 use crate::problem::Problem;
 use crate::refusal::Refusal;
 
 /// How often something is said when nothing happens: what lies between the caller and us often hangs up after half a minute
 /// of silence, and a caller that is gone is noticed when it is spoken to.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Proxies such as nginx keep an answer until a buffer of theirs is full, unless it says otherwise.
+const UNBUFFERED: [(HeaderName, HeaderValue); 1] =
+    [(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"))];
 
 /// With which header one whose connection broke says what it heard last.
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -72,9 +77,11 @@ pub async fn events(
     }
     // What has ended is told without waiting for anything.
     let first = match view.finished_at {
-        Some(_) => match events.next().await {
-            None => return Ok(StatusCode::NO_CONTENT.into_response()),
-            first => first,
+        // In an outage of the database that waits for its end, however long it takes.
+        Some(_) => match api.stopped.run_until_cancelled(events.next()).await {
+            None => return Err(stopping(workflow)),
+            Some(None) => return Ok(StatusCode::NO_CONTENT.into_response()),
+            Some(first) => first,
         },
         None => None,
     };
@@ -85,7 +92,8 @@ pub async fn events(
         is_over: false,
         _place: place,
     };
-    Ok(Sse::new(told).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response())
+    let told = Sse::new(told).keep_alive(KeepAlive::new().interval(HEARTBEAT));
+    Ok((UNBUFFERED, told).into_response())
 }
 
 /// The last event that was heard. None: this is the first time that it is asked.
@@ -118,7 +126,7 @@ struct Told {
     /// The daemon stops: whoever follows asks the next one.
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
     is_over: bool,
-    _place: Place,
+    _place: Taken,
 }
 
 impl Stream for Told {

@@ -15,8 +15,8 @@ use crate::openapi::Refused;
 use crate::problem::Problem;
 use crate::refusal::Refusal;
 
-/// How many of the dead are told of at most: to see what became of a night's workers, not of a year's.
-const DEAD_MAX: u32 = 100;
+/// How many of the dead are told of at most, as on the command line: a few megabytes.
+const DEAD_MAX: u32 = 10_000;
 
 /// Which of the dead.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -25,7 +25,7 @@ const DEAD_MAX: u32 = 100;
 pub struct OfTheDead {
     /// Also so many of those that died last
     #[serde(default)]
-    #[param(maximum = 100)]
+    #[param(maximum = 10000)]
     dead: u32,
 }
 

@@ -1,9 +1,13 @@
 //! What does a caller see of workflows?
 #![expect(unused_qualifications, reason = "the code that utoipa generates")]
 
+use std::fmt;
+
 use axum::Json;
 use axum::extract::State;
-use backstitch::{Client, Filter, IncarnationId, Status, WorkflowId, WorkflowView};
+use backstitch::{
+    AttemptView, Client, Filter, IncarnationId, Position, Status, StepView, WorkflowId, WorkflowView,
+};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -15,8 +19,14 @@ use crate::openapi::{Refused, RefusedWorkflow};
 use crate::problem::Problem;
 use crate::refusal::Refusal;
 
-/// The longest page. Each workflow may be some hundred kilobytes long where the database reads it.
+/// The longest page. With input and output each workflow may be 320 KiB long.
 const PAGE_MAX: u32 = 100;
+
+/// How many steps of a journal are told at once: each may be as long.
+const STEPS_MAX: u32 = 100;
+
+/// How many attempts are: with what went wrong each may be 5 KiB long.
+const ATTEMPTS_MAX: u32 = 1_000;
 
 /// Which workflows, and how many.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -79,33 +89,13 @@ pub async fn list(
     }
     let text = |text: Option<Text>| text.map(Text::into_string);
     let (kind, key, queue, error_code) = (text(kind), text(key), text(queue), text(error_code));
-    let filter = Filter { kind, status, key, before, queue, error_code, since, until, limit };
-    let views = visible(&client, &caller, filter).await?;
+    let filter = Filter { kind, status, key, before, queue, error_code, since, until, limit, whole };
+    let views = client.workflows_of(filter, caller.kinds()).await?;
     let is_full = views.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
     let before = views.last().filter(|_| is_full).map(|view| view.workflow);
     let shape = if whole { WorkflowShape::whole } else { WorkflowShape::line };
     let now = client.now().await?;
     Ok(Json(PageShape { workflows: views.into_iter().map(shape).collect(), before, now }))
-}
-
-/// What of a list exists for the caller.
-async fn visible(client: &Client, caller: &Caller, filter: Filter) -> Result<Vec<WorkflowView>, Problem> {
-    let kinds = match (&filter.kind, caller.kinds()) {
-        (_, None) => return Ok(client.workflows(filter).await?),
-        (Some(kind), Some(_)) if caller.sees(kind) => return Ok(client.workflows(filter).await?),
-        (Some(_), Some(_)) => return Ok(Vec::new()),
-        (None, Some(kinds)) => kinds,
-    };
-    let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
-    let mut views = Vec::new();
-    for kind in kinds {
-        views.extend(client.workflows(Filter { kind: Some(kind.clone()), ..filter.clone() }).await?);
-    }
-    views.sort_by_key(|view| std::cmp::Reverse(view.workflow));
-    // A token may name a kind twice.
-    views.dedup_by_key(|view| view.workflow);
-    views.truncate(limit);
-    Ok(views)
 }
 
 /// See a workflow as it stands
@@ -124,27 +114,82 @@ pub async fn workflow(
     Ok(Json(WorkflowShape::whole(seen(&client, &caller, workflow).await?)))
 }
 
+/// Which part of a journal.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Further {
+    /// What comes after this: the `next` of the last part
+    #[serde(default)]
+    #[param(value_type = Option<String>, pattern = "^[0-9]{1,9}-[0-9]{1,9}$")]
+    after: Option<Next>,
+}
+
 /// See what a workflow did: its steps, and every try of each
+///
+/// Up to 100 steps and 1,000 tries at once; where there are more, `next` says how to go on.
 #[utoipa::path(
     get,
     path = "/workflows/{id}/journal",
     tag = "look",
-    params(("id" = Uuid, Path, description = "Which workflow")),
+    params(("id" = Uuid, Path, description = "Which workflow"), Further),
     responses((status = 200, description = "So far", body = JournalShape), Refused, RefusedWorkflow),
 )]
 pub async fn journal(
     Allowed { caller, .. }: Allowed<Look>,
     State(client): State<Client>,
     Of(workflow): Of,
+    Asked(Further { after }): Asked<Further>,
 ) -> Result<Json<JournalShape>, Problem> {
     let view = seen(&client, &caller, workflow).await?;
-    let done = (client.steps(workflow).await?, client.attempts(workflow).await?);
+    let from = after.unwrap_or_default();
+    let steps = client.steps_from(workflow, Position(from.position), STEPS_MAX).await?;
+    let attempts = client.attempts_from(workflow, from.began_seq, ATTEMPTS_MAX).await?;
+    let next = from.after(&steps, &attempts);
     let worker = match view.holder {
-        Some(holder) => client.worker(IncarnationId(holder)).await?,
+        Some(holder) => client.worker_of(IncarnationId(holder), caller.kinds()).await?,
         None => None,
     };
     let kind_paused = client.pause_of_kind(&view.kind).await?;
-    Ok(Json(JournalShape::of(workflow, done, worker, kind_paused, client.now().await?)))
+    let now = client.now().await?;
+    let next = next.map(|next| next.to_string());
+    Ok(Json(JournalShape::of(workflow, (steps, attempts), next, worker, kind_paused, now)))
+}
+
+/// From where on a journal is told: steps from a position, attempts from the row in which they began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "String")]
+struct Next {
+    position: u32,
+    began_seq: u32,
+}
+
+impl Next {
+    /// Where it goes on after these. None: there is no more.
+    fn after(self, steps: &[StepView], attempts: &[AttemptView]) -> Option<Self> {
+        let is_full = |told: usize, max: u32| told >= usize::try_from(max).unwrap_or(usize::MAX);
+        (is_full(steps.len(), STEPS_MAX) || is_full(attempts.len(), ATTEMPTS_MAX)).then(|| Self {
+            position: steps.last().map_or(self.position, |step| step.position + 1),
+            began_seq: attempts.last().map_or(self.began_seq, |attempt| attempt.began_seq + 1),
+        })
+    }
+}
+
+impl fmt::Display for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.position, self.began_seq)
+    }
+}
+
+impl TryFrom<String> for Next {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        let read = |(position, began_seq): (&str, &str)| {
+            Some(Self { position: position.parse().ok()?, began_seq: began_seq.parse().ok()? })
+        };
+        text.split_once('-').and_then(read).ok_or("give the next of the last part, such as 100-250")
+    }
 }
 
 /// The workflow, if it exists for this caller.

@@ -75,8 +75,8 @@ pub struct WorkflowShape {
 impl WorkflowShape {
     /// All of it.
     pub fn whole(view: WorkflowView) -> Self {
-        let view = view.redacted();
-        let (input, output) = (Some(view.input.clone()), view.output.clone());
+        let mut view = view.redacted();
+        let (input, output) = (view.input.take(), view.output.take());
         Self { input, output, ..Self::line(view) }
     }
 
@@ -131,7 +131,9 @@ pub struct JournalShape {
     steps: Vec<StepShape>,
     /// Every try of every step, in the order in which they began
     attempts: Vec<AttemptShape>,
-    /// Who is at it: `incarnation`, `host`, `pid`, `lease_left_milliseconds` and more
+    /// Give it as `after` for what comes after these. Null: that is all, so far
+    next: Option<String>,
+    /// Who is at it: `incarnation`, `host`, `pid`, `lease_left_milliseconds` and more; as far as the token's kinds go
     #[schema(value_type = Option<Object>)]
     worker: Option<WorkerView>,
     /// Who has paused its kind, and why: `by` and `why`
@@ -145,13 +147,14 @@ impl JournalShape {
     pub fn of(
         workflow_id: WorkflowId,
         (steps, attempts): (Vec<StepView>, Vec<AttemptView>),
+        next: Option<String>,
         worker: Option<WorkerView>,
         kind_paused: Option<Operator>,
         now: DateTime<Utc>,
     ) -> Self {
         let steps = steps.into_iter().map(StepShape::from).collect();
         let attempts = attempts.into_iter().map(AttemptShape::from).collect();
-        Self { workflow_id, steps, attempts, worker, kind_paused, now }
+        Self { workflow_id, steps, attempts, next, worker, kind_paused, now }
     }
 }
 

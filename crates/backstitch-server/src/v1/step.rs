@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use backstitch::{Client, Json as Encoded, limits};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -62,7 +62,8 @@ pub struct Found {
     happened: bool,
     /// What it would have handed over; only where it happened
     #[serde(default)]
-    output: Option<Value>,
+    #[schema(value_type = Option<serde_json::Value>)]
+    output: Option<Box<RawValue>>,
 }
 
 /// Say what became of a step in doubt
@@ -91,17 +92,39 @@ pub async fn resolve(
     Sent(found): Sent<Found>,
 ) -> Result<Json<Accepted>, Problem> {
     let Found { by, why, token, happened, output } = found;
-    let happened = match (happened, output) {
-        (true, output) => {
-            let encoded = Encoded::encode(&output, limits::OUTCOME_BYTES_MAX);
-            Some(encoded.map_err(|error| Refusal::invalid(format!("the output {error}")))?)
-        }
-        (false, None) => None,
-        (false, Some(_)) => {
-            return Err(Refusal::invalid("what did not happen has no output: leave it out").into());
-        }
-    };
+    let happened = handed_over(happened, output)?;
     let operate = Decision { by, why, token }.operate(&client)?;
     seen(&client, &caller, workflow_id).await?;
     accepted(&caller, workflow_id, operate.resolve(workflow_id, position, happened).await?).map(Json)
+}
+
+/// What a step handed over. None: it did not happen.
+fn handed_over(happened: bool, output: Option<Box<RawValue>>) -> Result<Option<Encoded>, Problem> {
+    match (happened, output) {
+        (true, output) => {
+            let encoded = Encoded::encode(&output, limits::OUTCOME_BYTES_MAX);
+            Ok(Some(encoded.map_err(|error| Refusal::invalid(format!("the output {error}")))?))
+        }
+        (false, None) => Ok(None),
+        (false, Some(_)) => Err(Refusal::invalid("what did not happen has no output: leave it out").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::params::Named;
+    use super::*;
+
+    #[test]
+    fn an_output_is_handed_over_to_the_last_digit() {
+        let digits = "123456789012345678901234567890.10";
+        let sent =
+            format!(r#"{{"by": "ada", "why": "I looked", "happened": true, "output": {{"n": {digits}}}}}"#);
+        let Named(found): Named<Found> = serde_json::from_str(&sent).expect("it can be read");
+        let output =
+            handed_over(found.happened, found.output).expect("it can be taken").expect("it happened");
+        assert_eq!(output.as_str().replace(' ', ""), format!(r#"{{"n":{digits}}}"#));
+        let none = handed_over(true, None).expect("it can be taken").expect("it happened");
+        assert_eq!(none.as_str(), "null");
+    }
 }

@@ -13,11 +13,11 @@ use utoipa::ToSchema;
 use super::Api;
 use super::look::seen;
 use super::params::Of;
-use super::places::ASK_AGAIN_SECONDS;
 use super::shape::status_schema;
 use crate::access::{Allowed, Decide};
 use crate::openapi::{Refused, RefusedWorkflow};
 use crate::outside::Orphans;
+use crate::places::ASK_AGAIN_SECONDS;
 use crate::problem::{Problem, ProblemBody};
 use crate::refusal::Refusal;
 

@@ -16,9 +16,9 @@ use super::Api;
 use super::look::seen;
 use super::outcome::{self, Completed};
 use super::params::{Asked, Of, span};
-use super::places::ASK_AGAIN_SECONDS;
 use crate::access::{Allowed, Await};
 use crate::openapi::{Refused, RefusedWorkflow};
+use crate::places::ASK_AGAIN_SECONDS;
 use crate::problem::Problem;
 use crate::refusal::Refusal;
 
@@ -106,8 +106,9 @@ fn patience(text: &str) -> Result<Duration, Problem> {
         .ok_or_else(|| Refusal::invalid("timeout: give 0s to 60s, as a number and ms, s or m").into())
 }
 
-fn stopping(workflow: WorkflowId) -> Problem {
-    let why = "this daemon is stopping; the workflow goes on with the next: wait for it there";
+/// Whoever waits or follows asks the next daemon.
+pub fn stopping(workflow: WorkflowId) -> Problem {
+    let why = "this daemon is stopping; the workflow goes on with the next: ask there";
     let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", why);
     refusal.about(workflow).retry_after(ASK_AGAIN_SECONDS).into()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use backstitch::{Client, Database, Filter, Inputs};
 use backstitch_postgres::test::TestDatabase;
-use backstitch_server::{Access, ApiSettings, Gate, Metrics, Outside, api, serve};
+use backstitch_server::{Access, ApiSettings, Closing, Gate, Metrics, Outside, Places, api, serve};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -32,12 +32,14 @@ impl Stage {
             inputs,
             outside,
             origins: Vec::new(),
+            places: Places::new(Metrics::new()),
             metrics: Metrics::new(),
             stopped: stop.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let served = tokio::spawn(serve(listener, None, router, Metrics::new(), stop.clone()));
+        let closing = Closing { stop: stop.clone(), stopped: stop.clone() };
+        let served = tokio::spawn(serve(listener, None, router, Metrics::new(), closing));
         Self { client, _database: database, address, stop, served }
     }
 

@@ -8,6 +8,7 @@ mod facts;
 mod journals;
 mod leases;
 mod locks;
+mod looks;
 mod outages;
 mod pivots;
 mod poison;

@@ -151,9 +151,11 @@ impl Stage {
     pub async fn wait_for_step(&self, step: &str, organization: OrganizationId) -> Result<WorkflowId> {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
-            let filter = Filter { status: Some(Status::Running), limit: 10, ..Filter::default() };
+            let filter =
+                Filter { status: Some(Status::Running), limit: 10, whole: true, ..Filter::default() };
             for workflow in self.client.workflows(filter).await? {
-                let of_organization = workflow.input.as_str().contains(&organization.to_string());
+                let input = workflow.input.as_ref().map_or("", |input| input.as_str());
+                let of_organization = input.contains(&organization.to_string());
                 let steps = self.client.steps(workflow.workflow).await?;
                 let in_step = steps.iter().any(|view| view.step == step && view.status == "in_progress");
                 if of_organization && in_step {
