@@ -3,6 +3,7 @@
 //! Decided here alone. What a command shows, and the number that it ends with, are the same either way; what is sealed is
 //! shown by neither.
 
+mod parts;
 mod problem;
 mod server;
 mod stream;

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use backstitch::{
-    Answered, AttemptView, Ending, Failures, Filter, Json, Operator, Status, StatusCount, StepView, Verified,
-    WorkerView, WorkflowId, WorkflowView,
+    Answered, Ending, Failures, Filter, Json, StatusCount, Verified, WorkerView, WorkflowId, WorkflowView,
 };
 use backstitch_gateway::orphans::Orphans;
 use backstitch_server::BearerToken;
@@ -24,6 +23,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::parts::{Journal, with_null};
 use super::problem::Problem;
 use super::{Asked, Kinds, Listing, Verb};
 use crate::arguments::Decision;
@@ -116,40 +116,17 @@ impl Server {
     }
 
     pub async fn look(&self, id: WorkflowId) -> Result<Seen, Failed> {
-        #[derive(Deserialize)]
-        struct Journal {
-            steps: Vec<StepView>,
-            attempts: Vec<AttemptView>,
-            #[serde(default)]
-            next: Option<String>,
-            worker: Option<WorkerView>,
-            kind_paused: Option<Operator>,
-            now: DateTime<Utc>,
-        }
         let workflow = self.workflow(id).await?;
-        let (mut steps, mut attempts, mut after) = (Vec::new(), Vec::new(), None);
-        let (worker, kind_paused, now) = loop {
+        let mut journal = Journal::default();
+        loop {
             let mut url = self.at(&["workflows", &id.to_string(), "journal"]);
-            if let Some(after) = &after {
+            if let Some(after) = journal.after() {
                 url.query_pairs_mut().append_pair("after", after);
             }
-            let part: Journal = self.get(url).await?;
-            steps.extend(part.steps);
-            attempts.extend(part.attempts);
-            after = part.next;
-            if after.is_none() {
-                break (part.worker, part.kind_paused, part.now);
+            if let Some(seen) = journal.add(self.get(url).await?, &workflow) {
+                return Ok(seen);
             }
-        };
-        for step in steps.iter_mut().filter(|step| step.output.is_none()) {
-            let succeeded = |attempt: &AttemptView| {
-                attempt.position == step.position
-                    && attempt.direction == "run"
-                    && attempt.outcome.as_deref() == Some("succeeded")
-            };
-            step.output = (step.status == "completed" || attempts.iter().any(succeeded)).then(null);
         }
-        Ok(Seen { workflow, steps, attempts, worker, kind_paused, now })
     }
 
     pub async fn workflows(&self, filter: Filter) -> Result<Listing, Failed> {
@@ -455,18 +432,6 @@ impl Said {
             Self::No(problem) => Err((*problem).into()),
         }
     }
-}
-
-/// A member that is null may be none, or an output that is null: what has completed has one.
-fn with_null(mut view: WorkflowView) -> WorkflowView {
-    if view.status == Status::Completed {
-        view.output.get_or_insert_with(null);
-    }
-    view
-}
-
-fn null() -> Json {
-    Json::from_journal("null")
 }
 
 fn is_here(host: &str) -> bool {
