@@ -6,6 +6,7 @@
 //! answers you too, in this process or in another on the same host.
 
 mod binary;
+mod drain;
 mod error;
 mod ledger;
 mod lock;
@@ -25,7 +26,7 @@ use crate::found::Found;
 use crate::identifiers::{Hostname, OrganizationId, Owner};
 use crate::networks::AllowedNetworks;
 use binary::{Binary, TestResult};
-pub use error::{NAMES_BUCKET, NginxError};
+pub use error::{NAMES_BUCKET, NginxError, SHUTDOWN_TIMEOUT};
 use ledger::Ledger;
 use lock::HostLock;
 pub use reload::Reload;

@@ -1,9 +1,8 @@
 //! Do PowerDNS and nginx let us in?
 
 use backstitch_gateway::EdgeConfig;
-use backstitch_gateway::identifiers::{Hostname, OrganizationId};
-use backstitch_gateway::nginx::{NAMES_BUCKET, Nginx, NginxConfig, NginxError};
-use backstitch_gateway::powerdns::{PowerDns, PowerDnsError};
+use backstitch_gateway::nginx::{NAMES_BUCKET, NginxConfig, NginxError, SHUTDOWN_TIMEOUT};
+use backstitch_gateway::powerdns::PowerDnsError;
 
 use super::{Finding, host};
 use crate::exit::Failed;
@@ -79,10 +78,9 @@ async fn nginx(config: &NginxConfig, nobody: &Hostname) -> [Finding; 4] {
             format!("there is no room for names such as {hostname}: {detail}"),
             format!("set server_names_hash_bucket_size {NAMES_BUCKET} in its http section and reload"),
         ),
-        (super::Verdict::Ok, Err(error)) => Finding::wrong(
-            "nginx configuration",
-            Failed::because(&error, "").message,
-            "mend what `nginx -t` complains of: until then no route can be changed",
+        Err(error @ NginxError::SocketsOutliveRoutes) => wrong(
+            &error,
+            format!("set worker_shutdown_timeout {SHUTDOWN_TIMEOUT} in its main section and reload"),
         ),
         _ => Finding::not_examined("nginx configuration", "the binary comes first"),
     };

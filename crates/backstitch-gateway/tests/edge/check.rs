@@ -39,6 +39,18 @@ async fn an_edge_that_cannot_be_worked_with_says_what_is_wrong() {
     assert!(matches!(error, EdgeError::Nginx(NginxError::NameTooLong { .. })), "{error:?}");
     assert!(error.to_string().contains("set `server_names_hash_bucket_size 512;`"), "{error}");
     assert!(!error.is_transient());
+
+    // The same, of old workers that keep a socket for as long as somebody holds it.
+    for for_ever in ["", "# worker_shutdown_timeout 10s;", "worker_shutdown_timeout 0s;"] {
+        std::fs::write(&main, text.replace("worker_shutdown_timeout 10s;", for_ever)).unwrap();
+        let error = check(config.clone()).await.unwrap_err();
+        assert!(error.to_string().contains("set `worker_shutdown_timeout 10s;`"), "{for_ever}: {error}");
+        assert!(!error.is_transient());
+    }
+    for other in ["worker_shutdown_timeout \"1m 30s\";", "worker_shutdown_timeout\t5;"] {
+        std::fs::write(&main, text.replace("worker_shutdown_timeout 10s;", other)).unwrap();
+        check(config.clone()).await.unwrap();
+    }
     std::fs::write(&main, text).unwrap();
 
     let broken = platform.edge.site("shop.conf");

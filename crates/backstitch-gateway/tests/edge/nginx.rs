@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::sandboxes::{Edge, owner, sandbox};
+use crate::sandboxes::{Edge, owner, read_head, sandbox};
 
 fn file_of(vhost: &Vhost) -> String {
     format!("org-{}.conf", vhost.hostname.organization())
@@ -315,24 +315,11 @@ async fn websockets_pass() {
     nginx.write_vhost(&vhost).await.unwrap();
     nginx.reload_until_live(&vhost.hostname, vhost.owner).await.unwrap();
 
-    let mut member = TcpStream::connect(edge.sandbox.edge()).await.unwrap();
-    let hello = format!(
-        "GET /doc HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-        vhost.hostname
-    );
-    member.write_all(hello.as_bytes()).await.unwrap();
-
-    let (mut socket, _) = gateway.accept().await.unwrap();
-    let head = read_head(&mut socket).await;
+    let (mut member, mut socket, head) = open_socket(&edge, &vhost, &gateway).await;
     assert!(head.starts_with("GET /doc HTTP/1.1\r\n"), "{head}");
     assert!(head.to_lowercase().contains("upgrade: websocket\r\n"), "{head}");
     assert!(head.to_lowercase().contains("connection: upgrade\r\n"), "{head}");
     assert!(head.contains(&format!("Host: {}\r\n", vhost.hostname)), "{head}");
-    socket
-        .write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
-        .await
-        .unwrap();
-    assert!(read_head(&mut member).await.starts_with("HTTP/1.1 101 "));
 
     // From here on it is a socket, both ways.
     for (from, to) in [(&mut member, &mut socket)] {
@@ -345,12 +332,44 @@ async fn websockets_pass() {
     }
 }
 
-async fn read_head(socket: &mut TcpStream) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(socket.read_u8().await.unwrap());
-    }
-    String::from_utf8(head).unwrap()
+#[tokio::test]
+async fn sockets_of_a_route_that_is_gone_are_closed_although_their_gateway_keeps_them() {
+    let edge = sandbox(0).await;
+    let config = edge.sandbox.nginx_config();
+    let main = config.prefix.join(&config.conf);
+    let text = fs::read_to_string(&main).unwrap();
+    fs::write(&main, text.replace("worker_shutdown_timeout 10s;", "worker_shutdown_timeout 1s;")).unwrap();
+    let nginx = edge.sandbox.nginx().unwrap();
+    let gateway = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = gateway.local_addr().unwrap().to_string().parse().unwrap();
+    let vhost = Vhost { upstream, ..edge.vhost() };
+    nginx.write_vhost(&vhost).await.unwrap();
+    nginx.reload_until_live(&vhost.hostname, vhost.owner).await.unwrap();
+    let (mut member, _socket, _) = open_socket(&edge, &vhost, &gateway).await;
+
+    nginx.remove_vhost(vhost.hostname.organization(), vhost.owner).await.unwrap();
+    nginx.reload_until_gone(&vhost.hostname, vhost.owner).await.unwrap();
+    let closed = tokio::time::timeout(Duration::from_secs(20), member.read(&mut [0; 16])).await;
+    let closed = closed.expect("nginx holds the socket still");
+    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+}
+
+/// A member's socket through nginx: its end, the gateway's end, and what the gateway was asked.
+async fn open_socket(edge: &Edge, vhost: &Vhost, gateway: &TcpListener) -> (TcpStream, TcpStream, String) {
+    let mut member = TcpStream::connect(edge.sandbox.edge()).await.unwrap();
+    let hello = format!(
+        "GET /doc HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        vhost.hostname
+    );
+    member.write_all(hello.as_bytes()).await.unwrap();
+    let (mut socket, _) = gateway.accept().await.unwrap();
+    let head = read_head(&mut socket).await;
+    socket
+        .write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(read_head(&mut member).await.starts_with("HTTP/1.1 101 "));
+    (member, socket, head)
 }
 
 /// A few vhosts.
