@@ -88,21 +88,6 @@ impl Edge {
         })
     }
 
-    /// Says whether PowerDNS takes the key and has the zone, and whether nginx runs with a configuration that is whole
-    /// and has room for the names of organisations.
-    ///
-    /// # Errors
-    /// The first thing that is wrong, and what to do.
-    pub async fn check(&self) -> Result<(), EdgeError> {
-        // Nobody has this name; being told so takes the key, the zone and a server that answers.
-        let nobody = self.hostname(OrganizationId::from(Uuid::nil()));
-        self.powerdns.lookup(&nobody).await?;
-        self.nginx.test().await?;
-        self.nginx.has_room_for(&nobody).await?;
-        self.nginx.route(&nobody).await?;
-        Ok(())
-    }
-
     /// The name of an organisation at this edge.
     #[must_use]
     pub fn hostname(&self, organization: OrganizationId) -> Hostname {

@@ -23,7 +23,8 @@ pub mod verdict;
 mod worker;
 mod workflows;
 
-pub use crate::edge::{ANSWER_PATIENCE, Edge, EdgeConfig, EdgeError};
+pub use crate::checkup::{Checkup, check};
+pub use crate::edge::{ANSWER_PATIENCE, Edge, EdgeConfig, EdgeError, RESETS_MAX};
 pub use crate::pool::migrate;
 pub use crate::worker::{inputs, probes, worker};
 pub use crate::workflows::{StartGateway, StopGateway};

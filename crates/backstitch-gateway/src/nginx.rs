@@ -113,9 +113,14 @@ impl Nginx {
         }
     }
 
-    /// Says whether nginx has room for a name as long as this one, without changing anything.
-    pub async fn has_room_for(&self, hostname: &Hostname) -> Result<(), NginxError> {
-        room::check(&self.binary, &self.config.state, hostname).await
+    /// Says whether nginx can be worked with as it is configured: the configuration is whole, has room for a name as long as this
+    /// one, and lets go of old sockets. Changes nothing.
+    pub async fn check(&self, hostname: &Hostname) -> Result<(), NginxError> {
+        self.test().await?;
+        // None: somebody broke it this moment.
+        let Some(configuration) = self.binary.configuration().await? else { return self.test().await };
+        room::check(&self.binary, &configuration, &self.config.state, hostname).await?;
+        drain::check(&configuration)
     }
 
     /// Writes the vhost of an organisation, tested before and after. The running nginx is not touched yet.
