@@ -137,13 +137,20 @@ impl Agent {
         Ok(state)
     }
 
-    /// Tells the gateway to forget an organisation, and to refuse the start with this caller's key from now on.
+    /// Tells the gateway to forget an organisation, and to refuse the start with this caller's key from now on. Well when it
+    /// serves nobody; one that serves another is no more to be handed out than one that has not forgotten.
     pub async fn reset(&self, request: &ResetRequest, caller: &Caller) -> Result<GatewayState, AgentError> {
         let state = self.call(self.http.post(self.url("reset")).json(request), caller).await?;
-        if state.organization_id == Some(request.organization_id) {
-            return Err(self.failed(200, "it says that it still serves the organisation".to_owned()));
+        match state.organization_id {
+            None => Ok(state),
+            Some(same) if same == request.organization_id => {
+                Err(self.failed(200, "it says that it still serves the organisation".to_owned()))
+            }
+            Some(other) => Err(AgentError::ServesAnother {
+                upstream: self.upstream,
+                details: format!("it serves organisation {other}"),
+            }),
         }
-        Ok(state)
     }
 
     /// Whom the gateway serves now.

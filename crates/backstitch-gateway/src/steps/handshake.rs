@@ -61,7 +61,27 @@ impl Step<Edge> for Handshake {
         }
         let request =
             StartRequest { organization_id: self.hostname.organization(), hostname: self.hostname.clone() };
-        agent.start(&request, &caller(attempt)).await.map(drop).map_err(step_error)
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            tokio::select! {
+                answered = agent.wait_until_it_answers(left) => answered.map_err(asked_nothing)?,
+                // Whoever cancelled waits for this attempt.
+                () = attempt.cancelled() => {
+                    return Err(StepError::rejected(CANCELLED, "cancelled before the gateway was asked"));
+                }
+            }
+            return match agent.start(&request, &caller(attempt)).await {
+                Ok(_) => Ok(()),
+                // It was there a moment ago.
+                Err(AgentError::Unreachable { .. }) if Instant::now() < deadline => continue,
+                Err(error @ AgentError::Unreachable { .. }) => Err(asked_nothing(error)),
+                // It did not take the organisation, but is not to be handed out again either: the way back sees to it.
+                Err(error @ AgentError::ServesAnother { .. }) => {
+                    Err(StepError::Fail(Failure::from_error(error.code(), &error)))
+                }
+                Err(error) => Err(step_error(error)),
+            };
+        }
     }
 }
 

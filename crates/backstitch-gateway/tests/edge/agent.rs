@@ -90,8 +90,10 @@ async fn a_late_reset_does_not_hit_the_next_organisation_or_the_next_start() {
     let (other_run, other_compensate) = callers(1);
     let error = agent.start(&other_start, &other_run).await.unwrap_err();
     assert!(matches!(error, AgentError::ServesAnother { .. }), "{error:?}");
-    let state = agent.reset(&other_reset, &other_compensate).await.unwrap();
-    assert_eq!(state.organization_id, Some(start.organization_id), "another organisation's reset");
+    let error = agent.reset(&other_reset, &other_compensate).await.unwrap_err();
+    assert!(matches!(error, AgentError::ServesAnother { .. }), "another organisation's reset: {error:?}");
+    assert!(error.to_string().contains(&start.organization_id.to_string()), "it says whom: {error}");
+    assert_eq!(agent.state().await.unwrap().organization_id, Some(start.organization_id));
 
     agent.reset(&reset, &compensate).await.unwrap();
     agent.start(&start, &callers(1).0).await.unwrap();
