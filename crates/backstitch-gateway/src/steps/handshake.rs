@@ -226,13 +226,22 @@ async fn quarantine(
     gateway: GatewayId,
     error: &str,
 ) -> Result<(), StepError> {
-    let reason = format!("workflow {} could not reset it: {error}", attempt.workflow());
-    let quarantined =
-        edge.database.call(async |connection| pool::quarantine(connection, gateway, &reason).await);
-    tokio::time::timeout(QUARANTINE_TIMEOUT, quarantined)
+    let workflow = attempt.workflow();
+    let reason = format!("workflow {workflow} could not reset it: {error}");
+    let quarantined = edge
+        .database
+        .call(async |connection| pool::quarantine_held(connection, gateway, owner(workflow), &reason).await);
+    let is_held = tokio::time::timeout(QUARANTINE_TIMEOUT, quarantined)
         .await
         .map_err(|_| StepError::retry("pool_no_answer", "the pool did not answer in time"))?
         .map_err(step_error)?;
-    tracing::warn!(workflow.id = %attempt.workflow(), gateway.id = %gateway, reason, "the gateway is quarantined");
+    if is_held {
+        tracing::warn!(workflow.id = %workflow, gateway.id = %gateway, reason, "the gateway is quarantined");
+    } else {
+        tracing::warn!(
+            workflow.id = %workflow, gateway.id = %gateway, error,
+            "the gateway could not be reset, and was left alone: it is not allocated by this workflow any more"
+        );
+    }
     Ok(())
 }

@@ -234,6 +234,35 @@ async fn a_quarantined_gateway_is_not_handed_out() {
 }
 
 #[tokio::test]
+async fn a_workflow_quarantines_the_gateway_that_it_has_and_no_other() {
+    let (_database, db, ids) = pool_of(1).await;
+    let mut connection = db.acquire().await.unwrap();
+    let (first, start, stop) = (hostname(), workflow(), workflow());
+    let held = async |connection: &mut PgConnection, by: Owner| {
+        pool::quarantine_held(connection, ids[0], by, "it could not be reset").await.unwrap()
+    };
+    assert!(!held(&mut connection, start).await, "it has none yet");
+    pool::allocate(&mut connection, &first, start).await.unwrap();
+    pool::begin_stop(&mut connection, first.organization(), stop).await.unwrap();
+    assert!(!held(&mut connection, start).await, "the stop has taken it over");
+    pool::release(&mut connection, ids[0], stop).await.unwrap();
+
+    // The next organisation has it; whoever comes late has it no more.
+    let next = workflow();
+    pool::allocate(&mut connection, &hostname(), next).await.unwrap();
+    for late in [start, stop] {
+        assert!(!held(&mut connection, late).await);
+    }
+    assert_eq!(pool::stats(&mut connection).await.unwrap().quarantined, 0);
+    assert!(held(&mut connection, next).await);
+    let listed = &pool::list(&mut connection).await.unwrap()[0];
+    assert_eq!(
+        (listed.state.as_str(), listed.reason.as_deref()),
+        ("quarantined", Some("it could not be reset"))
+    );
+}
+
+#[tokio::test]
 async fn the_gateway_that_was_free_for_longest_is_next() {
     let (_database, db, ids) = pool_of(3).await;
     let mut connection = db.acquire().await.unwrap();
