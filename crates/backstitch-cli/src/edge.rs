@@ -10,7 +10,7 @@ use backstitch_gateway::networks::AllowedNetworks;
 use backstitch_gateway::nginx::NginxConfig;
 use backstitch_gateway::powerdns::{PowerDnsConfig, REQUEST_TIMEOUT};
 use backstitch_gateway::verdict::Classified;
-use backstitch_gateway::{ANSWER_PATIENCE, EdgeConfig};
+use backstitch_gateway::{ANSWER_PATIENCE, EdgeConfig, RESETS_MAX};
 
 use crate::arguments::EdgeArguments;
 use crate::config::{GatewayConfig, PowerDnsConfig as PowerDnsFile};
@@ -57,7 +57,13 @@ pub fn settle(
         probe: said.nginx_probe.or(conf.probe).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 80))),
         allowed_networks,
     };
-    Ok(EdgeConfig { powerdns, nginx, address: edge_address, answer_patience: ANSWER_PATIENCE })
+    Ok(EdgeConfig {
+        powerdns,
+        nginx,
+        address: edge_address,
+        answer_patience: ANSWER_PATIENCE,
+        resets_max: RESETS_MAX,
+    })
 }
 
 /// The networks in which gateways may live.

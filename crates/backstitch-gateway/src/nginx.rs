@@ -33,7 +33,8 @@ pub use reload::Reload;
 use sites::{Sites, Standing};
 pub use vhost::{MARKER_PATH, Vhost};
 
-/// A change waits for others that test and write; together with its own two tests it fits into the 5 s of an attempt.
+/// A change waits for others that test and write. With its own tests, of which nearly all end in a tenth of their 2 s, it fits
+/// into the 5 s of an attempt; one that does not is in doubt, and what it wrote is there whole or not at all.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Old workers were seen to answer for up to 106 ms after a reload that somebody made by hand.
 const LOOK_PAUSE: Duration = Duration::from_millis(300);

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use backstitch::{Answered, Fate, Status, WorkflowId};
 use backstitch_gateway::EdgeConfig;
+use backstitch_gateway::agent::{Caller, StartRequest};
+use backstitch_gateway::identifiers::OrganizationId;
 use backstitch_gateway::pool;
 use backstitch_gateway::powerdns::PowerDnsConfig;
 use backstitch_gateway::request::{self, Requested};
@@ -14,6 +16,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::platform::{Platform, failed, organization, soon, started, until};
+
+/// How long a gateway is waited for that is not there.
+const SHORT: Duration = Duration::from_millis(300);
 
 /// A way to PowerDNS on which a change freezes the server (SIGSTOP) before it gets there.
 async fn freezing_way(to: SocketAddr, server: i32) -> SocketAddr {
@@ -145,7 +150,7 @@ async fn someone_elses_broken_vhost_is_reported_as_such() {
 #[tokio::test]
 async fn a_gateway_that_may_know_its_organisation_is_reset_or_quarantined() {
     let mut platform = Platform::of(3).await;
-    let config = EdgeConfig { answer_patience: Duration::from_millis(300), ..platform.config() };
+    let config = EdgeConfig { answer_patience: SHORT, resets_max: 2, ..platform.config() };
     let worker = platform.worker_over(config).await.start().await.unwrap();
     // In the order in which the pool hands them out: each was free for longer than the next.
     let faults: [&[&str]; 2] = [&["--fail-start"], &["--fail-start", "--refuse-reset"]];
@@ -164,26 +169,33 @@ async fn a_gateway_that_may_know_its_organisation_is_reset_or_quarantined() {
     // It took it, and refuses to forget.
     let second = organization();
     let unfinished = failed(platform.start(second).await);
+    let second_start = unfinished.workflow;
     assert!(matches!(unfinished.report.steps[4].fate, Fate::Compensated { .. }), "{}", unfinished.report);
     let state = platform.edge.sandbox.gateways[1].agent().unwrap().state().await.unwrap();
     assert_eq!(state.organization_id, Some(second), "it knows its organisation still");
     assert_eq!((platform.stats().await.ready, platform.stats().await.quarantined), (2, 1));
 
-    // Nobody knows what it took: it is not there.
+    // It is not there, and was asked nothing: it owes nothing.
     let unfinished = failed(platform.start(organization()).await);
     assert_eq!(unfinished.error.failure.code, "gateway_never_answered");
-    assert_eq!((platform.stats().await.ready, platform.stats().await.quarantined), (1, 2));
+    assert!(matches!(unfinished.report.steps[4].fate, Fate::DidNotHappen), "{}", unfinished.report);
+    assert_eq!((platform.stats().await.ready, platform.stats().await.quarantined), (2, 1));
     let listed = pool::list(&mut platform.db.acquire().await.unwrap()).await.unwrap();
-    let reason = listed[2].reason.clone().unwrap();
-    assert!(reason.contains(&unfinished.workflow.to_string()), "{reason}");
+    let reason = listed[1].reason.clone().unwrap();
+    assert!(reason.contains(&format!("workflow {second_start} could not reset it")), "{reason}");
 
-    // The quarantined ones are never handed out, and the first one is as good as new.
-    platform.edge.sandbox.gateways[0].restart(&[]).await.unwrap();
-    let served = organization();
-    assert_eq!(started(platform.start(served).await), platform.gateways[0]);
+    // The quarantined one is never handed out, and the others are as good as new.
+    for gateway in [0, 2] {
+        platform.edge.sandbox.gateways[gateway].restart(&[]).await.unwrap();
+        let served = organization();
+        assert_eq!(started(platform.start(served).await), platform.gateways[gateway]);
+        platform.assert_served(served, platform.gateways[gateway]).await;
+    }
     assert!(matches!(platform.start(organization()).await, Requested::NoGatewayAvailable(_)));
 
-    // A stop ends the same way when the gateway is gone.
+    // A stop whose gateway is gone and stays away ends in quarantine, too.
+    let listed = pool::list(&mut platform.db.acquire().await.unwrap()).await.unwrap();
+    let served = listed[0].organization.unwrap();
     platform.edge.sandbox.gateways[0].kill().unwrap();
     assert!(matches!(platform.stop(served).await, Requested::Stopped));
     platform.assert_nothing_left(served).await;

@@ -7,7 +7,7 @@ use backstitch_gateway::identifiers::{GatewayId, Hostname, OrganizationId, Owner
 use backstitch_gateway::pool::{self, AllocationStatus, PoolError};
 use backstitch_gateway::verdict::{Classified, Verdict};
 use backstitch_postgres::test::{TestDatabase, database};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 

@@ -1,9 +1,13 @@
 //! What does each test of the edge begin with?
 
+use std::net::SocketAddr;
+
 use backstitch_gateway::identifiers::{Hostname, Owner};
 use backstitch_gateway::nginx::Vhost;
 use backstitch_gateway::sandbox::{Sandbox, SandboxOptions};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 /// A sandbox with as many gateways as the test needs; in a directory that goes with it.
