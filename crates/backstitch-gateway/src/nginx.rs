@@ -221,18 +221,18 @@ impl Nginx {
     /// Makes sure that the running nginx no longer serves this owner's route. Always reloads: the
     /// probe alone can be answered by one worker while another still has the route.
     ///
-    /// Only where somebody else broke the configuration, so that nothing comes into the running nginx at all, two looks
-    /// are enough: else each start that failed meanwhile would keep its gateway until somebody mends it.
+    /// Only where somebody else keeps anything from coming into the running nginx, two looks are enough: else each start that
+    /// failed meanwhile would keep its gateway until somebody mends it.
     pub async fn reload_until_gone(&self, hostname: &Hostname, owner: Owner) -> Result<(), NginxError> {
         match self.reload().await {
-            Err(broken @ NginxError::SomeoneElsesConfig { .. }) => {
+            Err(kept_out) if kept_out.leaves_nginx_as_it_was() => {
                 let on_disk = self.sites.standing(hostname.organization(), owner)? == Standing::Ours;
                 for look in 0..LOOKS_WITHOUT_RELOAD {
                     if look > 0 {
                         tokio::time::sleep(LOOK_PAUSE).await;
                     }
                     if on_disk || self.route(hostname).await? == Some(owner) {
-                        return Err(broken);
+                        return Err(kept_out);
                     }
                 }
                 return Ok(());

@@ -109,6 +109,8 @@ pub enum NginxError {
     ReloadFailed {
         /// Its own words, where it had any.
         detail: String,
+        /// Whether it had: then it goes on with what it had, and nothing comes later.
+        is_refused: bool,
     },
     /// Nobody listens where the vhosts are served.
     #[error("nginx does not answer on {edge}")]
@@ -139,6 +141,17 @@ pub enum NginxError {
 impl NginxError {
     pub(super) fn disk(path: &Path, source: io::Error) -> Self {
         Self::Disk { path: path.to_owned(), changed: false, source }
+    }
+
+    /// Whether a reload ended so that nothing came into the running nginx, nor will: it was not told to reload, or it refused.
+    /// Our vhosts are tested before they stay, so what it found is somebody else's.
+    pub(super) fn leaves_nginx_as_it_was(&self) -> bool {
+        matches!(
+            self,
+            Self::SomeoneElsesConfig { .. }
+                | Self::TestTimedOut { .. }
+                | Self::ReloadFailed { is_refused: true, .. }
+        )
     }
 
     /// The same error, when it came after something had been changed.

@@ -1,7 +1,7 @@
 //! Which reload began when, and how did it end? Kept in a file, so that all processes of a host count the same.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -29,8 +29,15 @@ pub(super) struct Entry {
 /// A failure that answers everybody who waited for the same reload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Failure {
-    SomeoneElsesConfig { detail: String },
-    ReloadFailed { detail: String },
+    SomeoneElsesConfig {
+        detail: String,
+    },
+    TestTimedOut,
+    ReloadFailed {
+        detail: String,
+        #[serde(default)]
+        is_refused: bool,
+    },
 }
 
 impl Ledger {
@@ -62,7 +69,8 @@ impl From<Failure> for NginxError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::SomeoneElsesConfig { detail } => Self::SomeoneElsesConfig { detail },
-            Failure::ReloadFailed { detail } => Self::ReloadFailed { detail },
+            Failure::TestTimedOut => Self::TestTimedOut { changed: false },
+            Failure::ReloadFailed { detail, is_refused } => Self::ReloadFailed { detail, is_refused },
         }
     }
 }
