@@ -1,6 +1,7 @@
 //! Does the client of PowerDNS keep its promises against a real PowerDNS?
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstitch::Plaintext;
@@ -165,7 +166,7 @@ async fn slow_way(to: SocketAddr, hold_up: Duration) -> SocketAddr {
 async fn carry(client: TcpStream, to: SocketAddr, hold_up: Duration) -> std::io::Result<()> {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = TcpStream::connect(to).await?.into_split();
-    let lost = std::sync::Arc::new(tokio::sync::Notify::new());
+    let lost = Arc::new(tokio::sync::Notify::new());
     let answer_is_lost = lost.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -213,7 +214,7 @@ async fn a_change_that_lands_late_is_found_and_removed() {
 #[tokio::test]
 async fn many_registrations_at_once_wait_for_each_other() {
     let edge = sandbox(0).await;
-    let powerdns = std::sync::Arc::new(edge.sandbox.powerdns().unwrap());
+    let powerdns = Arc::new(edge.sandbox.powerdns().unwrap());
     let hostnames: Vec<Hostname> = (0..16).map(|_| edge.hostname()).collect();
     let mut registrations = tokio::task::JoinSet::new();
     for hostname in hostnames.clone() {
