@@ -10,6 +10,7 @@ mod drain;
 mod error;
 mod ledger;
 mod lock;
+mod private;
 mod probe;
 mod processes;
 mod reload;
@@ -93,9 +94,9 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Takes the configuration; makes the state directory if it is not there.
+    /// Takes the configuration; makes the state directory if it is not there, and closes it to other users.
     pub fn new(config: NginxConfig) -> Result<Self, NginxError> {
-        std::fs::create_dir_all(&config.state).map_err(|e| NginxError::disk(&config.state, e))?;
+        private::directory(&config.state).map_err(|e| NginxError::disk(&config.state, e))?;
         Ok(Self {
             binary: Binary::new(&config),
             sites: Sites::new(&config.sites),

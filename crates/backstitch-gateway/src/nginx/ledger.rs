@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::NginxError;
+use super::private;
 
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -59,7 +60,8 @@ impl Ledger {
     pub(super) fn write(&self, entry: &Entry) -> Result<(), NginxError> {
         let temporary = self.path.with_extension("tmp");
         let bytes = serde_json::to_vec(entry).unwrap_or_default();
-        fs::write(&temporary, bytes)
+        private::open(&temporary, OpenOptions::new().write(true).truncate(true))
+            .and_then(|mut file| file.write_all(&bytes))
             .and_then(|()| fs::rename(&temporary, &self.path))
             .map_err(|e| NginxError::disk(&self.path, e))
     }

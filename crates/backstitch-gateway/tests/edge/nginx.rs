@@ -265,6 +265,74 @@ async fn a_reload_that_nginx_refuses_is_told_in_its_own_words() {
     assert_eq!(nginx.reload().await.unwrap(), Reload::Done);
 }
 
+/// What somebody else does so that nothing comes into the running nginx: the file that does it.
+async fn somebody_keeps_nginx_from_reloading(
+    edge: &Edge,
+    how: &str,
+) -> (std::path::PathBuf, Option<TcpListener>) {
+    let file = edge.site("shop.conf");
+    if how == "a test that hangs" {
+        // Whoever opens it waits for a writer.
+        assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+        return (file, None);
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    fs::write(&file, format!("server {{ listen {}; }}", taken.local_addr().unwrap())).unwrap();
+    (file, Some(taken))
+}
+
+#[tokio::test]
+async fn a_route_that_never_came_is_gone_though_somebody_keeps_nginx_from_reloading() {
+    for (how, code) in
+        [("a port that is taken", "nginx_reload_failed"), ("a test that hangs", "nginx_test_timed_out")]
+    {
+        let edge = sandbox(0).await;
+        let nginx = edge.sandbox.nginx().unwrap();
+        let (live, written) = (edge.vhost(), edge.vhost());
+        nginx.write_vhost(&live).await.unwrap();
+        nginx.reload_until_live(&live.hostname, live.owner).await.unwrap();
+        nginx.write_vhost(&written).await.unwrap();
+        let (file, _taken) = somebody_keeps_nginx_from_reloading(&edge, how).await;
+
+        let error = nginx.reload_until_gone(&written.hostname, written.owner).await.unwrap_err();
+        assert_eq!(error.code(), code, "its file is there, and comes to life with the next reload: {error}");
+        nginx.remove_vhost(written.hostname.organization(), written.owner).await.unwrap();
+        nginx
+            .reload_until_gone(&written.hostname, written.owner)
+            .await
+            .unwrap_or_else(|e| panic!("{how}: {e}"));
+
+        // One that is live is not gone because its file is.
+        nginx.remove_vhost(live.hostname.organization(), live.owner).await.unwrap();
+        let error = nginx.reload_until_gone(&live.hostname, live.owner).await.unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        fs::remove_file(file).unwrap();
+        nginx.reload_until_gone(&live.hostname, live.owner).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nobody_else_on_the_host_can_hold_the_locks() {
+    use std::os::unix::fs::PermissionsExt;
+    let edge = sandbox(0).await;
+    let state = edge.directory.path().join("locks");
+    // As an earlier version made them, or somebody's `mkdir`.
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["writing.lock", "reloads.json"] {
+        fs::write(state.join(name), "").unwrap();
+        fs::set_permissions(state.join(name), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let nginx = Nginx::new(NginxConfig { state: state.clone(), ..edge.sandbox.nginx_config() }).unwrap();
+    nginx.write_vhost(&edge.vhost()).await.unwrap();
+    nginx.reload().await.unwrap();
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&state), 0o700);
+    for name in ["writing.lock", "reloading.lock", "reloads.json"] {
+        assert_eq!(mode(&state.join(name)), 0o600, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn an_nginx_that_is_not_there_is_a_clear_error() {
     let mut edge = sandbox(0).await;
