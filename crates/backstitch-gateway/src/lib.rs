@@ -8,6 +8,8 @@
 //! demo.
 
 pub mod agent;
+mod answer;
+mod checkup;
 mod edge;
 pub mod found;
 pub mod identifiers;
