@@ -355,3 +355,37 @@ async fn nobody_may_call_the_functions_unless_granted() {
         .fetch_all(&db).await.unwrap();
     assert_eq!(open, [] as [&str; 0]);
 }
+
+/// As many as a platform has after some years.
+const ALLOCATIONS_EVER: i64 = 20_000;
+
+#[tokio::test]
+async fn a_stop_finds_its_allocation_without_a_walk_through_all_that_ever_were() {
+    let (_database, db, ids) = pool_of(1).await;
+    sqlx::query(
+        "insert into gateway.allocation (gateway_id, organization_id, workflow_id, stopping_workflow_id, status, \
+            created_at, stopping_at, ended_at, ended_by) \
+        select $1, gen_random_uuid(), gen_random_uuid(), stop, 'ended', now(), now(), now(), stop \
+        from (select gen_random_uuid() as stop from generate_series(1, $2)) as stops",
+    )
+    .bind(ids[0].number())
+    .bind(ALLOCATIONS_EVER)
+    .execute(&db)
+    .await
+    .unwrap();
+    sqlx::query("analyze gateway.allocation").execute(&db).await.unwrap();
+
+    let mut transaction = db.begin().await.unwrap();
+    let (hostname, start, stop) = (hostname(), workflow(), workflow());
+    pool::allocate(&mut transaction, &hostname, start).await.unwrap();
+    for _ in 0..2 {
+        pool::begin_stop(&mut transaction, hostname.organization(), stop).await.unwrap();
+    }
+    pool::taken_over_by(&mut transaction, stop).await.unwrap().unwrap();
+    for _ in 0..2 {
+        assert!(pool::release(&mut transaction, ids[0], stop).await.unwrap());
+    }
+    let walks = "select seq_scan from pg_stat_xact_user_tables where relid = 'gateway.allocation'::regclass";
+    let walks: i64 = sqlx::query_scalar(walks).fetch_one(&mut *transaction).await.unwrap();
+    assert_eq!(walks, 0);
+}
