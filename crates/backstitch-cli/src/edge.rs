@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use backstitch::{Json, JsonError, Plaintext};
-use backstitch_gateway::identifiers::{Domain, Hostname, OrganizationId};
+use backstitch_gateway::identifiers::Domain;
 use backstitch_gateway::networks::AllowedNetworks;
-use backstitch_gateway::nginx::{Nginx, NginxConfig};
-use backstitch_gateway::powerdns::{PowerDns, PowerDnsConfig, REQUEST_TIMEOUT};
+use backstitch_gateway::nginx::NginxConfig;
+use backstitch_gateway::powerdns::{PowerDnsConfig, REQUEST_TIMEOUT};
 use backstitch_gateway::verdict::Classified;
-use backstitch_gateway::{ANSWER_PATIENCE, EdgeConfig};
+use backstitch_gateway::{ANSWER_PATIENCE, EdgeConfig, RESETS_MAX};
 
 use crate::arguments::EdgeArguments;
 use crate::config::{GatewayConfig, PowerDnsConfig as PowerDnsFile};
@@ -57,7 +57,13 @@ pub fn settle(
         probe: said.nginx_probe.or(conf.probe).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 80))),
         allowed_networks,
     };
-    Ok(EdgeConfig { powerdns, nginx, address: edge_address, answer_patience: ANSWER_PATIENCE })
+    Ok(EdgeConfig {
+        powerdns,
+        nginx,
+        address: edge_address,
+        answer_patience: ANSWER_PATIENCE,
+        resets_max: RESETS_MAX,
+    })
 }
 
 /// The networks in which gateways may live.
@@ -71,20 +77,15 @@ pub fn networks(said: Option<Vec<String>>, file: &GatewayConfig) -> Result<Allow
 
 /// Asks the edge before any workflow does. What no time heals refuses; what may heal is a warning, as steps retry.
 pub async fn check(config: &EdgeConfig) -> Result<(), Failed> {
-    let nobody = Hostname::new(OrganizationId::from(uuid::Uuid::nil()), config.powerdns.zone.clone());
-    let asked = async { PowerDns::new(config.powerdns.clone())?.lookup(&nobody).await };
-    judge("PowerDNS", asked.await)?;
-    let asked = async {
-        let nginx = Nginx::new(config.nginx.clone())?;
-        nginx.test().await?;
-        nginx.route(&nobody).await
-    };
-    judge("nginx", asked.await)
+    let found = backstitch_gateway::check(config).await;
+    judge("PowerDNS", found.powerdns)?;
+    judge("nginx", found.nginx_configuration)?;
+    judge("nginx", found.nginx_running)
 }
 
-fn judge<T, E: std::error::Error + Classified>(whom: &str, asked: Result<T, E>) -> Result<(), Failed> {
+fn judge<E: std::error::Error + Classified>(whom: &str, asked: Result<(), E>) -> Result<(), Failed> {
     match asked {
-        Ok(_) => Ok(()),
+        Ok(()) => Ok(()),
         Err(error) if error.is_transient() => {
             let problem = Failed::because(&error, "").to_string();
             tracing::warn!(problem, "{whom} is not well; steps that need it are tried again until it is");

@@ -11,6 +11,7 @@ use reqwest::{RequestBuilder, Response, Url};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::answer::{self, ANSWER_BYTES_MAX};
 use crate::identifiers::{Hostname, OrganizationId};
 use crate::networks::Upstream;
 pub use error::AgentError;
@@ -137,13 +138,20 @@ impl Agent {
         Ok(state)
     }
 
-    /// Tells the gateway to forget an organisation, and to refuse the start with this caller's key from now on.
+    /// Tells the gateway to forget an organisation, and to refuse the start with this caller's key from now on. Well when it
+    /// serves nobody; one that serves another is no more to be handed out than one that has not forgotten.
     pub async fn reset(&self, request: &ResetRequest, caller: &Caller) -> Result<GatewayState, AgentError> {
         let state = self.call(self.http.post(self.url("reset")).json(request), caller).await?;
-        if state.organization_id == Some(request.organization_id) {
-            return Err(self.failed(200, "it says that it still serves the organisation".to_owned()));
+        match state.organization_id {
+            None => Ok(state),
+            Some(same) if same == request.organization_id => {
+                Err(self.failed(200, "it says that it still serves the organisation".to_owned()))
+            }
+            Some(other) => Err(AgentError::ServesAnother {
+                upstream: self.upstream,
+                details: format!("it serves organisation {other}"),
+            }),
         }
-        Ok(state)
     }
 
     /// Whom the gateway serves now.
@@ -166,8 +174,8 @@ impl Agent {
         })?;
         let status = answer.status();
         if status.is_success() {
-            let no_state = |e: reqwest::Error| self.failed(status.as_u16(), e.without_url().to_string());
-            return answer.json().await.map_err(no_state);
+            let no_state = |e: answer::Unreadable| self.failed(status.as_u16(), e.to_string());
+            return answer::json(answer, ANSWER_BYTES_MAX).await.map_err(no_state);
         }
         let Refusal { error, details } = refusal(answer).await;
         Err(match error.as_str() {
@@ -194,7 +202,7 @@ impl Agent {
 }
 
 async fn refusal(answer: Response) -> Refusal {
-    let text = answer.text().await.unwrap_or_default();
+    let text = answer::text(answer).await;
     let mut refusal = serde_json::from_str(&text).unwrap_or(Refusal { error: String::new(), details: text });
     refusal.details = refusal.details.chars().take(DETAIL_LENGTH_MAX).collect();
     refusal

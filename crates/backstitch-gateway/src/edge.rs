@@ -1,10 +1,9 @@
-//! What are the steps given to work with, and can they work with it?
+//! What are the steps given to work with?
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use backstitch::Database;
-use uuid::Uuid;
 
 use crate::agent::Agent;
 use crate::identifiers::{Domain, Hostname, OrganizationId};
@@ -17,6 +16,10 @@ use crate::verdict::Classified;
 /// handshake.
 pub const ANSWER_PATIENCE: Duration = Duration::from_secs(9);
 
+/// With pauses that double up to 10 s, four minutes of a gateway that is not there, six of one that does not answer: a switch, a
+/// host or a deploy is back by then. Nobody else can have the gateway meanwhile.
+pub const RESETS_MAX: u32 = 30;
+
 /// Where the edge is, and what may be done there.
 #[derive(Debug, Clone)]
 pub struct EdgeConfig {
@@ -28,6 +31,8 @@ pub struct EdgeConfig {
     pub address: IpAddr,
     /// How long a gateway may take until it answers; [`ANSWER_PATIENCE`] unless told otherwise, and never more.
     pub answer_patience: Duration,
+    /// How often a gateway is asked to forget before it is quarantined instead; [`RESETS_MAX`] unless told otherwise.
+    pub resets_max: u32,
 }
 
 /// The services of the steps.
@@ -38,6 +43,7 @@ pub struct Edge {
     pub(crate) domain: Domain,
     pub(crate) address: IpAddr,
     pub(crate) answer_patience: Duration,
+    pub(crate) resets_max: u32,
     /// For the one word about a gateway that no step's transaction carries: quarantine.
     pub(crate) database: Database,
     networks: AllowedNetworks,
@@ -83,24 +89,10 @@ impl Edge {
             nginx: Nginx::new(config.nginx)?,
             address: config.address,
             answer_patience: config.answer_patience.min(ANSWER_PATIENCE),
+            resets_max: config.resets_max,
             http: Agent::http()?,
             database,
         })
-    }
-
-    /// Says whether PowerDNS takes the key and has the zone, and whether nginx runs with a configuration that is whole
-    /// and has room for the names of organisations.
-    ///
-    /// # Errors
-    /// The first thing that is wrong, and what to do.
-    pub async fn check(&self) -> Result<(), EdgeError> {
-        // Nobody has this name; being told so takes the key, the zone and a server that answers.
-        let nobody = self.hostname(OrganizationId::from(Uuid::nil()));
-        self.powerdns.lookup(&nobody).await?;
-        self.nginx.test().await?;
-        self.nginx.has_room_for(&nobody).await?;
-        self.nginx.route(&nobody).await?;
-        Ok(())
     }
 
     /// The name of an organisation at this edge.

@@ -8,6 +8,8 @@
 //! demo.
 
 pub mod agent;
+mod answer;
+mod checkup;
 mod edge;
 pub mod found;
 pub mod identifiers;
@@ -23,7 +25,8 @@ pub mod verdict;
 mod worker;
 mod workflows;
 
-pub use crate::edge::{ANSWER_PATIENCE, Edge, EdgeConfig, EdgeError};
+pub use crate::checkup::{Checkup, check};
+pub use crate::edge::{ANSWER_PATIENCE, Edge, EdgeConfig, EdgeError, RESETS_MAX};
 pub use crate::pool::migrate;
 pub use crate::worker::{inputs, probes, worker};
 pub use crate::workflows::{StartGateway, StopGateway};

@@ -221,6 +221,23 @@ pub async fn quarantine(
     Ok(())
 }
 
+/// Keeps the gateway that this workflow has from being handed out again; the first reason stays. False: it has it no more, and
+/// nothing was changed.
+pub async fn quarantine_held(
+    connection: &mut PgConnection,
+    gateway: GatewayId,
+    workflow: Owner,
+    reason: &str,
+) -> Result<bool, PoolError> {
+    let held = sqlx::query_scalar!(
+        r#"select gateway.proc_gateway_quarantine_held($1, $2, $3) as "held!""#,
+        gateway.number(),
+        workflow.uuid(),
+        reason,
+    );
+    Ok(held.fetch_one(connection).await?)
+}
+
 /// Takes a gateway out of quarantine; refused while it is allocated.
 pub async fn release_quarantine(connection: &mut PgConnection, gateway: GatewayId) -> Result<(), PoolError> {
     sqlx::query!("select gateway.proc_gateway_release($1)", gateway.number()).fetch_one(connection).await?;

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use backstitch::Plaintext;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::found::Found;
 use crate::identifiers::{Domain, Hostname, Owner};
@@ -23,6 +23,8 @@ use records::Standing;
 
 /// A registration is a read, a change and a read-back; three of these fit into the 5 s of an attempt.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Together with the read that follows it is over before the 5 s of an attempt are: one that is in doubt has sent its change.
+const WRITER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long resolvers may remember an address: a route that moved must be found again within a minute.
 pub const TTL_SECONDS: u32 = 60;
 /// A late change of a frozen server was seen within this time of the read-back before it.
@@ -82,7 +84,7 @@ impl PowerDns {
         owner: Owner,
     ) -> Result<(), PowerDnsError> {
         self.check_zone(hostname)?;
-        let _writer = self.writing.lock().await;
+        let _writer = self.writer().await?;
         let before = self.api.records(hostname).await?;
         match records::standing(&before, owner) {
             Standing::SomeoneElses { holder } => {
@@ -102,7 +104,7 @@ impl PowerDns {
     /// Deletes the name if it is this owner's, and reads back that it is gone.
     pub async fn remove(&self, hostname: &Hostname, owner: Owner) -> Result<Removal, PowerDnsError> {
         self.check_zone(hostname)?;
-        let _writer = self.writing.lock().await;
+        let _writer = self.writer().await?;
         match records::standing(&self.api.records(hostname).await?, owner) {
             Standing::Absent => return Ok(Removal::Absent),
             Standing::SomeoneElses { holder } => return Ok(Removal::NotOurs { holder }),
@@ -159,6 +161,11 @@ impl PowerDns {
     pub async fn lookup(&self, hostname: &Hostname) -> Result<Vec<Record>, PowerDnsError> {
         self.check_zone(hostname)?;
         Ok(records::flatten(self.api.records(hostname).await?))
+    }
+
+    async fn writer(&self) -> Result<MutexGuard<'_, ()>, PowerDnsError> {
+        let writer = tokio::time::timeout(WRITER_TIMEOUT, self.writing.lock()).await;
+        writer.map_err(|_| PowerDnsError::Busy { zone: self.zone.clone(), waited: WRITER_TIMEOUT })
     }
 
     /// A name of another domain is a mistake of ours; PowerDNS would answer with a 422 that explains less.

@@ -20,6 +20,8 @@ use ask::{AskedStart, AskedStop};
 const STOP_CANCELS: &str = "gateway.request_stop";
 /// What a stop says that meets a start.
 pub(crate) const START_UNDER_WAY: &str = "start_under_way";
+/// What a step says that ended because its workflow was cancelled.
+pub(crate) const CANCELLED: &str = "cancelled";
 /// One look at the database, even where the deadline has passed already.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -94,7 +96,7 @@ pub async fn start(
                     None => Requested::StillRunning(workflow),
                     Some(Ending::Completed(allocation)) => started(workflow, allocation),
                     Some(Ending::Compensated(unfinished)) if was_overtaken(&unfinished, deadline) => continue,
-                    Some(Ending::Compensated(unfinished)) => taken_back(unfinished),
+                    Some(Ending::Compensated(unfinished)) => taken_back(client, unfinished).await?,
                     Some(Ending::NeedsAttention(unfinished) | Ending::Abandoned(unfinished)) => {
                         Requested::NeedsAttention(unfinished)
                     }
@@ -201,15 +203,25 @@ fn started(workflow: WorkflowId, allocation: Allocation) -> Requested {
     }
 }
 
-fn taken_back(unfinished: Box<Unfinished>) -> Requested {
+async fn taken_back(client: &Client, unfinished: Box<Unfinished>) -> Result<Requested, RequestError> {
     let workflow = unfinished.workflow;
-    match &unfinished.report.cause {
-        Cause::Cancelled(operator) if operator.by == STOP_CANCELS => {
+    Ok(match &*unfinished.error.failure.code {
+        "no_gateway_available" => Requested::NoGatewayAvailable(unfinished),
+        _ if was_stopped(client, &unfinished).await? => {
             Requested::Conflict { workflow, message: "a stop of the organisation came in between".to_owned() }
         }
-        _ if unfinished.error.failure.code == "no_gateway_available" => {
-            Requested::NoGatewayAvailable(unfinished)
-        }
         _ => Requested::Failed(unfinished),
-    }
+    })
+}
+
+/// Whether a stop cancelled this start: it turned back for that, or a step heard of it first and failed.
+async fn was_stopped(client: &Client, unfinished: &Unfinished) -> Result<bool, RequestError> {
+    let cancel = match &unfinished.report.cause {
+        Cause::Cancelled(operator) => Some(operator.clone()),
+        _ if &*unfinished.error.failure.code == CANCELLED => {
+            client.workflow(unfinished.workflow).await?.and_then(|view| view.cancel)
+        }
+        _ => None,
+    };
+    Ok(cancel.is_some_and(|operator| operator.by == STOP_CANCELS))
 }

@@ -1,9 +1,8 @@
 //! Do PowerDNS and nginx let us in?
 
 use backstitch_gateway::EdgeConfig;
-use backstitch_gateway::identifiers::{Hostname, OrganizationId};
-use backstitch_gateway::nginx::{NAMES_BUCKET, Nginx, NginxConfig, NginxError};
-use backstitch_gateway::powerdns::{PowerDns, PowerDnsError};
+use backstitch_gateway::nginx::{NAMES_BUCKET, NginxConfig, NginxError, SHUTDOWN_TIMEOUT};
+use backstitch_gateway::powerdns::PowerDnsError;
 
 use super::{Finding, host};
 use crate::exit::Failed;
@@ -24,20 +23,30 @@ pub async fn examine(config: Result<EdgeConfig, Failed>) -> Vec<Finding> {
         }
     };
     let zone = &config.powerdns.zone;
-    let nobody = Hostname::new(OrganizationId::from(uuid::Uuid::nil()), zone.clone());
-    let mut findings = vec![
-        Finding::ok("gateway settings", format!("names below {zone}, pointing to {}", config.address)),
-        powerdns(&config, &nobody).await,
-    ];
-    findings.extend(nginx(&config.nginx, &nobody).await);
-    findings
+    let settings =
+        Finding::ok("gateway settings", format!("names below {zone}, pointing to {}", config.address));
+    // nginx's locks are kept elsewhere meanwhile: nothing is made here for whoever only looks.
+    let Ok(place) = tempfile::tempdir() else {
+        let unseen = |what| Finding::not_examined(what, "there is no temporary directory to work in");
+        return std::iter::once(settings).chain(BEHIND_THEM.map(unseen)).collect();
+    };
+    let mut elsewhere = config.clone();
+    elsewhere.nginx.state = place.path().to_owned();
+    let found = backstitch_gateway::check(&elsewhere).await;
+    vec![
+        settings,
+        powerdns(&config, found.powerdns),
+        binary(&config.nginx),
+        configuration(&config.nginx, found.nginx_configuration),
+        host::directory("nginx sites", &config.nginx.sites, host::Missing::IsWrong),
+        running(&config.nginx, found.nginx_running),
+    ]
 }
 
-async fn powerdns(config: &EdgeConfig, nobody: &Hostname) -> Finding {
+fn powerdns(config: &EdgeConfig, asked: Result<(), PowerDnsError>) -> Finding {
     let (what, url, zone) = ("powerdns", &config.powerdns.url, &config.powerdns.zone);
-    let asked = async { PowerDns::new(config.powerdns.clone())?.lookup(nobody).await };
-    let error = match asked.await {
-        Ok(_) => return Finding::ok(what, format!("{url} takes the key and serves {zone}")),
+    let error = match asked {
+        Ok(()) => return Finding::ok(what, format!("{url} takes the key and serves {zone}")),
         Err(error) => error,
     };
     let mend = match &error {
@@ -53,48 +62,43 @@ async fn powerdns(config: &EdgeConfig, nobody: &Hostname) -> Finding {
     Finding::wrong(what, format!("{url}: {}", Failed::because(&error, "")), mend)
 }
 
-async fn nginx(config: &NginxConfig, nobody: &Hostname) -> [Finding; 4] {
-    let sites = host::directory("nginx sites", &config.sites, host::Missing::IsWrong);
-    let binary = binary(config);
-    // Its locks are kept elsewhere meanwhile: nothing is made here for whoever only looks.
-    let nginx = tempfile::tempdir().ok().and_then(|place| {
-        let config = NginxConfig { state: place.path().to_owned(), ..config.clone() };
-        Nginx::new(config).ok().map(|nginx| (nginx, place))
-    });
-    let Some((nginx, _place)) = nginx else {
-        let because = "there is no temporary directory to work in";
-        let unseen = |what| Finding::not_examined(what, because);
-        return [binary, unseen("nginx configuration"), sites, unseen("nginx running")];
-    };
-    let tested = async {
-        nginx.test().await?;
-        nginx.has_room_for(nobody).await
-    };
-    let configuration = match (&binary.verdict, tested.await) {
-        (super::Verdict::Ok, Ok(())) => {
-            Finding::ok("nginx configuration", "`nginx -t` finds it whole, with room for our names")
-        }
-        (super::Verdict::Ok, Err(NginxError::NameTooLong { hostname, detail })) => Finding::wrong(
-            "nginx configuration",
-            format!("there is no room for names such as {hostname}: {detail}"),
+fn configuration(config: &NginxConfig, asked: Result<(), NginxError>) -> Finding {
+    let what = "nginx configuration";
+    let wrong =
+        |error: &NginxError, mend: String| Finding::wrong(what, Failed::because(error, "").message, mend);
+    match asked {
+        _ if !can_be_run(config) => Finding::not_examined(what, "the binary comes first"),
+        Ok(()) => Finding::ok(
+            what,
+            "`nginx -t` finds it whole, with room for our names, and old workers do not stay for ever",
+        ),
+        Err(error @ NginxError::NameTooLong { .. }) => wrong(
+            &error,
             format!("set server_names_hash_bucket_size {NAMES_BUCKET} in its http section and reload"),
         ),
-        (super::Verdict::Ok, Err(error)) => Finding::wrong(
-            "nginx configuration",
-            Failed::because(&error, "").message,
-            "mend what `nginx -t` complains of: until then no route can be changed",
+        Err(error @ NginxError::SocketsOutliveRoutes) => wrong(
+            &error,
+            format!("set worker_shutdown_timeout {SHUTDOWN_TIMEOUT} in its main section and reload"),
         ),
-        _ => Finding::not_examined("nginx configuration", "the binary comes first"),
-    };
-    let running = match nginx.route(nobody).await {
-        Ok(_) => Finding::ok("nginx running", format!("answers on {}", config.probe)),
+        Err(error) => {
+            wrong(&error, "mend what `nginx -t` complains of: until then no route can be changed".to_owned())
+        }
+    }
+}
+
+fn running(config: &NginxConfig, asked: Result<(), NginxError>) -> Finding {
+    match asked {
+        Ok(()) => Finding::ok("nginx running", format!("answers on {}", config.probe)),
         Err(error) => Finding::wrong(
             "nginx running",
             Failed::because(&error, "").message,
             "start nginx, or correct --nginx-probe",
         ),
-    };
-    [binary, configuration, sites, running]
+    }
+}
+
+fn can_be_run(config: &NginxConfig) -> bool {
+    matches!(binary(config).verdict, super::Verdict::Ok)
 }
 
 fn binary(config: &NginxConfig) -> Finding {

@@ -383,3 +383,21 @@ async fn an_nginx_that_cannot_be_run_stops_the_daemon_before_it_begins() {
     assert!(ran.err.contains("nginx cannot be run as") && ran.err.contains("no-nginx"), "{ran:?}");
     assert!(ran.err.contains("configure where it is"), "{ran:?}");
 }
+
+#[tokio::test]
+async fn an_nginx_that_is_not_set_up_for_gateways_stops_the_daemon_before_it_begins() {
+    let edge = Edge::start().await;
+    let conf = edge.sandbox.nginx_config();
+    let main = conf.prefix.join(&conf.conf);
+    let whole = std::fs::read_to_string(&main).unwrap();
+    // As distributions ship it.
+    for setting in ["server_names_hash_bucket_size 512", "worker_shutdown_timeout 10s"] {
+        std::fs::write(&main, whole.replace(&format!("{setting};"), "")).unwrap();
+        for command in ["serve", "recover"] {
+            let ran = edge.world.run(&[command]).await.expect(1);
+            assert!(ran.err.contains("nginx: ") && ran.err.contains(&format!("set `{setting};`")), "{ran:?}");
+        }
+        let told = edge.world.run(&["doctor"]).await.expect(1).out;
+        assert!(told.contains(&format!("set {setting} in its")), "{setting}: {told}");
+    }
+}

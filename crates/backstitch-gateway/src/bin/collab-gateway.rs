@@ -1,21 +1,26 @@
 //! What does a gateway do that serves one organisation at a time, and can refuse stale and repeated callers?
 //!
 //! A small real one: the demo and the tests route to it, and it shows what the platform's own gateways must do so that
-//! a late start is harmless. It remembers for as long as it lives.
+//! a late start is harmless, and that nobody is connected any more when a reset is answered. It remembers for as long as it
+//! lives.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use backstitch_gateway::agent::{
     EPOCH_HEADER, GatewayState, KEY_HEADER, Refusal, ResetRequest, StartRequest, refusals,
 };
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 const USAGE: &str = "usage: collab-gateway --listen ADDRESS:PORT [faults]
@@ -40,6 +45,8 @@ struct Faults {
 #[derive(Default)]
 struct Memory {
     serving: Option<(String, StartRequest)>,
+    /// Tells the members' sockets to close, and knows how many there are.
+    members: watch::Sender<()>,
     /// The highest epoch that each workflow has called with.
     epochs: HashMap<Uuid, i64>,
     /// Keys of starts that may never come to life again.
@@ -50,6 +57,8 @@ struct Memory {
     resets: u64,
     refusals: u64,
 }
+
+type Reset = (GatewayState, Option<watch::Sender<()>>);
 
 #[derive(Clone)]
 struct Gateway {
@@ -130,23 +139,73 @@ async fn reset(
     if gateway.faults.refuse_reset {
         return refuse(StatusCode::UNPROCESSABLE_ENTITY, "fault", "told to refuse each reset");
     }
-    match gateway.remember().reset(&headers, &request) {
-        Ok(state) => Json(state).into_response(),
-        Err(refusal) => *refusal,
+    let (state, members) = match gateway.remember().reset(&headers, &request) {
+        Ok(reset) => reset,
+        Err(refusal) => return *refusal,
+    };
+    // Answered only when all of them are gone: the gateway may be handed to the next organisation then.
+    if let Some(members) = members {
+        members.send_replace(());
+        members.closed().await;
     }
+    Json(state).into_response()
 }
 
-/// Anything else: whom this gateway serves, and what of the request reached it through the proxy.
-async fn page(State(gateway): State<Gateway>, headers: HeaderMap) -> Json<serde_json::Value> {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let organization = gateway.remember().state().organization_id;
-    Json(serde_json::json!({
-        "organization_id": organization,
+/// Anything else: a member's socket; or whom this gateway serves, and what of the request reached it through the proxy.
+async fn page(State(gateway): State<Gateway>, request: Request) -> Response {
+    let header =
+        |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    if header("upgrade").is_some_and(|to| to.eq_ignore_ascii_case("websocket")) {
+        return socket(&gateway, request);
+    }
+    let memory = gateway.remember();
+    let page = serde_json::json!({
+        "organization_id": memory.state().organization_id,
         "host": header("host"),
         "upgrade": header("upgrade"),
         "connection": header("connection"),
         "forwarded_for": header("x-forwarded-for"),
-    }))
+        "sockets": memory.members.receiver_count(),
+    });
+    Json(page).into_response()
+}
+
+/// A socket is opened only under the name that is served: one that was asked for before a reset and arrives after it comes
+/// under another.
+fn socket(gateway: &Gateway, request: Request) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let asked = host.split(':').next().unwrap_or_default().to_owned();
+    let members = {
+        let memory = gateway.remember();
+        let served = memory.serving.as_ref().map(|(_, served)| served.hostname.to_string());
+        if served.is_none_or(|served| served != asked) {
+            return refuse(
+                StatusCode::MISDIRECTED_REQUEST,
+                "another_name",
+                "nobody of that name is served here",
+            );
+        }
+        memory.members.subscribe()
+    };
+    tokio::spawn(hold(hyper::upgrade::on(request), members));
+    let switched = [(header::UPGRADE, "websocket"), (header::CONNECTION, "upgrade")];
+    (StatusCode::SWITCHING_PROTOCOLS, switched).into_response()
+}
+
+/// Holds a socket until the member leaves or is told to.
+async fn hold(upgrade: OnUpgrade, mut members: watch::Receiver<()>) {
+    let socket = tokio::select! {
+        _ = members.changed() => return,
+        socket = upgrade => socket,
+    };
+    let Ok(socket) = socket else { return };
+    let (mut socket, mut bytes) = (TokioIo::new(socket), [0; 1024]);
+    loop {
+        tokio::select! {
+            _ = members.changed() => return,
+            read = socket.read(&mut bytes) => if !matches!(read, Ok(1..)) { return },
+        }
+    }
 }
 
 impl Gateway {
@@ -175,7 +234,8 @@ impl Memory {
         Ok(self.state())
     }
 
-    fn reset(&mut self, headers: &HeaderMap, request: &ResetRequest) -> Result<GatewayState, Box<Response>> {
+    /// What it says afterwards, and the sockets to be closed if it served the organisation until now.
+    fn reset(&mut self, headers: &HeaderMap, request: &ResetRequest) -> Result<Reset, Box<Response>> {
         let key = self.admit(headers)?;
         if let Some(position) = key.strip_suffix("/compensate") {
             self.tombstones.insert(format!("{position}/run"));
@@ -183,11 +243,13 @@ impl Memory {
         let first = self.resets_done.insert(key);
         let ours =
             |(_, served): &mut (String, StartRequest)| served.organization_id == request.organization_id;
-        if let Some((started, _)) = first.then(|| self.serving.take_if(ours)).flatten() {
+        let ended = first.then(|| self.serving.take_if(ours)).flatten();
+        let members = ended.map(|(started, _)| {
             self.tombstones.insert(started);
-        }
+            std::mem::take(&mut self.members)
+        });
         self.resets += 1;
-        Ok(self.state())
+        Ok((self.state(), members))
     }
 
     /// Reads who calls, and refuses callers that have lost their workflow to a later claim.

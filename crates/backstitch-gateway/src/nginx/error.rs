@@ -10,6 +10,11 @@ use crate::verdict::Classified;
 /// The `server_names_hash_bucket_size` with which nginx has room for any name that DNS has, in bytes.
 pub const NAMES_BUCKET: u32 = 512;
 
+/// The `worker_shutdown_timeout` that is advised. Long enough for what is answered in the ordinary way to be answered; short
+/// enough that a reload each second leaves ten generations of old workers, and that whoever was connected to a route is off it
+/// soon after. Longer spares nobody: each reload ends all sockets of the reload before, sooner or later.
+pub const SHUTDOWN_TIMEOUT: &str = "10s";
+
 /// One variant for each thing a caller or an operator can do.
 #[derive(Debug, thiserror::Error)]
 pub enum NginxError {
@@ -52,6 +57,12 @@ pub enum NginxError {
         /// What `nginx -t` said.
         detail: String,
     },
+    /// Old workers are never ended, nor the sockets that they keep.
+    #[error(
+        "nginx keeps old workers for as long as anybody holds a socket through them, also one of a route that is gone: set `worker_shutdown_timeout {};` in the main section of its configuration, outside http",
+        SHUTDOWN_TIMEOUT
+    )]
+    SocketsOutliveRoutes,
     /// The vhost of this organisation broke the configuration and was withdrawn.
     #[error("nginx refused the vhost of organisation {organization}, which was withdrawn: {detail}")]
     OurVhostRefused {
@@ -98,6 +109,8 @@ pub enum NginxError {
     ReloadFailed {
         /// Its own words, where it had any.
         detail: String,
+        /// Whether it had: then it goes on with what it had, and nothing comes later.
+        is_refused: bool,
     },
     /// Nobody listens where the vhosts are served.
     #[error("nginx does not answer on {edge}")]
@@ -128,6 +141,17 @@ pub enum NginxError {
 impl NginxError {
     pub(super) fn disk(path: &Path, source: io::Error) -> Self {
         Self::Disk { path: path.to_owned(), changed: false, source }
+    }
+
+    /// Whether a reload ended so that nothing came into the running nginx, nor will: it was not told to reload, or it refused.
+    /// Our vhosts are tested before they stay, so what it found is somebody else's.
+    pub(super) fn leaves_nginx_as_it_was(&self) -> bool {
+        matches!(
+            self,
+            Self::SomeoneElsesConfig { .. }
+                | Self::TestTimedOut { .. }
+                | Self::ReloadFailed { is_refused: true, .. }
+        )
     }
 
     /// The same error, when it came after something had been changed.
@@ -161,6 +185,7 @@ impl Classified for NginxError {
             Self::NotRunnable { .. }
             | Self::NotAllowed { .. }
             | Self::NameTooLong { .. }
+            | Self::SocketsOutliveRoutes
             | Self::OurVhostRefused { .. }
             | Self::SomeoneElsesFile { .. }
             | Self::UpstreamRefused(_) => false,
@@ -178,6 +203,7 @@ impl Classified for NginxError {
             | Self::NotAllowed { .. }
             | Self::SomeoneElsesConfig { .. }
             | Self::NameTooLong { .. }
+            | Self::SocketsOutliveRoutes
             | Self::OurVhostRefused { .. }
             | Self::SomeoneElsesFile { .. }
             | Self::UpstreamRefused(_)
@@ -192,6 +218,7 @@ impl Classified for NginxError {
             Self::NotAllowed { .. } => "nginx_not_ours_to_signal",
             Self::SomeoneElsesConfig { .. } => "nginx_config_broken_by_someone_else",
             Self::NameTooLong { .. } => "nginx_name_too_long",
+            Self::SocketsOutliveRoutes => "nginx_sockets_outlive_routes",
             Self::OurVhostRefused { .. } => "nginx_refused_vhost",
             Self::SomeoneElsesFile { .. } => "vhost_taken",
             Self::UpstreamRefused(_) => "upstream_not_allowed",

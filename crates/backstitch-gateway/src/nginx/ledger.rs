@@ -1,12 +1,13 @@
 //! Which reload began when, and how did it end? Kept in a file, so that all processes of a host count the same.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::error::NginxError;
+use super::private;
 
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -29,8 +30,15 @@ pub(super) struct Entry {
 /// A failure that answers everybody who waited for the same reload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Failure {
-    SomeoneElsesConfig { detail: String },
-    ReloadFailed { detail: String },
+    SomeoneElsesConfig {
+        detail: String,
+    },
+    TestTimedOut,
+    ReloadFailed {
+        detail: String,
+        #[serde(default)]
+        is_refused: bool,
+    },
 }
 
 impl Ledger {
@@ -52,7 +60,8 @@ impl Ledger {
     pub(super) fn write(&self, entry: &Entry) -> Result<(), NginxError> {
         let temporary = self.path.with_extension("tmp");
         let bytes = serde_json::to_vec(entry).unwrap_or_default();
-        fs::write(&temporary, bytes)
+        private::open(&temporary, OpenOptions::new().write(true).truncate(true))
+            .and_then(|mut file| file.write_all(&bytes))
             .and_then(|()| fs::rename(&temporary, &self.path))
             .map_err(|e| NginxError::disk(&self.path, e))
     }
@@ -62,7 +71,8 @@ impl From<Failure> for NginxError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::SomeoneElsesConfig { detail } => Self::SomeoneElsesConfig { detail },
-            Failure::ReloadFailed { detail } => Self::ReloadFailed { detail },
+            Failure::TestTimedOut => Self::TestTimedOut { changed: false },
+            Failure::ReloadFailed { detail, is_refused } => Self::ReloadFailed { detail, is_refused },
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::error::NginxError;
+use super::private;
 
 /// The kernel has no queue that an async task could wait in; a try costs a microsecond.
 const LOCK_POLL: Duration = Duration::from_millis(5);
@@ -38,7 +39,7 @@ impl HostLock {
         let here =
             tokio::time::timeout_at(deadline, self.here.clone().lock_owned()).await.map_err(|_| busy())?;
         let disk = |e| NginxError::disk(&self.path, e);
-        let file = OpenOptions::new().create(true).append(true).open(&self.path).map_err(disk)?;
+        let file = private::open(&self.path, OpenOptions::new().append(true)).map_err(disk)?;
         loop {
             match file.try_lock() {
                 Ok(()) => {

@@ -25,7 +25,8 @@ const BIND_FAILED: &str = "bind() to ";
 const BIND_GIVEN_UP: &str = "still could not bind()";
 /// A fiftieth of the usual wait.
 const SWITCH_POLL: Duration = Duration::from_millis(2);
-/// One reload of someone else, its test included, and then ours.
+/// One reload of someone else, its test included. Ours fits into what is left of an attempt's 5 s where nginx is well; where it
+/// is not, the attempt is in doubt, and the next one asks anew.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Who did the reload that was asked for.
@@ -59,7 +60,10 @@ pub(super) async fn coalesced(
         Err(NginxError::SomeoneElsesConfig { detail }) => {
             Some(Failure::SomeoneElsesConfig { detail: detail.clone() })
         }
-        Err(NginxError::ReloadFailed { detail }) => Some(Failure::ReloadFailed { detail: detail.clone() }),
+        Err(NginxError::TestTimedOut { .. }) => Some(Failure::TestTimedOut),
+        Err(NginxError::ReloadFailed { detail, is_refused }) => {
+            Some(Failure::ReloadFailed { detail: detail.clone(), is_refused: *is_refused })
+        }
         // What went wrong with this call alone is no answer to the others.
         Err(_) => return done.map(|()| Reload::Done),
     };
@@ -93,11 +97,11 @@ async fn now(config: &NginxConfig, binary: &Binary) -> Result<(), NginxError> {
         if let Some(first) = complaints.first() {
             let given_up = complaints.iter().any(|complaint| complaint == BIND_GIVEN_UP);
             if given_up || !first.starts_with(BIND_FAILED) || began.elapsed() >= BIND_TIMEOUT {
-                return Err(NginxError::ReloadFailed { detail: first.clone() });
+                return Err(NginxError::ReloadFailed { detail: first.clone(), is_refused: true });
             }
         } else if began.elapsed() >= SWITCH_TIMEOUT {
             let detail = "its old workers still take requests".to_owned();
-            return Err(NginxError::ReloadFailed { detail });
+            return Err(NginxError::ReloadFailed { detail, is_refused: false });
         }
         tokio::time::sleep(SWITCH_POLL).await;
     }

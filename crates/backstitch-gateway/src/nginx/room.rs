@@ -16,11 +16,15 @@ const SETTINGS: &str = "server_names_hash_";
 
 /// Whether nginx, as it is configured, can serve this name. What else is wrong with it is not asked here.
 ///
-/// `place`: a directory for what is tested.
-pub(super) async fn check(binary: &Binary, place: &Path, hostname: &Hostname) -> Result<(), NginxError> {
-    let Some(configuration) = binary.configuration().await? else { return Ok(()) };
+/// `configuration`: the whole of it. `place`: a directory for what is tested.
+pub(super) async fn check(
+    binary: &Binary,
+    configuration: &str,
+    place: &Path,
+    hostname: &Hostname,
+) -> Result<(), NginxError> {
     let conf = place.join(format!("room-{}.conf", std::process::id()));
-    fs::write(&conf, rehearsal(&configuration, hostname)).map_err(|error| NginxError::disk(&conf, error))?;
+    fs::write(&conf, rehearsal(configuration, hostname)).map_err(|error| NginxError::disk(&conf, error))?;
     let tested = binary.test_of(&conf).await;
     let _ = fs::remove_file(&conf);
     match tested? {

@@ -6,8 +6,11 @@ use serde::Serialize;
 use super::PowerDnsConfig;
 use super::error::PowerDnsError;
 use super::records::RrSet;
+use crate::answer::{self, ANSWER_BYTES_MAX};
 use crate::identifiers::{Domain, Hostname};
 
+/// Two record sets of some 500 bytes for each of a hundred thousand organisations.
+const ZONE_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// How much of an error page is repeated in an error.
 const DETAIL_LENGTH_MAX: usize = 300;
 
@@ -56,26 +59,26 @@ impl Api {
         Ok(Self { http, zone_url, zone: config.zone, key: config.api_key })
     }
 
-    /// The record sets of one name. `rrset_name` narrows the answer since 4.6; older servers send the whole zone.
+    /// The record sets of one name. `rrset_name` narrows the answer since 4.6; older servers send the whole zone, which is taken
+    /// only from a small one.
     pub(super) async fn records(&self, hostname: &Hostname) -> Result<Vec<RrSet>, PowerDnsError> {
         let name = format!("{hostname}.");
         let mut url = self.zone_url.clone();
         url.query_pairs_mut().append_pair("rrset_name", &name);
-        let sets = self.sets(url).await?;
+        let sets = self.sets(url, ANSWER_BYTES_MAX).await?;
         Ok(sets.into_iter().filter(|set| set.name.eq_ignore_ascii_case(&name)).collect())
     }
 
     /// Every record set of the zone.
     pub(super) async fn zone(&self) -> Result<Vec<RrSet>, PowerDnsError> {
-        self.sets(self.zone_url.clone()).await
+        self.sets(self.zone_url.clone(), ZONE_BYTES_MAX).await
     }
 
-    async fn sets(&self, url: Url) -> Result<Vec<RrSet>, PowerDnsError> {
+    async fn sets(&self, url: Url, bytes_max: usize) -> Result<Vec<RrSet>, PowerDnsError> {
         let answer = self.send(self.request(Method::GET, url), false).await?;
-        let zone: Zone = answer.json().await.map_err(|e| PowerDnsError::Unexpected {
-            detail: e.without_url().to_string(),
-            change_sent: false,
-        })?;
+        let zone: Zone = answer::json(answer, bytes_max)
+            .await
+            .map_err(|e| PowerDnsError::Unexpected { detail: e.to_string(), change_sent: false })?;
         Ok(zone.rrsets)
     }
 
@@ -124,7 +127,7 @@ impl Api {
 
 /// What the server says of its error: the `error` of its JSON, or the beginning of the page.
 async fn detail(answer: Response) -> String {
-    let text = answer.text().await.unwrap_or_default();
+    let text = answer::text(answer).await;
     let text = serde_json::from_str::<ApiError>(&text).map_or(text, |body| body.error);
     text.chars().take(DETAIL_LENGTH_MAX).collect()
 }

@@ -1,5 +1,7 @@
 //! What can go wrong at PowerDNS, and what does it mean for the caller?
 
+use std::time::Duration;
+
 use crate::identifiers::{Domain, Hostname};
 use crate::verdict::Classified;
 
@@ -51,6 +53,14 @@ pub enum PowerDnsError {
         status: u16,
         /// Its own words.
         detail: String,
+    },
+    /// Other changes to the zone take too long; this one was not sent.
+    #[error("other changes to the zone {zone} did not end within {} s, and nothing was sent", waited.as_secs())]
+    Busy {
+        /// The zone.
+        zone: Domain,
+        /// How long they were waited for.
+        waited: Duration,
     },
     /// No connection was made.
     #[error("powerdns at {url} cannot be reached")]
@@ -123,7 +133,8 @@ impl PowerDnsError {
 impl Classified for PowerDnsError {
     fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. }
+            Self::Busy { .. }
+            | Self::Unreachable { .. }
             | Self::NoAnswer { .. }
             | Self::Failed { .. }
             | Self::Unexpected { .. }
@@ -145,7 +156,8 @@ impl Classified for PowerDnsError {
             | Self::Failed { change_sent, .. }
             | Self::Unexpected { change_sent, .. } => *change_sent,
             Self::ReadBackDiffers { .. } | Self::ComesBack { .. } => true,
-            Self::BadUrl { .. }
+            Self::Busy { .. }
+            | Self::BadUrl { .. }
             | Self::KeyRefused { .. }
             | Self::ZoneMissing { .. }
             | Self::OtherZone { .. }
@@ -166,6 +178,7 @@ impl Classified for PowerDnsError {
             Self::OtherZone { .. } => "hostname_of_another_zone",
             Self::SomeoneElses { .. } => "hostname_taken",
             Self::Refused { .. } => "powerdns_refused",
+            Self::Busy { .. } => "powerdns_busy",
             Self::Unreachable { .. } => "powerdns_unreachable",
             Self::NoAnswer { .. } => "powerdns_no_answer",
             Self::Failed { .. } => "powerdns_failed",

@@ -109,6 +109,7 @@ fn configuration(edge: SocketAddr) -> String {
     format!(
         "{user}
 worker_processes 2;
+worker_shutdown_timeout 10s;
 pid logs/nginx.pid;
 events {{ worker_connections 512; }}
 http {{

@@ -3,30 +3,34 @@
 use std::time::Duration;
 
 use backstitch::{
-    Attempt, Backward, Compensate, Conduct, IdempotencyKey, LateEffects, Outcome, Probe, Probed, RetryPolicy,
-    Sighting, Step, StepError,
+    Attempt, Backward, Compensate, Conduct, Failure, IdempotencyKey, LateEffects, Outcome, Patience, Probe,
+    Probed, RetryPolicy, Sighting, Step, StepError,
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
-use super::{START, START_RETRY, STOP, caller, gone_or_stopped, owner};
+use super::{PATIENCE, START_RETRY, STOP, STOP_RETRY, caller, gone_or_stopped, owner};
 use crate::agent::{AgentError, CALL_TIMEOUT, ResetRequest, StartRequest};
-use crate::edge::Edge;
+use crate::edge::{Edge, RESETS_MAX};
 use crate::identifiers::{GatewayId, Hostname, OrganizationId, Owner};
 use crate::networks::Upstream;
 use crate::pool::{self, Holder};
+use crate::request::CANCELLED;
 use crate::verdict::{Classified, step_error};
 
-/// Waiting for the gateway and the call together. Each attempt is patient in itself, so there are two.
+/// The longest pause between two tries to reset a gateway that is not there: whoever waits for it to be back waits no longer.
+const RESET_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Waiting for the gateway and the call together. Each attempt is patient in itself, so there are two; the way back is as
+/// patient as [`RESETS_MAX`] says, and only then is there something to tell.
 const HANDSHAKE: Conduct = Conduct {
     timeout: Duration::from_secs(15),
-    retry: RetryPolicy { attempts_max: 2, ..START_RETRY },
+    retry: RetryPolicy { attempts_max: 2, delay_max: RESET_PAUSE_MAX, ..START_RETRY },
+    patience: Patience { attempts: RESETS_MAX + PATIENCE.attempts, ..PATIENCE },
     // The gateway keeps a tombstone: a start that arrives after its reset is refused.
     late_effects: LateEffects::Refused,
-    ..START
 };
 
-/// How often a gateway is asked to forget before it is quarantined instead: a restart of it is ridden out.
-const RESETS_MAX: u32 = 3;
 /// What the quarantine that follows a reset without an answer still needs of the attempt's time.
 const QUARANTINE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -52,17 +56,36 @@ impl Step<Edge> for Handshake {
     async fn run(&self, edge: &Edge, attempt: &Attempt) -> Result<(), StepError> {
         let agent = edge.agent(self.upstream).map_err(step_error)?;
         let patience = edge.answer_patience.min(attempt.time_left().saturating_sub(CALL_TIMEOUT));
-        tokio::select! {
-            answered = agent.wait_until_it_answers(patience) => answered.map_err(step_error)?,
-            // Whoever cancelled waits for this attempt, and it has sent nothing yet.
-            () = attempt.cancelled() => {
-                return Err(StepError::retry("cancelled", "cancelled while waiting for the gateway"));
-            }
-        }
+        let deadline = Instant::now() + patience;
         let request =
             StartRequest { organization_id: self.hostname.organization(), hostname: self.hostname.clone() };
-        agent.start(&request, &caller(attempt)).await.map(drop).map_err(step_error)
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            tokio::select! {
+                answered = agent.wait_until_it_answers(left) => answered.map_err(asked_nothing)?,
+                // Whoever cancelled waits for this attempt.
+                () = attempt.cancelled() => {
+                    return Err(StepError::rejected(CANCELLED, "cancelled before the gateway was asked"));
+                }
+            }
+            return match agent.start(&request, &caller(attempt)).await {
+                Ok(_) => Ok(()),
+                // It was there a moment ago.
+                Err(AgentError::Unreachable { .. }) if Instant::now() < deadline => continue,
+                Err(error @ AgentError::Unreachable { .. }) => Err(asked_nothing(error)),
+                // It did not take the organisation, but is not to be handed out again either: the way back sees to it.
+                Err(error @ AgentError::ServesAnother { .. }) => {
+                    Err(StepError::Fail(Failure::from_error(error.code(), &error)))
+                }
+                Err(error) => Err(step_error(error)),
+            };
+        }
     }
+}
+
+/// It was waited for long enough, and does not know of the organisation: there is nothing to reset.
+fn asked_nothing(error: AgentError) -> StepError {
+    StepError::Rejected(Failure::from_error(error.code(), &error))
 }
 
 impl Compensate<Edge> for Handshake {
@@ -111,8 +134,12 @@ impl Step<Edge> for ResetGateway {
     const NAME: &'static str = "reset-gateway";
     const BACKWARD: Backward<Self, Edge> = Backward::nothing_because("it follows the pivot");
     const PROBED: Probed<Self, Edge> = Probed::to_verify();
-    const CONDUCT: Conduct =
-        Conduct { timeout: HANDSHAKE.timeout, late_effects: HANDSHAKE.late_effects, ..STOP };
+    const CONDUCT: Conduct = Conduct {
+        timeout: HANDSHAKE.timeout,
+        retry: RetryPolicy { attempts_max: HANDSHAKE.patience.attempts, ..STOP_RETRY },
+        late_effects: HANDSHAKE.late_effects,
+        ..STOP
+    };
     type Output = ();
 
     async fn run(&self, edge: &Edge, attempt: &Attempt) -> Result<(), StepError> {
@@ -190,7 +217,7 @@ async fn reset_or_quarantine(
             Ok(_) => return Ok(()),
             // Somebody else has this workflow by now, and decides what becomes of the gateway.
             Err(stale @ AgentError::Stale { .. }) => return Err(step_error(stale)),
-            Err(error) if error.is_transient() && attempt.number() < RESETS_MAX => {
+            Err(error) if error.is_transient() && attempt.number() < edge.resets_max => {
                 return Err(step_error(error));
             }
             Err(error) => step_error(error),
@@ -199,20 +226,30 @@ async fn reset_or_quarantine(
     quarantine(edge, attempt, gateway, &reason.failure().message).await
 }
 
-/// In a statement of its own, not in a step's transaction: it may be repeated, and the first reason stays.
+/// In a statement of its own, not in a step's transaction: it may be repeated, and the first reason stays. Whoever comes late,
+/// when the gateway is another's already, changes nothing.
 async fn quarantine(
     edge: &Edge,
     attempt: &Attempt,
     gateway: GatewayId,
     error: &str,
 ) -> Result<(), StepError> {
-    let reason = format!("workflow {} could not reset it: {error}", attempt.workflow());
-    let quarantined =
-        edge.database.call(async |connection| pool::quarantine(connection, gateway, &reason).await);
-    tokio::time::timeout(QUARANTINE_TIMEOUT, quarantined)
+    let workflow = attempt.workflow();
+    let reason = format!("workflow {workflow} could not reset it: {error}");
+    let quarantined = edge
+        .database
+        .call(async |connection| pool::quarantine_held(connection, gateway, owner(workflow), &reason).await);
+    let is_held = tokio::time::timeout(QUARANTINE_TIMEOUT, quarantined)
         .await
         .map_err(|_| StepError::retry("pool_no_answer", "the pool did not answer in time"))?
         .map_err(step_error)?;
-    tracing::warn!(workflow.id = %attempt.workflow(), gateway.id = %gateway, reason, "the gateway is quarantined");
+    if is_held {
+        tracing::warn!(workflow.id = %workflow, gateway.id = %gateway, reason, "the gateway is quarantined");
+    } else {
+        tracing::warn!(
+            workflow.id = %workflow, gateway.id = %gateway, error,
+            "the gateway could not be reset, and was left alone: it is not allocated by this workflow any more"
+        );
+    }
     Ok(())
 }

@@ -6,7 +6,7 @@ use backstitch_gateway::agent::{Agent, AgentError, Caller, ResetRequest, StartRe
 use backstitch_gateway::verdict::{Classified, Verdict};
 use uuid::Uuid;
 
-use crate::sandboxes::{Edge, sandbox};
+use crate::sandboxes::{Edge, sandbox, stand_in_that_goes_on};
 
 /// The attempt of one position of a workflow, forward and back.
 fn callers(epoch: i64) -> (Caller, Caller) {
@@ -90,8 +90,10 @@ async fn a_late_reset_does_not_hit_the_next_organisation_or_the_next_start() {
     let (other_run, other_compensate) = callers(1);
     let error = agent.start(&other_start, &other_run).await.unwrap_err();
     assert!(matches!(error, AgentError::ServesAnother { .. }), "{error:?}");
-    let state = agent.reset(&other_reset, &other_compensate).await.unwrap();
-    assert_eq!(state.organization_id, Some(start.organization_id), "another organisation's reset");
+    let error = agent.reset(&other_reset, &other_compensate).await.unwrap_err();
+    assert!(matches!(error, AgentError::ServesAnother { .. }), "another organisation's reset: {error:?}");
+    assert!(error.to_string().contains(&start.organization_id.to_string()), "it says whom: {error}");
+    assert_eq!(agent.state().await.unwrap().organization_id, Some(start.organization_id));
 
     agent.reset(&reset, &compensate).await.unwrap();
     agent.start(&start, &callers(1).0).await.unwrap();
@@ -141,6 +143,19 @@ async fn a_start_that_hangs_is_in_doubt() {
     assert!(error.is_transient() && error.may_have_happened());
     assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
     assert_eq!(agent.state().await.unwrap().organization_id, Some(start.organization_id));
+}
+
+#[tokio::test]
+async fn an_answer_without_measure_is_not_read_to_its_end() {
+    let nobody = r#"{"organization_id":null,"hostname":null,"starts":0,"resets":0,"refusals":0}"#;
+    let agent = async |spaces| {
+        let upstream = stand_in_that_goes_on(nobody, spaces).await.to_string().parse().unwrap();
+        Agent::new(Agent::http().unwrap(), upstream)
+    };
+    assert_eq!(agent(1024).await.state().await.unwrap().organization_id, None);
+    let error = agent(1024 * 1024).await.state().await.unwrap_err();
+    assert!(matches!(error, AgentError::Failed { status: 200, .. }), "{error:?}");
+    assert!(error.to_string().contains("longer than 64 KiB"), "{error}");
 }
 
 #[tokio::test]

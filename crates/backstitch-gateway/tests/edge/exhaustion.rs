@@ -1,6 +1,6 @@
 //! Are all gateways free again, however many starts fail?
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use backstitch::Plaintext;
 use backstitch_gateway::EdgeConfig;
@@ -13,6 +13,7 @@ use crate::platform::{Platform, organization, soon};
 /// Most fail at their second step, which is cheap: a hundred milliseconds of real nginx each would be 95 s.
 const AT_THE_NAME: usize = 900;
 const AT_THE_HANDSHAKE: usize = 100;
+const AT_A_GATEWAY_THAT_IS_GONE: usize = 20;
 const GATEWAYS: usize = 4;
 /// More callers than gateways: some of them find the pool empty for a moment, and ask again.
 const AT_ONCE: usize = 6;
@@ -33,6 +34,15 @@ async fn pool_is_not_exhausted_by_failures() {
     let worker = platform.start_worker().await;
     starts_fail(&platform, AT_THE_HANDSHAKE, "gateway_refused").await;
     worker.shut_down().await;
+
+    // As while a switch restarts: nobody is there to be asked, and nobody to be reset.
+    for gateway in &mut platform.edge.sandbox.gateways {
+        gateway.kill().unwrap();
+    }
+    let config = EdgeConfig { answer_patience: Duration::from_millis(100), ..platform.config() };
+    let worker = platform.worker_over(config).await.start().await.unwrap();
+    starts_fail(&platform, AT_A_GATEWAY_THAT_IS_GONE, "gateway_never_answered").await;
+    worker.shut_down().await;
     let stats = platform.stats().await;
     assert_eq!(stats.ready, i64::try_from(GATEWAYS).unwrap(), "{stats:?}");
     assert_eq!(stats.ready, stats.total, "{stats:?}");
@@ -41,7 +51,7 @@ async fn pool_is_not_exhausted_by_failures() {
     let failed = "select count(*) from backstitch.workflows \
         where status = 'compensated' and error -> 'failure' ->> 'code' <> 'no_gateway_available'";
     let failed: i64 = sqlx::query_scalar(failed).fetch_one(&platform.db).await.unwrap();
-    assert_eq!(failed, i64::try_from(AT_THE_NAME + AT_THE_HANDSHAKE).unwrap());
+    assert_eq!(failed, i64::try_from(AT_THE_NAME + AT_THE_HANDSHAKE + AT_A_GATEWAY_THAT_IS_GONE).unwrap());
 }
 
 /// So many starts of new organisations, and each is answered with this error once everything is taken back.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use backstitch::{Answered, Fate, Status, WorkflowId};
 use backstitch_gateway::EdgeConfig;
+use backstitch_gateway::agent::{Caller, StartRequest};
+use backstitch_gateway::identifiers::OrganizationId;
 use backstitch_gateway::pool;
 use backstitch_gateway::powerdns::PowerDnsConfig;
 use backstitch_gateway::request::{self, Requested};
@@ -14,6 +16,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::platform::{Platform, failed, organization, soon, started, until};
+
+/// How long a gateway is waited for that is not there.
+const SHORT: Duration = Duration::from_millis(300);
 
 /// A way to PowerDNS on which a change freezes the server (SIGSTOP) before it gets there.
 async fn freezing_way(to: SocketAddr, server: i32) -> SocketAddr {
@@ -145,7 +150,7 @@ async fn someone_elses_broken_vhost_is_reported_as_such() {
 #[tokio::test]
 async fn a_gateway_that_may_know_its_organisation_is_reset_or_quarantined() {
     let mut platform = Platform::of(3).await;
-    let config = EdgeConfig { answer_patience: Duration::from_millis(300), ..platform.config() };
+    let config = EdgeConfig { answer_patience: SHORT, resets_max: 2, ..platform.config() };
     let worker = platform.worker_over(config).await.start().await.unwrap();
     // In the order in which the pool hands them out: each was free for longer than the next.
     let faults: [&[&str]; 2] = [&["--fail-start"], &["--fail-start", "--refuse-reset"]];
@@ -164,30 +169,152 @@ async fn a_gateway_that_may_know_its_organisation_is_reset_or_quarantined() {
     // It took it, and refuses to forget.
     let second = organization();
     let unfinished = failed(platform.start(second).await);
+    let second_start = unfinished.workflow;
     assert!(matches!(unfinished.report.steps[4].fate, Fate::Compensated { .. }), "{}", unfinished.report);
     let state = platform.edge.sandbox.gateways[1].agent().unwrap().state().await.unwrap();
     assert_eq!(state.organization_id, Some(second), "it knows its organisation still");
     assert_eq!((platform.stats().await.ready, platform.stats().await.quarantined), (2, 1));
 
-    // Nobody knows what it took: it is not there.
+    // It is not there, and was asked nothing: it owes nothing.
     let unfinished = failed(platform.start(organization()).await);
     assert_eq!(unfinished.error.failure.code, "gateway_never_answered");
-    assert_eq!((platform.stats().await.ready, platform.stats().await.quarantined), (1, 2));
+    assert!(matches!(unfinished.report.steps[4].fate, Fate::DidNotHappen), "{}", unfinished.report);
+    assert_eq!((platform.stats().await.ready, platform.stats().await.quarantined), (2, 1));
     let listed = pool::list(&mut platform.db.acquire().await.unwrap()).await.unwrap();
-    let reason = listed[2].reason.clone().unwrap();
-    assert!(reason.contains(&unfinished.workflow.to_string()), "{reason}");
+    let reason = listed[1].reason.clone().unwrap();
+    assert!(reason.contains(&format!("workflow {second_start} could not reset it")), "{reason}");
 
-    // The quarantined ones are never handed out, and the first one is as good as new.
-    platform.edge.sandbox.gateways[0].restart(&[]).await.unwrap();
-    let served = organization();
-    assert_eq!(started(platform.start(served).await), platform.gateways[0]);
+    // The quarantined one is never handed out, and the others are as good as new.
+    for gateway in [0, 2] {
+        platform.edge.sandbox.gateways[gateway].restart(&[]).await.unwrap();
+        let served = organization();
+        assert_eq!(started(platform.start(served).await), platform.gateways[gateway]);
+        platform.assert_served(served, platform.gateways[gateway]).await;
+    }
     assert!(matches!(platform.start(organization()).await, Requested::NoGatewayAvailable(_)));
 
-    // A stop ends the same way when the gateway is gone.
+    // A stop whose gateway is gone and stays away ends in quarantine, too.
+    let listed = pool::list(&mut platform.db.acquire().await.unwrap()).await.unwrap();
+    let served = listed[0].organization.unwrap();
     platform.edge.sandbox.gateways[0].kill().unwrap();
     assert!(matches!(platform.stop(served).await, Requested::Stopped));
     platform.assert_nothing_left(served).await;
-    assert_eq!((platform.stats().await.ready, platform.stats().await.quarantined), (0, 3));
+    assert_eq!((platform.stats().await.allocated, platform.stats().await.quarantined), (1, 2));
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_gone_for_a_while_is_reset_when_it_is_back() {
+    let mut platform = Platform::of(1).await;
+    platform.edge.sandbox.gateways[0].restart(&["--hang-start", "60"]).await.unwrap();
+    let config = EdgeConfig { answer_patience: SHORT, ..platform.config() };
+    let worker = platform.worker_over(config).await.start().await.unwrap();
+    let starting = tokio::spawn({
+        let client = platform.client.clone();
+        async move { request::start(&client, organization(), soon()).await.unwrap() }
+    });
+    let start = platform.live("gateway.start").await;
+    until("the gateway has taken the organisation", async || {
+        let state = platform.edge.sandbox.gateways[0].agent().unwrap().state().await.ok()?;
+        state.organization_id
+    })
+    .await;
+    platform.edge.sandbox.gateways[0].kill().unwrap();
+
+    // Nobody knows what it took. Longer than any restart takes, all resets fail.
+    let resets = async || {
+        let attempts = platform.client.attempts(start).await.unwrap();
+        let resets = attempts.iter().filter(|a| a.step == "handshake" && a.direction == "compensate");
+        resets.filter(|a| a.outcome.as_deref() == Some("retry")).count()
+    };
+    until("five resets have failed", async || (resets().await >= 5).then_some(())).await;
+    assert_eq!((platform.stats().await.allocated, platform.stats().await.quarantined), (1, 0));
+    platform.edge.sandbox.gateways[0].restart(&[]).await.unwrap();
+    let unfinished = failed(starting.await.unwrap());
+    assert!(matches!(unfinished.report.steps[4].fate, Fate::Compensated { .. }), "{}", unfinished.report);
+    assert_eq!((platform.stats().await.ready, platform.stats().await.quarantined), (1, 0));
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_start_that_is_cancelled_before_its_gateway_was_asked_owes_it_nothing() {
+    let mut platform = Platform::of(1).await;
+    platform.edge.sandbox.gateways[0].kill().unwrap();
+    let worker = platform.start_worker().await;
+    let organization = organization();
+    let starting = tokio::spawn({
+        let client = platform.client.clone();
+        async move { request::start(&client, organization, soon()).await.unwrap() }
+    });
+    let start = platform.live("gateway.start").await;
+    platform.step_is(start, "handshake", "in_progress").await;
+    assert!(matches!(platform.stop(organization).await, Requested::Stopped));
+    let requested = starting.await.unwrap();
+    assert!(matches!(requested, Requested::Conflict { workflow, .. } if workflow == start), "{requested:?}");
+    let attempts = platform.client.attempts(start).await.unwrap();
+    let handshakes: Vec<_> =
+        attempts.iter().filter(|a| a.step == "handshake").map(|a| a.outcome.as_deref()).collect();
+    assert_eq!(handshakes, [Some("rejected")], "and no reset");
+    platform.assert_nothing_left(organization).await;
+    assert_eq!((platform.stats().await.ready, platform.stats().await.quarantined), (1, 0));
+    worker.shut_down().await;
+}
+
+/// What the pool knows nothing of: this gateway serves somebody.
+async fn somebody_is_served(platform: &Platform, gateway: usize) -> OrganizationId {
+    let hostname = platform.hostname(organization());
+    let request = StartRequest { organization_id: hostname.organization(), hostname };
+    let by_hand = Caller { key: format!("{}/4/run", uuid::Uuid::new_v4()), epoch: 1 };
+    platform.edge.sandbox.gateways[gateway].agent().unwrap().start(&request, &by_hand).await.unwrap();
+    request.organization_id
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_found_serving_somebody_else_is_quarantined_with_its_reason() {
+    let mut platform = Platform::of(2).await;
+    let worker = platform.start_worker().await;
+    let reason = async |platform: &Platform, gateway: usize| {
+        let listed = pool::list(&mut platform.db.acquire().await.unwrap()).await.unwrap();
+        listed[gateway].reason.clone().unwrap_or_default()
+    };
+
+    // By a start, whose handshake it refuses.
+    let stranger = somebody_is_served(&platform, 0).await;
+    let unfinished = failed(platform.start(organization()).await);
+    assert_eq!(unfinished.error.failure.code, "gateway_serves_another");
+    assert_eq!((platform.stats().await.ready, platform.stats().await.quarantined), (1, 1));
+    let told = reason(&platform, 0).await;
+    assert!(told.contains(&format!("serves organisation {stranger}")), "{told}");
+    let state = platform.edge.sandbox.gateways[0].agent().unwrap().state().await.unwrap();
+    assert_eq!(state.organization_id, Some(stranger), "whoever it is goes on being served");
+
+    // By a stop: it was restarted since, and given to somebody by hand.
+    let served = organization();
+    assert_eq!(started(platform.start(served).await), platform.gateways[1]);
+    platform.edge.sandbox.gateways[1].restart(&[]).await.unwrap();
+    let stranger = somebody_is_served(&platform, 1).await;
+    assert!(matches!(platform.stop(served).await, Requested::Stopped));
+    assert_eq!((platform.stats().await.ready, platform.stats().await.quarantined), (0, 2));
+    let told = reason(&platform, 1).await;
+    assert!(told.contains(&format!("serves organisation {stranger}")), "{told}");
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_start_that_fails_while_somebody_keeps_nginx_from_testing_gives_its_gateway_back() {
+    let platform = Platform::of(1).await;
+    let worker = platform.start_worker().await;
+    // Whoever opens it waits for a writer.
+    let pipe = platform.edge.site("shop.conf");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let first = organization();
+    let unfinished = failed(platform.start(first).await);
+    assert_eq!(unfinished.error.failure.code, "nginx_test_timed_out");
+    assert_eq!(unfinished.report.owed().count(), 0, "{}", unfinished.report);
+    assert_eq!(platform.stats().await.ready, 1);
+    fs::remove_file(pipe).unwrap();
+    platform.assert_nothing_left(first).await;
+    started(platform.start(first).await);
     worker.shut_down().await;
 }
 

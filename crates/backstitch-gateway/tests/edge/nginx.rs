@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::sandboxes::{Edge, owner, sandbox};
+use crate::sandboxes::{Edge, owner, read_head, sandbox};
 
 fn file_of(vhost: &Vhost) -> String {
     format!("org-{}.conf", vhost.hostname.organization())
@@ -265,6 +265,74 @@ async fn a_reload_that_nginx_refuses_is_told_in_its_own_words() {
     assert_eq!(nginx.reload().await.unwrap(), Reload::Done);
 }
 
+/// What somebody else does so that nothing comes into the running nginx: the file that does it.
+async fn somebody_keeps_nginx_from_reloading(
+    edge: &Edge,
+    how: &str,
+) -> (std::path::PathBuf, Option<TcpListener>) {
+    let file = edge.site("shop.conf");
+    if how == "a test that hangs" {
+        // Whoever opens it waits for a writer.
+        assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+        return (file, None);
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    fs::write(&file, format!("server {{ listen {}; }}", taken.local_addr().unwrap())).unwrap();
+    (file, Some(taken))
+}
+
+#[tokio::test]
+async fn a_route_that_never_came_is_gone_though_somebody_keeps_nginx_from_reloading() {
+    for (how, code) in
+        [("a port that is taken", "nginx_reload_failed"), ("a test that hangs", "nginx_test_timed_out")]
+    {
+        let edge = sandbox(0).await;
+        let nginx = edge.sandbox.nginx().unwrap();
+        let (live, written) = (edge.vhost(), edge.vhost());
+        nginx.write_vhost(&live).await.unwrap();
+        nginx.reload_until_live(&live.hostname, live.owner).await.unwrap();
+        nginx.write_vhost(&written).await.unwrap();
+        let (file, _taken) = somebody_keeps_nginx_from_reloading(&edge, how).await;
+
+        let error = nginx.reload_until_gone(&written.hostname, written.owner).await.unwrap_err();
+        assert_eq!(error.code(), code, "its file is there, and comes to life with the next reload: {error}");
+        nginx.remove_vhost(written.hostname.organization(), written.owner).await.unwrap();
+        nginx
+            .reload_until_gone(&written.hostname, written.owner)
+            .await
+            .unwrap_or_else(|e| panic!("{how}: {e}"));
+
+        // One that is live is not gone because its file is.
+        nginx.remove_vhost(live.hostname.organization(), live.owner).await.unwrap();
+        let error = nginx.reload_until_gone(&live.hostname, live.owner).await.unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        fs::remove_file(file).unwrap();
+        nginx.reload_until_gone(&live.hostname, live.owner).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nobody_else_on_the_host_can_hold_the_locks() {
+    use std::os::unix::fs::PermissionsExt;
+    let edge = sandbox(0).await;
+    let state = edge.directory.path().join("locks");
+    // As an earlier version made them, or somebody's `mkdir`.
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["writing.lock", "reloads.json"] {
+        fs::write(state.join(name), "").unwrap();
+        fs::set_permissions(state.join(name), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let nginx = Nginx::new(NginxConfig { state: state.clone(), ..edge.sandbox.nginx_config() }).unwrap();
+    nginx.write_vhost(&edge.vhost()).await.unwrap();
+    nginx.reload().await.unwrap();
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&state), 0o700);
+    for name in ["writing.lock", "reloading.lock", "reloads.json"] {
+        assert_eq!(mode(&state.join(name)), 0o600, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn an_nginx_that_is_not_there_is_a_clear_error() {
     let mut edge = sandbox(0).await;
@@ -315,24 +383,11 @@ async fn websockets_pass() {
     nginx.write_vhost(&vhost).await.unwrap();
     nginx.reload_until_live(&vhost.hostname, vhost.owner).await.unwrap();
 
-    let mut member = TcpStream::connect(edge.sandbox.edge()).await.unwrap();
-    let hello = format!(
-        "GET /doc HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-        vhost.hostname
-    );
-    member.write_all(hello.as_bytes()).await.unwrap();
-
-    let (mut socket, _) = gateway.accept().await.unwrap();
-    let head = read_head(&mut socket).await;
+    let (mut member, mut socket, head) = open_socket(&edge, &vhost, &gateway).await;
     assert!(head.starts_with("GET /doc HTTP/1.1\r\n"), "{head}");
     assert!(head.to_lowercase().contains("upgrade: websocket\r\n"), "{head}");
     assert!(head.to_lowercase().contains("connection: upgrade\r\n"), "{head}");
     assert!(head.contains(&format!("Host: {}\r\n", vhost.hostname)), "{head}");
-    socket
-        .write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
-        .await
-        .unwrap();
-    assert!(read_head(&mut member).await.starts_with("HTTP/1.1 101 "));
 
     // From here on it is a socket, both ways.
     for (from, to) in [(&mut member, &mut socket)] {
@@ -345,12 +400,44 @@ async fn websockets_pass() {
     }
 }
 
-async fn read_head(socket: &mut TcpStream) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(socket.read_u8().await.unwrap());
-    }
-    String::from_utf8(head).unwrap()
+#[tokio::test]
+async fn sockets_of_a_route_that_is_gone_are_closed_although_their_gateway_keeps_them() {
+    let edge = sandbox(0).await;
+    let config = edge.sandbox.nginx_config();
+    let main = config.prefix.join(&config.conf);
+    let text = fs::read_to_string(&main).unwrap();
+    fs::write(&main, text.replace("worker_shutdown_timeout 10s;", "worker_shutdown_timeout 1s;")).unwrap();
+    let nginx = edge.sandbox.nginx().unwrap();
+    let gateway = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = gateway.local_addr().unwrap().to_string().parse().unwrap();
+    let vhost = Vhost { upstream, ..edge.vhost() };
+    nginx.write_vhost(&vhost).await.unwrap();
+    nginx.reload_until_live(&vhost.hostname, vhost.owner).await.unwrap();
+    let (mut member, _socket, _) = open_socket(&edge, &vhost, &gateway).await;
+
+    nginx.remove_vhost(vhost.hostname.organization(), vhost.owner).await.unwrap();
+    nginx.reload_until_gone(&vhost.hostname, vhost.owner).await.unwrap();
+    let closed = tokio::time::timeout(Duration::from_secs(20), member.read(&mut [0; 16])).await;
+    let closed = closed.expect("nginx holds the socket still");
+    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+}
+
+/// A member's socket through nginx: its end, the gateway's end, and what the gateway was asked.
+async fn open_socket(edge: &Edge, vhost: &Vhost, gateway: &TcpListener) -> (TcpStream, TcpStream, String) {
+    let mut member = TcpStream::connect(edge.sandbox.edge()).await.unwrap();
+    let hello = format!(
+        "GET /doc HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        vhost.hostname
+    );
+    member.write_all(hello.as_bytes()).await.unwrap();
+    let (mut socket, _) = gateway.accept().await.unwrap();
+    let head = read_head(&mut socket).await;
+    socket
+        .write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(read_head(&mut member).await.starts_with("HTTP/1.1 101 "));
+    (member, socket, head)
 }
 
 /// A few vhosts.

@@ -10,7 +10,7 @@ use backstitch_gateway::nginx::NginxConfig;
 use backstitch_gateway::pool::{self, Stats};
 use backstitch_gateway::powerdns::{PowerDnsConfig, REQUEST_TIMEOUT};
 use backstitch_gateway::request::{self, Requested};
-use backstitch_gateway::{ANSWER_PATIENCE, Edge, EdgeConfig};
+use backstitch_gateway::{ANSWER_PATIENCE, Edge, EdgeConfig, RESETS_MAX};
 use backstitch_postgres::test::{TestDatabase, database};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -58,6 +58,7 @@ impl Platform {
             nginx: self.edge.sandbox.nginx_config(),
             address: self.edge.sandbox.edge().ip(),
             answer_patience: ANSWER_PATIENCE,
+            resets_max: RESETS_MAX,
         }
     }
 
@@ -193,6 +194,7 @@ pub fn described_worker(database: Database, description: &str) -> Worker<Edge> {
         },
         address: listen.ip(),
         answer_patience: ANSWER_PATIENCE,
+        resets_max: RESETS_MAX,
     };
     let edge = Edge::new(config, database.clone()).unwrap();
     backstitch_gateway::worker(database, edge)

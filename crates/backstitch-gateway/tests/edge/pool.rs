@@ -7,7 +7,7 @@ use backstitch_gateway::identifiers::{GatewayId, Hostname, OrganizationId, Owner
 use backstitch_gateway::pool::{self, AllocationStatus, PoolError};
 use backstitch_gateway::verdict::{Classified, Verdict};
 use backstitch_postgres::test::{TestDatabase, database};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -234,6 +234,35 @@ async fn a_quarantined_gateway_is_not_handed_out() {
 }
 
 #[tokio::test]
+async fn a_workflow_quarantines_the_gateway_that_it_has_and_no_other() {
+    let (_database, db, ids) = pool_of(1).await;
+    let mut connection = db.acquire().await.unwrap();
+    let (first, start, stop) = (hostname(), workflow(), workflow());
+    let held = async |connection: &mut PgConnection, by: Owner| {
+        pool::quarantine_held(connection, ids[0], by, "it could not be reset").await.unwrap()
+    };
+    assert!(!held(&mut connection, start).await, "it has none yet");
+    pool::allocate(&mut connection, &first, start).await.unwrap();
+    pool::begin_stop(&mut connection, first.organization(), stop).await.unwrap();
+    assert!(!held(&mut connection, start).await, "the stop has taken it over");
+    pool::release(&mut connection, ids[0], stop).await.unwrap();
+
+    // The next organisation has it; whoever comes late has it no more.
+    let next = workflow();
+    pool::allocate(&mut connection, &hostname(), next).await.unwrap();
+    for late in [start, stop] {
+        assert!(!held(&mut connection, late).await);
+    }
+    assert_eq!(pool::stats(&mut connection).await.unwrap().quarantined, 0);
+    assert!(held(&mut connection, next).await);
+    let listed = &pool::list(&mut connection).await.unwrap()[0];
+    assert_eq!(
+        (listed.state.as_str(), listed.reason.as_deref()),
+        ("quarantined", Some("it could not be reset"))
+    );
+}
+
+#[tokio::test]
 async fn the_gateway_that_was_free_for_longest_is_next() {
     let (_database, db, ids) = pool_of(3).await;
     let mut connection = db.acquire().await.unwrap();
@@ -325,4 +354,38 @@ async fn nobody_may_call_the_functions_unless_granted() {
                 or not coalesce(array_to_string(p.proconfig, ','), '') like '%search_path=pg_catalog, pg_temp%')")
         .fetch_all(&db).await.unwrap();
     assert_eq!(open, [] as [&str; 0]);
+}
+
+/// As many as a platform has after some years.
+const ALLOCATIONS_EVER: i64 = 20_000;
+
+#[tokio::test]
+async fn a_stop_finds_its_allocation_without_a_walk_through_all_that_ever_were() {
+    let (_database, db, ids) = pool_of(1).await;
+    sqlx::query(
+        "insert into gateway.allocation (gateway_id, organization_id, workflow_id, stopping_workflow_id, status, \
+            created_at, stopping_at, ended_at, ended_by) \
+        select $1, gen_random_uuid(), gen_random_uuid(), stop, 'ended', now(), now(), now(), stop \
+        from (select gen_random_uuid() as stop from generate_series(1, $2)) as stops",
+    )
+    .bind(ids[0].number())
+    .bind(ALLOCATIONS_EVER)
+    .execute(&db)
+    .await
+    .unwrap();
+    sqlx::query("analyze gateway.allocation").execute(&db).await.unwrap();
+
+    let mut transaction = db.begin().await.unwrap();
+    let (hostname, start, stop) = (hostname(), workflow(), workflow());
+    pool::allocate(&mut transaction, &hostname, start).await.unwrap();
+    for _ in 0..2 {
+        pool::begin_stop(&mut transaction, hostname.organization(), stop).await.unwrap();
+    }
+    pool::taken_over_by(&mut transaction, stop).await.unwrap().unwrap();
+    for _ in 0..2 {
+        assert!(pool::release(&mut transaction, ids[0], stop).await.unwrap());
+    }
+    let walks = "select seq_scan from pg_stat_xact_user_tables where relid = 'gateway.allocation'::regclass";
+    let walks: i64 = sqlx::query_scalar(walks).fetch_one(&mut *transaction).await.unwrap();
+    assert_eq!(walks, 0);
 }

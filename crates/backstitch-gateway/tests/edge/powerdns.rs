@@ -1,6 +1,7 @@
 //! Does the client of PowerDNS keep its promises against a real PowerDNS?
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstitch::Plaintext;
@@ -10,7 +11,7 @@ use backstitch_gateway::verdict::{Classified, Verdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::sandboxes::{owner, sandbox};
+use crate::sandboxes::{owner, sandbox, stand_in_that_goes_on};
 
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77));
 
@@ -165,7 +166,7 @@ async fn slow_way(to: SocketAddr, hold_up: Duration) -> SocketAddr {
 async fn carry(client: TcpStream, to: SocketAddr, hold_up: Duration) -> std::io::Result<()> {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = TcpStream::connect(to).await?.into_split();
-    let lost = std::sync::Arc::new(tokio::sync::Notify::new());
+    let lost = Arc::new(tokio::sync::Notify::new());
     let answer_is_lost = lost.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -213,7 +214,7 @@ async fn a_change_that_lands_late_is_found_and_removed() {
 #[tokio::test]
 async fn many_registrations_at_once_wait_for_each_other() {
     let edge = sandbox(0).await;
-    let powerdns = std::sync::Arc::new(edge.sandbox.powerdns().unwrap());
+    let powerdns = Arc::new(edge.sandbox.powerdns().unwrap());
     let hostnames: Vec<Hostname> = (0..16).map(|_| edge.hostname()).collect();
     let mut registrations = tokio::task::JoinSet::new();
     for hostname in hostnames.clone() {
@@ -226,4 +227,46 @@ async fn many_registrations_at_once_wait_for_each_other() {
     for hostname in &hostnames {
         assert_eq!(edge.sandbox.resolve(hostname).await.unwrap(), [ADDRESS]);
     }
+}
+
+#[tokio::test]
+async fn whoever_waits_in_vain_for_the_zones_writer_has_sent_nothing_and_tries_again() {
+    let mut edge = sandbox(0).await;
+    let config =
+        PowerDnsConfig { request_timeout: Duration::from_secs(30), ..edge.sandbox.powerdns_config() };
+    let powerdns = Arc::new(PowerDns::new(config).unwrap());
+    edge.sandbox.powerdns_server().freeze().unwrap();
+    let writer = tokio::spawn({
+        let (powerdns, hostname) = (powerdns.clone(), edge.hostname());
+        async move { powerdns.register(&hostname, ADDRESS, owner()).await }
+    });
+    // One thread: when this task has its turn again, the other is the zone's writer and waits for an answer.
+    tokio::task::yield_now().await;
+
+    let hostname = edge.hostname();
+    let registered = powerdns.register(&hostname, ADDRESS, owner());
+    let error = tokio::time::timeout(Duration::from_secs(5), registered)
+        .await
+        .expect("an attempt of a step is over by then, and would be in doubt")
+        .unwrap_err();
+    assert_eq!((error.code(), error.verdict()), ("powerdns_busy", Verdict::Retry), "{error:?}");
+    assert!(!error.may_have_happened());
+
+    edge.sandbox.powerdns_server().thaw().unwrap();
+    writer.await.unwrap().unwrap();
+    powerdns.register(&hostname, ADDRESS, owner()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_without_measure_is_not_read_to_its_end() {
+    let edge = sandbox(0).await;
+    let lookup = async |spaces| {
+        let url = format!("http://{}", stand_in_that_goes_on(r#"{"rrsets": []}"#, spaces).await);
+        let config = PowerDnsConfig { url: url.parse().unwrap(), ..edge.sandbox.powerdns_config() };
+        PowerDns::new(config).unwrap().lookup(&edge.hostname()).await
+    };
+    assert_eq!(lookup(1024).await.unwrap(), []);
+    let error = lookup(1024 * 1024).await.unwrap_err();
+    assert!(matches!(error, PowerDnsError::Unexpected { .. }), "{error:?}");
+    assert!(error.to_string().contains("longer than 64 KiB"), "{error}");
 }

@@ -296,6 +296,31 @@ async fn an_abandoned_start_needs_attention_until_its_allocation_is_ended_by_han
     assert_eq!(answer, "started", "a new workflow");
 }
 
+#[tokio::test]
+async fn a_key_that_somebody_used_for_something_else_locks_nobody_out() {
+    let platform = Platform::of(1).await;
+    let worker = platform.start_worker().await;
+    let (organization, another) = (organization(), organization());
+    // The first two of its starts, and what is then the first of its stops.
+    for (kind, generation) in [("gateway.start", 1), ("gateway.start", 2), ("gateway.stop", 4)] {
+        sqlx::query(
+            "select backstitch.enqueue($1, jsonb_build_object('organization', $2), p_key => $3, \
+                p_run_at => '2040-01-01')",
+        )
+        .bind(kind)
+        .bind(another.to_string())
+        .bind(format!("{organization}/{generation}"))
+        .execute(&platform.db)
+        .await
+        .unwrap();
+    }
+    let gateway = started(platform.start(organization).await);
+    platform.assert_served(organization, gateway).await;
+    assert!(matches!(platform.stop(organization).await, Requested::Stopped));
+    platform.assert_nothing_left(organization).await;
+    worker.shut_down().await;
+}
+
 async fn lives_begun(platform: &Platform, organization: OrganizationId) -> i64 {
     sqlx::query_scalar("select count(*) from backstitch.workflows where input ->> 'organization' = $1")
         .bind(organization.to_string())

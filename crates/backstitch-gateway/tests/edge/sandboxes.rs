@@ -1,9 +1,13 @@
 //! What does each test of the edge begin with?
 
+use std::net::SocketAddr;
+
 use backstitch_gateway::identifiers::{Hostname, Owner};
 use backstitch_gateway::nginx::Vhost;
 use backstitch_gateway::sandbox::{Sandbox, SandboxOptions};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 /// A sandbox with as many gateways as the test needs; in a directory that goes with it.
@@ -68,6 +72,32 @@ impl Edge {
         names.sort();
         names
     }
+}
+
+/// A stand-in for a server that has lost its measure: whatever it is asked, it says this, and so many spaces.
+pub async fn stand_in_that_goes_on(says: &'static str, spaces: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut asked = [0; 4096];
+            let _ = client.read(&mut asked).await;
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
+            let answer = format!("{head}{says}{}", " ".repeat(spaces));
+            // Whoever has read enough hangs up.
+            let _ = client.write_all(answer.as_bytes()).await;
+        }
+    });
+    address
+}
+
+/// A request or an answer, up to its body.
+pub async fn read_head(socket: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
 }
 
 pub fn owner() -> Owner {

@@ -1,8 +1,9 @@
 //! Does a start that fails leave nothing behind, at whichever step it fails?
 
 use std::fs;
+use std::net::SocketAddr;
 use std::str::FromStr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use backstitch::{Client, Database, Fate, Unfinished};
 use backstitch_gateway::orphans::orphans;
@@ -10,9 +11,12 @@ use backstitch_gateway::request::Requested;
 use backstitch_gateway::{Edge, pool};
 use backstitch_testkit::pooler::Pooler;
 use sqlx::postgres::PgConnectOptions;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use crate::platform::{Platform, TIMING, failed, organization, started};
+use crate::sandboxes::read_head;
 
 /// The steps that began, and whether each is settled.
 fn fates(unfinished: &Unfinished) -> Vec<(&str, &str)> {
@@ -52,6 +56,44 @@ async fn a_start_serves_the_organisation_and_a_stop_leaves_nothing() {
 
     started(platform.start(organization).await);
     platform.assert_served(organization, gateway).await;
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_stop_leaves_no_member_connected_to_the_gateway() {
+    let platform = Platform::of(1).await;
+    let worker = platform.start_worker().await;
+    let first = organization();
+    started(platform.start(first).await);
+    let upstream = platform.edge.sandbox.gateways[0].upstream;
+    let ask_for_a_socket = async |at: SocketAddr| {
+        let mut member = TcpStream::connect(at).await.unwrap();
+        let name = platform.hostname(first);
+        let hello =
+            format!("GET /doc HTTP/1.1\r\nHost: {name}\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n");
+        member.write_all(hello.as_bytes()).await.unwrap();
+        let head = read_head(&mut member).await;
+        (member, head)
+    };
+    let sockets = async || {
+        let page: serde_json::Value =
+            reqwest::get(format!("http://{upstream}/")).await.unwrap().json().await.unwrap();
+        page["sockets"].as_u64().unwrap()
+    };
+    let (mut member, head) = ask_for_a_socket(platform.edge.sandbox.edge()).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert_eq!(sockets().await, 1);
+
+    assert!(matches!(platform.stop(first).await, Requested::Stopped));
+    assert_eq!(sockets().await, 0, "and the gateway is free for the next");
+    let closed = tokio::time::timeout(Duration::from_secs(20), member.read(&mut [0; 16])).await;
+    let closed = closed.expect("the member is connected to nginx still");
+    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+
+    // What was on its way then and arrives under the next organisation does not get in.
+    started(platform.start(organization()).await);
+    let (_, head) = ask_for_a_socket(upstream.to_string().parse().unwrap()).await;
+    assert!(head.starts_with("HTTP/1.1 421 "), "{head}");
     worker.shut_down().await;
 }
 
