@@ -96,7 +96,7 @@ pub async fn start(
                     None => Requested::StillRunning(workflow),
                     Some(Ending::Completed(allocation)) => started(workflow, allocation),
                     Some(Ending::Compensated(unfinished)) if was_overtaken(&unfinished, deadline) => continue,
-                    Some(Ending::Compensated(unfinished)) => taken_back(client, unfinished).await?,
+                    Some(Ending::Compensated(unfinished)) => taken_back(unfinished),
                     Some(Ending::NeedsAttention(unfinished) | Ending::Abandoned(unfinished)) => {
                         Requested::NeedsAttention(unfinished)
                     }
@@ -203,25 +203,18 @@ fn started(workflow: WorkflowId, allocation: Allocation) -> Requested {
     }
 }
 
-async fn taken_back(client: &Client, unfinished: Box<Unfinished>) -> Result<Requested, RequestError> {
+fn taken_back(unfinished: Box<Unfinished>) -> Requested {
     let workflow = unfinished.workflow;
-    Ok(match &*unfinished.error.failure.code {
-        "no_gateway_available" => Requested::NoGatewayAvailable(unfinished),
-        _ if was_stopped(client, &unfinished).await? => {
-            Requested::Conflict { workflow, message: "a stop of the organisation came in between".to_owned() }
+    let conflict = |message: &str| Requested::Conflict { workflow, message: message.to_owned() };
+    match (&unfinished.report.cause, &*unfinished.error.failure.code) {
+        (_, "no_gateway_available") => Requested::NoGatewayAvailable(unfinished),
+        (Cause::Cancelled(operator), _) if operator.by == STOP_CANCELS => {
+            conflict("a stop of the organisation came in between")
+        }
+        // A step heard of it first: by whom is told nowhere once the start has ended.
+        (Cause::Failed(_), CANCELLED) => {
+            conflict("the start was cancelled, by a stop of the organisation or an operator")
         }
         _ => Requested::Failed(unfinished),
-    })
-}
-
-/// Whether a stop cancelled this start: it turned back for that, or a step heard of it first and failed.
-async fn was_stopped(client: &Client, unfinished: &Unfinished) -> Result<bool, RequestError> {
-    let cancel = match &unfinished.report.cause {
-        Cause::Cancelled(operator) => Some(operator.clone()),
-        _ if &*unfinished.error.failure.code == CANCELLED => {
-            client.workflow(unfinished.workflow).await?.and_then(|view| view.cancel)
-        }
-        _ => None,
-    };
-    Ok(cancel.is_some_and(|operator| operator.by == STOP_CANCELS))
+    }
 }
