@@ -22,6 +22,7 @@ use crate::error::is_transient;
 use crate::future::{BoxFuture, catch_panic};
 use crate::journal::{self, After, Answer, Record, Written};
 use crate::life::Life;
+use crate::outage::Outage;
 use crate::step::Call;
 use crate::watchdog::What;
 
@@ -124,11 +125,14 @@ async fn transact_once_there<S>(
     effect: &impl InTransaction<S>,
     has_begun: &AtomicBool,
 ) -> Tried {
+    let mut outage = Outage::default();
     loop {
         match transact(database, services, place, effect, has_begun).await {
             Ok(tried) => return tried,
             Err(error) => {
-                tracing::debug!(key = %place.attempt.key(), %error, "a transaction can't begin, trying on");
+                if outage.is_news() {
+                    tracing::warn!(key = %place.attempt.key(), %error, "a transaction can't begin, trying on");
+                }
                 tokio::time::sleep(BEGIN_AGAIN).await;
             }
         }
