@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use backstitch_core::history::History;
 use backstitch_core::id::{Seq, WorkflowId};
+use backstitch_core::limits::SLOW_RETRY;
 use tokio::time::sleep;
 
 use crate::claim::{Departure, Hold};
 use crate::error::Error;
-use crate::journal::After;
+use crate::journal::{After, Attention, AttentionChange};
 use crate::life::{Life, Shop};
 use crate::outage::Outage;
 use crate::park;
@@ -66,6 +67,13 @@ pub(crate) async fn read<S>(
                 if let Err(message) = replay::take_in_page(&mut history, &stitches) {
                     return ControlFlow::Continue(Err(message));
                 }
+            }
+            Err(error) if !error.is_transient() => {
+                // Such as a right that this role has not: whoever can give it has to be told.
+                let message = format!("its journal can't be read: {error}");
+                let attention = Attention { reason: "journal_unreadable", message };
+                let after = After { attention: Some(AttentionChange::Raise(attention)), ..After::default() };
+                return ControlFlow::Break(park::park(shop, life, hold, SLOW_RETRY, after).await);
             }
             Err(error) => {
                 if outage.is_news() {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backstitch::{
-    Attempt, Backward, Compensate, Conduct, Database, Ending, Flow, Handle, LateEffects, Outcome, Recovery,
-    Running, Step, StepError, Steps, Timing, Worker, Workflow, WorkflowError,
+    Answered, Attempt, Backward, Compensate, Conduct, Database, Ending, Flow, Handle, LateEffects, Outcome,
+    Recovery, Running, Status, Step, StepError, Steps, Timing, Worker, Workflow, WorkflowError,
 };
 use backstitch_testkit::cut::{Line, Passage, Statement};
 use backstitch_testkit::wait::until;
@@ -277,4 +277,28 @@ async fn a_worker_that_stops_while_it_reads_a_long_journal_hands_its_workflow_ba
     let heir = start(connect(&world).await, &desk, TIMING).await;
     assert_eq!(world.ending(&handle).await, Ending::Completed(diary.expected()));
     heir.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_long_journal_that_may_not_be_read_calls_somebody_and_its_workflow_goes_on_when_told() {
+    let world = World::new().await;
+    let desk = Desk::closed();
+    let diary = Diary { diary: 0, entries: 60, bytes: 50_000, gives_up: false };
+    let handle = handed_back(&world, &desk, &[Diary { ..diary }]).await.remove(0);
+    // Stands in for a right that the worker's role has not.
+    let rename = async |from: &'static str, to: &'static str| {
+        let sql = format!("alter function backstitch.{from}(uuid, integer, integer, integer) rename to {to}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&world.pool).await.expect("it is ours");
+    };
+    rename("journal_page", "put_away").await;
+    let worker = start(connect(&world).await, &desk, TIMING).await;
+    world.reaches(handle.workflow, Status::NeedsAttention).await;
+    assert_eq!(alerts(&world, handle.workflow).await, ["journal_unreadable"]);
+    rename("put_away", "journal_page").await;
+    desk.open.send_replace(true);
+    let retry = world.client.retry(handle.workflow, "ada", "the right is given");
+    assert_eq!(retry.await.expect("it answers"), Answered::Accepted);
+    world.reaches(handle.workflow, Status::Completed).await;
+    assert_eq!(world.ending(&handle).await, Ending::Completed(diary.expected()));
+    worker.shut_down().await;
 }
