@@ -20,8 +20,6 @@ use ask::{AskedStart, AskedStop};
 const STOP_CANCELS: &str = "gateway.request_stop";
 /// What a stop says that meets a start.
 pub(crate) const START_UNDER_WAY: &str = "start_under_way";
-/// What a step says that ended because its workflow was cancelled.
-pub(crate) const CANCELLED: &str = "cancelled";
 /// One look at the database, even where the deadline has passed already.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -205,15 +203,12 @@ fn started(workflow: WorkflowId, allocation: Allocation) -> Requested {
 
 fn taken_back(unfinished: Box<Unfinished>) -> Requested {
     let workflow = unfinished.workflow;
-    let conflict = |message: &str| Requested::Conflict { workflow, message: message.to_owned() };
-    match (&unfinished.report.cause, &*unfinished.error.failure.code) {
-        (_, "no_gateway_available") => Requested::NoGatewayAvailable(unfinished),
-        (Cause::Cancelled(operator), _) if operator.by == STOP_CANCELS => {
-            conflict("a stop of the organisation came in between")
+    match &unfinished.report.cause {
+        Cause::Cancelled(operator) if operator.by == STOP_CANCELS => {
+            Requested::Conflict { workflow, message: "a stop of the organisation came in between".to_owned() }
         }
-        // A step heard of it first: by whom is told nowhere once the start has ended.
-        (Cause::Failed(_), CANCELLED) => {
-            conflict("the start was cancelled, by a stop of the organisation or an operator")
+        _ if unfinished.error.failure.code == "no_gateway_available" => {
+            Requested::NoGatewayAvailable(unfinished)
         }
         _ => Requested::Failed(unfinished),
     }

@@ -67,6 +67,11 @@ pub(crate) async fn drive<S: Send + Sync + 'static>(
     };
     let mut drive = Drive { course: Course::new(shop, claimed, history), life, cancelled };
     loop {
+        if drive.was_told_of_a_cancel()
+            && let ControlFlow::Break(departure) = Box::pin(drive.write(After::default())).await
+        {
+            return departure;
+        }
         let draining = drive.life.lets_go();
         let next = {
             let function = What::Function(drive.course.claimed.workflow);
@@ -161,6 +166,13 @@ impl<S: Send + Sync + 'static> Drive<S> {
             _ if self.must_unwind() => ControlFlow::Continue(false),
             _ => ControlFlow::Break(Box::pin(self.read_again()).await),
         }
+    }
+
+    /// Whether an attempt that was told to stop, for the workflow is cancelled, has an outcome that waits to be written. Written
+    /// now, its answer says who cancelled, and that decides before the function hears how the attempt took it.
+    fn was_told_of_a_cancel(&self) -> bool {
+        let is_known = self.course.claimed.cancel.is_some();
+        self.cancelled.is_cancelled() && !is_known && self.course.row.outcome.is_some()
     }
 
     fn must_unwind(&self) -> bool {

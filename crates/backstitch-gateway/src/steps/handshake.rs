@@ -15,7 +15,6 @@ use crate::edge::{Edge, RESETS_MAX};
 use crate::identifiers::{GatewayId, Hostname, OrganizationId, Owner};
 use crate::networks::Upstream;
 use crate::pool::{self, Holder};
-use crate::request::CANCELLED;
 use crate::verdict::{Classified, step_error};
 
 /// The longest pause between two tries to reset a gateway that is not there: whoever waits for it to be back waits no longer.
@@ -65,7 +64,7 @@ impl Step<Edge> for Handshake {
                 answered = agent.wait_until_it_answers(left) => answered.map_err(asked_nothing)?,
                 // Whoever cancelled waits for this attempt.
                 () = attempt.cancelled() => {
-                    return Err(StepError::rejected(CANCELLED, "cancelled before the gateway was asked"));
+                    return Err(StepError::rejected("cancelled", "cancelled before the gateway was asked"));
                 }
             }
             return match agent.start(&request, &caller(attempt)).await {

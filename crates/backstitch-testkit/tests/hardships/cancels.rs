@@ -52,6 +52,28 @@ async fn cancel_running() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_gives_up_because_it_was_cancelled_is_not_why_the_workflow_turns_back() {
+    let world = World::new().await;
+    let worker = world.start_worker().await;
+    let gives_up = Act::new().run([
+        Do::Mark("running".into()),
+        Do::AwaitCancel,
+        Do::Reject("stopped before anything was sent".into()),
+    ]);
+    let handle = world.enqueue(Resuming::of([Act::new(), gives_up])).await;
+    world.marked("running").await;
+    let cancel = world.client.cancel(handle.workflow, "ada", "not wanted");
+    assert_eq!(cancel.await.expect("it answers"), Answered::Accepted);
+    let unfinished = world.compensates(&handle).await;
+    assert!(matches!(unfinished.report.cause, Cause::Cancelled(_)), "{:?}", unfinished.report);
+    let expected =
+        told([(0, "run", 1, "succeeded"), (1, "run", 1, "rejected"), (0, "compensate", 1, "succeeded")]);
+    assert_eq!(attempts(&world.client, handle.workflow).await, expected);
+    world.assert_sound(handle.workflow).await;
+    worker.shut_down().await;
+}
+
+#[tokio::test]
 async fn cancel_while_compensating_changes_nothing() {
     let world = World::new().await;
     let worker = world.start_worker().await;
