@@ -13,7 +13,7 @@ use super::error::SandboxError;
 use super::powerdns_server::free_port;
 use super::process::Server;
 use crate::networks::AllowedNetworks;
-use crate::nginx::NginxConfig;
+use crate::nginx::{NAMES_BUCKET, NginxConfig, SHUTDOWN_TIMEOUT};
 
 /// Where Debian puts it, which is not in every user's path; then the path.
 const BINARIES: [&str; 3] = ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "nginx"];
@@ -109,12 +109,12 @@ fn configuration(edge: SocketAddr) -> String {
     format!(
         "{user}
 worker_processes 2;
-worker_shutdown_timeout 10s;
+worker_shutdown_timeout {SHUTDOWN_TIMEOUT};
 pid logs/nginx.pid;
 events {{ worker_connections 512; }}
 http {{
     # org-{{uuid}}.{{domain}} is longer than the 64 of the default.
-    server_names_hash_bucket_size 512;
+    server_names_hash_bucket_size {NAMES_BUCKET};
     access_log off;
     client_body_temp_path temp/body;
     proxy_temp_path temp/proxy;

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
 
-use backstitch::{Client, Database, WorkflowId};
-use backstitch_gateway::request::{self, Requested};
+use backstitch::{Database, WorkflowId};
+use backstitch_gateway::request::Requested;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
-use crate::platform::{Platform, TIMING, described_worker, failed, organization, soon, started};
+use crate::platform::{Platform, TIMING, described_worker, failed, organization, started};
 
 /// Set in the processes that are to be killed: what their worker is built from.
 const WORKER: &str = "GATEWAY_TEST_WORKER";
@@ -39,16 +40,10 @@ fn spawn_worker(platform: &Platform, state: &Path) -> Child {
         .unwrap()
 }
 
-/// Starts an organisation, and kills the worker (SIGKILL) once this step is under way; for how long, and whose start?
-async fn killed_at(
-    platform: &Platform,
-    state: &Path,
-    step: &str,
-) -> (WorkflowId, tokio::task::JoinHandle<Requested>) {
+/// Starts an organisation, and kills the worker (SIGKILL) once this step is under way: the start, and the answer to come.
+async fn killed_at(platform: &Platform, state: &Path, step: &str) -> (WorkflowId, JoinHandle<Requested>) {
     let mut victim = spawn_worker(platform, state);
-    let (client, organization): (Client, _) = (platform.client.clone(), organization());
-    let starting = tokio::spawn(async move { request::start(&client, organization, soon()).await.unwrap() });
-    let start = platform.live("gateway.start").await;
+    let (start, starting) = platform.begin(organization()).await;
     platform.step_is(start, step, "in_progress").await;
     victim.kill().await.unwrap();
     (start, starting)

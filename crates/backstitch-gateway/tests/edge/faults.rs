@@ -59,11 +59,7 @@ async fn dns_timeout_with_unknown_outcome_leaves_no_record() {
     // Only the first worker takes that way.
     let worker = platform.worker_over(EdgeConfig { powerdns, ..config }).await.start().await.unwrap();
     let organization = organization();
-    let starting = tokio::spawn({
-        let client = platform.client.clone();
-        async move { request::start(&client, organization, soon()).await.unwrap() }
-    });
-    let start = platform.live("gateway.start").await;
+    let (start, starting) = platform.begin(organization).await;
     let in_doubt = until("the change got no answer", async || {
         let attempts = platform.client.attempts(start).await.unwrap();
         attempts.into_iter().find(|a| a.step == "register-dns" && a.outcome.as_deref() == Some("in_doubt"))
@@ -105,11 +101,7 @@ async fn someone_elses_dns_record_is_not_deleted() {
     platform.edge.somebody_writes(&platform.hostname(before), "CNAME", "elsewhere.test.").await;
     assert_eq!(failed(platform.start(before).await).error.failure.code, "hostname_taken");
 
-    let starting = tokio::spawn({
-        let client = platform.client.clone();
-        async move { request::start(&client, meanwhile, soon()).await.unwrap() }
-    });
-    let start = platform.live("gateway.start").await;
+    let (start, starting) = platform.begin(meanwhile).await;
     platform.step_is(start, "handshake", "in_progress").await;
     let another = "\"heritage=backstitch,workflow=0193b2f0-7c1e-7d55-a3f0-2a7f5c1e9b10\"";
     platform.edge.somebody_writes(&platform.hostname(meanwhile), "TXT", another).await;
@@ -209,11 +201,7 @@ async fn a_gateway_that_is_gone_for_a_while_is_reset_when_it_is_back() {
     platform.edge.sandbox.gateways[0].restart(&["--hang-start", "60"]).await.unwrap();
     let config = EdgeConfig { answer_patience: SHORT, ..platform.config() };
     let worker = platform.worker_over(config).await.start().await.unwrap();
-    let starting = tokio::spawn({
-        let client = platform.client.clone();
-        async move { request::start(&client, organization(), soon()).await.unwrap() }
-    });
-    let start = platform.live("gateway.start").await;
+    let (start, starting) = platform.begin(organization()).await;
     until("the gateway has taken the organisation", async || {
         let state = platform.edge.sandbox.gateways[0].agent().unwrap().state().await.ok()?;
         state.organization_id
@@ -242,11 +230,7 @@ async fn a_start_that_is_cancelled_before_its_gateway_was_asked_owes_it_nothing(
     platform.edge.sandbox.gateways[0].kill().unwrap();
     let worker = platform.start_worker().await;
     let organization = organization();
-    let starting = tokio::spawn({
-        let client = platform.client.clone();
-        async move { request::start(&client, organization, soon()).await.unwrap() }
-    });
-    let start = platform.live("gateway.start").await;
+    let (start, starting) = platform.begin(organization).await;
     platform.step_is(start, "handshake", "in_progress").await;
     assert!(matches!(platform.stop(organization).await, Requested::Stopped));
     let requested = starting.await.unwrap();
@@ -324,11 +308,7 @@ async fn a_gateway_whose_route_still_stands_stays_out_of_the_pool() {
     platform.edge.sandbox.gateways[0].restart(&["--hang-start", "0.5", "--fail-start"]).await.unwrap();
     let worker = platform.start_worker().await;
     let organization = organization();
-    let starting = tokio::spawn({
-        let client = platform.client.clone();
-        async move { request::start(&client, organization, soon()).await.unwrap() }
-    });
-    let start: WorkflowId = platform.live("gateway.start").await;
+    let (start, starting) = platform.begin(organization).await;
     platform.step_is(start, "handshake", "in_progress").await;
     // From here on nginx does not reload, and goes on with what it has.
     let blocker = platform.edge.site("shop.conf");

@@ -14,6 +14,7 @@ use backstitch_gateway::{ANSWER_PATIENCE, Edge, EdgeConfig, RESETS_MAX};
 use backstitch_postgres::test::{TestDatabase, database};
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -90,6 +91,14 @@ impl Platform {
 
     pub async fn start(&self, organization: OrganizationId) -> Requested {
         request::start(&self.client, organization, soon()).await.unwrap()
+    }
+
+    /// Asks for a start and goes on: its workflow, once it is there, and the answer that is to come.
+    pub async fn begin(&self, organization: OrganizationId) -> (WorkflowId, JoinHandle<Requested>) {
+        let client = self.client.clone();
+        let starting =
+            tokio::spawn(async move { request::start(&client, organization, soon()).await.unwrap() });
+        (self.live("gateway.start").await, starting)
     }
 
     pub async fn stop(&self, organization: OrganizationId) -> Requested {

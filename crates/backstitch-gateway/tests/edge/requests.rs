@@ -132,11 +132,7 @@ async fn a_stop_during_a_start_takes_the_start_back() {
     platform.edge.sandbox.gateways[0].restart(&["--hang-start", "1.5"]).await.unwrap();
     let worker = platform.start_worker().await;
     let organization = organization();
-    let starting = tokio::spawn({
-        let client = platform.client.clone();
-        async move { request::start(&client, organization, soon()).await.unwrap() }
-    });
-    let start = platform.live("gateway.start").await;
+    let (start, starting) = platform.begin(organization).await;
     platform.step_is(start, "handshake", "in_progress").await;
 
     assert!(matches!(platform.stop(organization).await, Requested::Stopped));
@@ -210,11 +206,7 @@ async fn a_stop_that_was_asked_for_past_the_function_does_not_overtake_a_start()
     platform.edge.sandbox.gateways[0].restart(&["--hang-start", "1"]).await.unwrap();
     let worker = platform.start_worker().await;
     let organization = organization();
-    let starting = tokio::spawn({
-        let client = platform.client.clone();
-        async move { request::start(&client, organization, soon()).await.unwrap() }
-    });
-    let start = platform.live("gateway.start").await;
+    let (start, starting) = platform.begin(organization).await;
     platform.step_is(start, "handshake", "in_progress").await;
     let stop = platform.client.enqueue(StopGateway { organization }).send().await.unwrap();
     match platform.client.wait(&stop).await.unwrap() {
