@@ -5,9 +5,9 @@
 
 use backstitch::WorkflowId;
 use backstitch_testkit::ledger::Ledger;
-use backstitch_testkit::oracle;
 use backstitch_testkit::violation::{Violated, Violation};
 use backstitch_testkit::wait::until;
+use backstitch_testkit::{harm, looks, oracle};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -207,6 +207,29 @@ async fn an_append_after_the_workflow_went_elsewhere_is_fenced() {
         "buried"
     );
     assert_eq!(stage.journal(workflow).await, ["1 -> run 0"]);
+}
+
+/// What torture's witness is for: that nothing is appended below the row's epoch.
+#[tokio::test]
+async fn what_the_epoch_guards_from_is_noted_where_the_guard_is_missing() {
+    for guarded in [true, false] {
+        let stage = Stage::new().await;
+        harm::note_stale_claims(&stage.pool).await.expect("it is ours");
+        if !guarded {
+            stage.weaken("append", "r.epoch = u.epoch", "true").await;
+        }
+        let worker = stage.worker().await;
+        let workflow = stage.held_by(worker).await;
+        assert_eq!(verdict(&stage.pool, worker, first(workflow)).await, "written");
+        assert!(park(&stage.pool, worker, workflow, 1, json!({})).await);
+        assert_eq!(claim(&stage.pool, worker, 1).await, [workflow], "its own claim of before is stale");
+        let stale = record(workflow, 1, 1).ends(0, "succeeded");
+        let expected = if guarded { "fenced" } else { "written" };
+        assert_eq!(verdict(&stage.pool, worker, stale).await, expected);
+        let noted = looks::written_under_a_stale_claim(&stage.pool).await.expect("it answers");
+        let noted: Vec<_> = noted.into_iter().map(|(_, seq, epoch, last)| (seq, epoch, last)).collect();
+        assert_eq!(noted, if guarded { vec![] } else { vec![(1, 1, 2)] });
+    }
 }
 
 #[tokio::test]
