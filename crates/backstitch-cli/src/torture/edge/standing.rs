@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+use backstitch_gateway::RESETS_MAX;
 use backstitch_testkit::violation::{Violated, Violation};
 use sqlx::PgPool;
 use tokio::process::Command;
@@ -163,9 +164,6 @@ impl fmt::Display for NotFree {
     }
 }
 
-/// How often a gateway is asked in vain to forget its organisation before it may be quarantined.
-const RESETS_IN_VAIN: i64 = 3;
-
 /// Which gateways are not free, but for those that an allocation has.
 pub async fn not_free(pool: &PgPool) -> sqlx::Result<Vec<NotFree>> {
     sqlx::query_as(
@@ -184,7 +182,7 @@ pub async fn not_free(pool: &PgPool) -> sqlx::Result<Vec<NotFree>> {
             )
         order by g.name",
     )
-    .bind(RESETS_IN_VAIN)
+    .bind(i64::from(RESETS_MAX))
     .fetch_all(pool)
     .await
 }
