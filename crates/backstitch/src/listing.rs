@@ -131,7 +131,7 @@ impl Client {
                         )
                     )
                     select w.workflow_id as "workflow_id!", w.kind as "kind!", w.version as "version!", w.key,
-                        w.queue as "queue!", w.status as "status!", 
+                        w.queue as "queue!", w.status as "status!",
                         -- Where they are long, they are apart, and are not read unless they are told.
                         case when $12 then w.input::text end as input, case when $12 then w.output::text end as output,
                         w.cause, w.cancel, w.paused, w.error, w.report, w.enqueued_at as "enqueued_at!", w.finished_at, w.deadline_at,
