@@ -35,8 +35,8 @@ impl Trouble {
     }
 }
 
-/// Draws again and again, and waits out what keeps it from looking once it has drawn: on a terminal over what was there, else only what has changed, after an empty line. Ends with the
-/// last picture (true), or when told to stop (false).
+/// Draws again and again, and waits out what keeps it from looking once it has drawn: on a terminal over what was there, else
+/// only what has changed, after an empty line. Ends with the last picture (true), or when told to stop (false).
 pub async fn redraw(
     every: Duration,
     mut look: impl AsyncFnMut() -> Result<Picture, Failed>,

@@ -13,8 +13,8 @@ use crate::perform::Ground;
 use crate::recorder::Recorder;
 use crate::world::worker_on;
 
-/// Works until SIGTERM, as the environment says: `DATABASE_URL`, and by choice `TRANSACTION_POOLER` (one is on the way there), `LEDGER_URL` (where effects are rows, the
-/// journal's own database unless said), `RECORDER` (the socket of the process that hears of effects instead),
+/// Works until SIGTERM, as the environment says: `DATABASE_URL`, and by choice `TRANSACTION_POOLER` (one is on the way there),
+/// `LEDGER_URL` (where effects are rows, the journal's own database unless said), `RECORDER` (the socket of the process that hears of effects instead),
 /// `STATE_DIRECTORY` (where its lock file is) and `CONCURRENCY`. Says `working` when it does.
 ///
 /// # Panics

@@ -4,8 +4,9 @@
 //! step is a boundary. Then it runs it again for every boundary, before and after Postgres has heard it, and hurts it right
 //! there: the worker process is killed (SIGKILL), killed again in the recovery that follows, loses its connection, or the
 //! workflow is cancelled. The same on the way back, from the last step to the first. A world that says what can be wrong with
-//! it ([`World::faults`]) is hurt too: each of that at each boundary, until the attempt has ended that began there. After each, another worker
-//! finishes what is left; then the world must look as it did before, or as it does after a run that nothing hurt, according to how the workflow ended.
+//! it ([`World::faults`]) is hurt too: each of that at each boundary, until the attempt has ended that began there. After each,
+//! another worker finishes what is left; then the world must look as it did before, or as it does after a run that nothing hurt,
+//! according to how the workflow ended.
 //!
 //! The worker is a process of its own, as death must be real: your test program, started again with one test only.
 //!
