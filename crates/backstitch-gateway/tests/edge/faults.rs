@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use backstitch::{Answered, Fate, Status, WorkflowId};
+use backstitch::{Answered, Fate, Status};
 use backstitch_gateway::EdgeConfig;
 use backstitch_gateway::agent::{Caller, StartRequest};
 use backstitch_gateway::identifiers::OrganizationId;

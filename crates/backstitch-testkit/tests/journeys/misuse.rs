@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::look::{compensated, effects, fates};
 
+const MOMENT: Duration = Duration::from_millis(1);
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Touch {}
 
@@ -20,6 +22,8 @@ impl Step<Ground> for Touch {
     type Output = ();
 
     async fn run(&self, ground: &Ground, attempt: &Attempt) -> Result<(), StepError> {
+        // A timer that the function set before this one has fired once this one has.
+        tokio::time::sleep(MOMENT).await;
         ground.ledger.write(attempt).await.map(|_| ()).map_err(|error| StepError::retry("ledger", error))
     }
 }
@@ -74,9 +78,8 @@ impl Workflow<Ground> for Misusing {
     async fn run(self, flow: &Flow<Ground>) -> Result<String, WorkflowError> {
         flow.step(Touch {}).await?;
         let (sender, channel) = tokio::sync::oneshot::channel::<()>();
-        let moment = Duration::from_millis(1);
         match self {
-            Sleep => tokio::time::sleep(moment).await,
+            Sleep => tokio::time::sleep(MOMENT).await,
             Yield => tokio::task::yield_now().await,
             Channel => {
                 // Nobody sends: it is not even woken.
@@ -87,7 +90,7 @@ impl Workflow<Ground> for Misusing {
                 let _ = tokio::spawn(std::future::ready(())).await;
             }
             SleepBesideAStep => {
-                let (_, touched) = tokio::join!(tokio::time::sleep(moment), flow.step(Touch {}));
+                let (_, touched) = tokio::join!(tokio::time::sleep(MOMENT), flow.step(Touch {}));
                 touched?;
             }
             ChannelBesideAStep => {
