@@ -14,8 +14,9 @@ use crate::recorder::Recorder;
 use crate::world::worker_on;
 
 /// Works until SIGTERM, as the environment says: `DATABASE_URL`, and by choice `TRANSACTION_POOLER` (one is on the way there),
-/// `LEDGER_URL` (where effects are rows, the journal's own database unless said), `RECORDER` (the socket of the process that hears of effects instead),
-/// `STATE_DIRECTORY` (where its lock file is) and `CONCURRENCY`. Says `working` when it does.
+/// `LEDGER_URL` (where effects are rows, the journal's own database unless said), `RECORDER` (the socket of the process that
+/// hears of effects instead), `STATE_DIRECTORY` (where its lock file is), `CONCURRENCY` and `QUEUE` (the one it works on). Says
+/// `working` when it does.
 ///
 /// # Panics
 /// When it can't start: whoever spawned it sees so.
@@ -37,6 +38,9 @@ pub async fn work_until_terminated() {
     }
     if let Ok(workflows) = env::var("CONCURRENCY") {
         worker = worker.concurrency(workflows.parse().expect("CONCURRENCY is a number"));
+    }
+    if let Ok(queue) = env::var("QUEUE") {
+        worker = worker.queues([queue]);
     }
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be listened for");
     let running = worker.start().await.expect("the worker starts");

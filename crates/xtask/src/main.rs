@@ -32,6 +32,9 @@ enum Task {
     Demo(demo::Choices),
     /// Run the whole suite; what follows goes to `cargo test`
     Test {
+        /// With many more random cases, and an hour of torture at the end
+        #[arg(long)]
+        long: bool,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -51,7 +54,7 @@ fn main() -> ExitCode {
             setup::ensure(setup::TESTS).and_then(|()| fuzzer::ensure()).and_then(|()| previous::ensure())
         }
         Task::Demo(choices) => demo::demo(&choices),
-        Task::Test { arguments } => test::test(&arguments),
+        Task::Test { long, arguments } => test::test(long, &arguments),
         Task::Lint => lint::lint(),
         Task::Sqlx { check } => setup::ensure(&[setup::POSTGRES])
             .and_then(|()| if check { sqlx::check() } else { sqlx::regenerate() }),

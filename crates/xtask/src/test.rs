@@ -9,8 +9,26 @@ use crate::parts::Parts;
 use crate::previous;
 use crate::setup;
 
-/// Sets up, builds, runs. `arguments` go to `cargo test` as they are.
-pub fn test(arguments: &[String]) -> Result<()> {
+/// Set for tests that can try more than minutes allow.
+const LONG: &str = "BACKSTITCH_TEST_LONG";
+
+/// What is asked of a long run beside the suite: it judges itself.
+const TORTURE: [&str; 11] = [
+    "run",
+    "--locked",
+    "--package",
+    "backstitch-cli",
+    "--bin",
+    "backstitch",
+    "--",
+    "torture",
+    "--minutes=60",
+    "--gateways=6",
+    "--json",
+];
+
+/// Sets up, builds, runs. `arguments` go to `cargo test` as they are. `long`: with more random cases, and an hour of torture.
+pub fn test(long: bool, arguments: &[String]) -> Result<()> {
     let mut parts = Parts::default();
     let mut counts = Counts::default();
     let evidence = tempfile::tempdir()?;
@@ -26,11 +44,17 @@ pub fn test(arguments: &[String]) -> Result<()> {
     parts.then("tests", || {
         let mut test = cargo(&["test", "--workspace", "--locked"]);
         test.args(arguments).env("SQLX_OFFLINE", "true").env(cases::EVIDENCE, evidence.path());
+        if long {
+            test.env(LONG, "1");
+        }
         command::run_and_see(&mut test, |line| counts.count(line))
     });
     // Of a part of the suite nothing is demanded.
     if arguments.iter().all(|argument| argument == "--no-fail-fast") {
         parts.then("cases", || cases::check(evidence.path()));
+    }
+    if long {
+        parts.then("torture", || command::run(cargo(&TORTURE).env("SQLX_OFFLINE", "true")));
     }
     let ended = parts.finish();
     println!("{} passed, {} failed, {} ignored", counts.passed, counts.failed, counts.ignored);

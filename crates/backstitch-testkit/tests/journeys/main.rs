@@ -10,6 +10,7 @@ mod look;
 mod misuse;
 mod operators;
 mod prefixes;
+mod random;
 mod report;
 mod secrets;
 mod settled;

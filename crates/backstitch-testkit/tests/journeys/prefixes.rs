@@ -32,15 +32,24 @@ async fn every_prefix_of_every_journal_recovers() {
     assert!(prefixes >= 100, "only {prefixes} prefixes were tried");
 }
 
-/// Drives it to its end, and then each beginning of its journal, whose open attempt may have had its effect or not. Answers how
-/// many there were.
+/// Drives it to its end, and then each beginning of its journal. Answers how many there were.
 async fn recovers<W: Workflow<Ground, Output = Outputs> + Clone>(world: &World, script: W) -> usize {
     let worker = world.start_worker().await;
     let whole = world.enqueue(script.clone()).await;
     world.ending(&whole).await;
     worker.shut_down().await;
+    each_prefix_recovers(world, whole.workflow, script).await
+}
+
+/// Drives each beginning of the journal of a workflow that has ended, whose open attempt may have had its effect or not. Answers
+/// how many there were.
+pub async fn each_prefix_recovers<W: Workflow<Ground, Output = Outputs> + Clone>(
+    world: &World,
+    whole: WorkflowId,
+    script: W,
+) -> usize {
     let rows: i64 = sqlx::query_scalar("select count(*) from backstitch.journal where workflow_id = $1")
-        .bind(whole.workflow.0)
+        .bind(whole.0)
         .fetch_one(&world.pool)
         .await
         .expect("it answers");
@@ -48,7 +57,7 @@ async fn recovers<W: Workflow<Ground, Output = Outputs> + Clone>(world: &World, 
     for length in 1..i32::try_from(rows).expect("few") {
         for landed in [false, true] {
             let orphan = world.enqueue(script.clone()).await;
-            cut_off(world, whole.workflow, orphan.workflow, length, landed).await;
+            cut_off(world, whole, orphan.workflow, length, landed).await;
             orphans.push(orphan);
         }
     }
@@ -99,7 +108,12 @@ async fn cut_off(world: &World, from: WorkflowId, to: WorkflowId, length: i32, l
                     = (i.intent_position, i.intent_direction, i.intent_attempt)
         )
         from backstitch.journal i
-        where i.workflow_id = $1 and i.intent_position is not null",
+        where i.workflow_id = $1 and i.intent_position is not null
+        -- What was done in a transaction was never announced.
+        union
+        select outcome_position, outcome_direction, outcome_attempt, true
+        from backstitch.journal
+        where workflow_id = $1 and outcome_position is not null",
     )
     .bind(to.0)
     .fetch_all(&world.pool)
@@ -113,4 +127,5 @@ async fn cut_off(world: &World, from: WorkflowId, to: WorkflowId, length: i32, l
         })
     };
     world.ledger.copy(from, to, kept).await;
+    world.inner_ledger.copy(from, to, kept).await;
 }
