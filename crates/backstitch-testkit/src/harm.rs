@@ -113,6 +113,44 @@ pub async fn note_stale_claims(pool: &PgPool) -> sqlx::Result<()> {
     .map(|_| ())
 }
 
+/// Has the database note each workflow that a burial sets free, whether it is due, and when somebody came to it:
+/// [`looks::takeovers`](crate::looks::takeovers) tells them.
+///
+/// # Errors
+/// When the database does not answer, or its tables are not this user's.
+pub async fn note_takeovers(pool: &PgPool) -> sqlx::Result<()> {
+    sqlx::raw_sql(
+        "create table public.orphan (
+            workflow_id uuid, epoch integer, incarnation integer, is_due boolean, taken_at timestamptz,
+            primary key (workflow_id, epoch)
+        );
+        create function public.note_takeover() returns trigger
+            language plpgsql security definer set search_path = pg_catalog
+        as $$
+        begin
+            if tg_op = 'UPDATE' and new.holder is null then
+                insert into public.orphan
+                select new.workflow_id, new.epoch, old.holder, new.due_at <= backstitch.clock()
+                from backstitch.incarnation i
+                where i.incarnation_id = old.holder and i.died_at is not null;
+            else
+                -- The clock of whoever watches, not the one that torture sets.
+                update public.orphan o set taken_at = clock_timestamp()
+                where o.workflow_id = old.workflow_id and o.epoch = old.epoch and o.taken_at is null;
+            end if;
+            return null;
+        end
+        $$;
+        create trigger note_takeover after update of holder on backstitch.ready
+            for each row when (old.holder is distinct from new.holder) execute function public.note_takeover();
+        create trigger note_end after delete on backstitch.ready
+            for each row execute function public.note_takeover()",
+    )
+    .execute(pool)
+    .await
+    .map(|_| ())
+}
+
 /// Lets a clock that was taken in hand jump to when this workflow is due, less `but_for`, if it waits and nobody has it in hand.
 /// The leases of the living go with it: for whoever works no time has passed.
 ///

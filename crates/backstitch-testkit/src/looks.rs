@@ -137,19 +137,26 @@ pub async fn burials(pool: &PgPool, since: DateTime<Utc>) -> sqlx::Result<Vec<(i
     .await
 }
 
-/// When somebody else went on with a workflow that a life had in hand, of those from this id on: the process of that life, and
-/// the time, whatever the database's clock said.
+/// A workflow that a worker had in hand when it died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+pub struct Takeover {
+    /// The process of that worker.
+    pub pid: i32,
+    /// When another worker claimed it, or it was ended. None: nobody came to it yet.
+    pub taken_at: Option<DateTime<Utc>>,
+}
+
+/// The workflows that the dead had in hand, of those from this id on, whatever the database's clock said. But for those that wait on
+/// purpose: somebody was told that they kill. What is noted since
+/// [`harm::note_takeovers`](crate::harm::note_takeovers).
 ///
 /// # Errors
-/// As [`written_by_the_dead`].
-pub async fn takeovers(pool: &PgPool, from: Uuid) -> sqlx::Result<Vec<(i32, DateTime<Utc>)>> {
+/// When the database does not answer, or does not note it.
+pub async fn takeovers(pool: &PgPool, from: Uuid) -> sqlx::Result<Vec<Takeover>> {
     sqlx::query_as(
-        "select i.pid, pg_xact_commit_timestamp(t.next_xmin) from (
-            select incarnation, lead(incarnation) over w as next_by, lead(xmin) over w as next_xmin
-            from backstitch.journal where workflow_id >= $1
-            window w as (partition by workflow_id order by seq)
-        ) t join backstitch.incarnation i on i.incarnation_id = t.incarnation
-        where t.next_by <> t.incarnation and i.died_at is not null",
+        "select i.pid, o.taken_at from public.orphan o
+            join backstitch.incarnation i on i.incarnation_id = o.incarnation
+        where o.workflow_id >= $1 and o.is_due",
     )
     .bind(from)
     .fetch_all(pool)

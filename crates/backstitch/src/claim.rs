@@ -6,6 +6,7 @@ use backstitch_core::decide::Orphaned;
 use backstitch_core::history::History;
 use backstitch_core::id::{Epoch, IncarnationId, WorkflowId};
 use backstitch_core::json::Json;
+use backstitch_core::limits::SUSPECT_CHARGES;
 use backstitch_core::record::{Operator, Verdict};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -69,6 +70,11 @@ impl Claimed {
             (self.crash_charges, self.orphaned) = (0, None);
         }
         self.attention &= after.attention.is_none();
+    }
+
+    /// Whether it may kill its process, so that it is driven alone.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.crash_charges >= SUSPECT_CHARGES
     }
 
     pub(crate) fn hold(&self) -> Hold {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use backstitch_core::limits::{SLOW_RETRY, SUSPECT_CHARGES};
+use backstitch_core::limits::SLOW_RETRY;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -51,8 +51,6 @@ struct Work<'a, S> {
     driving: JoinSet<Departure>,
     /// One that may kill its process: claimed, and waiting to be alone.
     suspect: Option<Claimed>,
-    /// One is being driven alone.
-    alone: bool,
     next_look: Instant,
     looks_soon: VecDeque<Duration>,
     /// The last claim got all that it asked for.
@@ -78,7 +76,6 @@ pub(crate) async fn work<S: Send + Sync + 'static>(
         plan,
         driving: JoinSet::new(),
         suspect: None,
-        alone: false,
         next_look: Instant::now(),
         looks_soon: VecDeque::new(),
         backlog: false,
@@ -86,6 +83,7 @@ pub(crate) async fn work<S: Send + Sync + 'static>(
         strays_due: Instant::now() + shop.timing.lease * LEASES_BETWEEN_STRAYS,
         outage: Outage::default(),
     };
+    let mut alone = life.alone.subscribe();
     loop {
         // Whatever has left meanwhile makes room for one claim, not for one each.
         while let Some(left) = work.driving.try_join_next() {
@@ -103,6 +101,7 @@ pub(crate) async fn work<S: Send + Sync + 'static>(
                 work.next_look = Instant::now();
                 work.looks_soon = LOOKS_AFTER_A_WAKE.into();
             }
+            _ = alone.changed() => {}
             () = sleep_until(work.next_look), if work.may_look() => {}
         }
     }
@@ -114,9 +113,9 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
         self.plan.concurrency.saturating_sub(self.driving.len())
     }
 
-    /// A suspect is driven alone: until it has had its turn nothing else is begun.
+    /// Until a suspect has had its turn nothing else is begun.
     fn may_look(&self) -> bool {
-        self.free() > 0 && self.suspect.is_none() && !self.alone
+        self.free() > 0 && self.suspect.is_none() && !*self.life.alone.borrow()
     }
 
     /// Lets go of what an unanswered claim took: as long as one may still be carried out, and now and then, for one that was
@@ -168,7 +167,7 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
                 false => self.looks_soon.pop_front().unwrap_or_else(|| jittered(self.shop.timing.poll)),
             };
         for claimed in claimed {
-            if claimed.crash_charges >= SUSPECT_CHARGES {
+            if claimed.is_suspect() {
                 self.suspect = Some(claimed);
             } else {
                 self.drive(claimed);
@@ -180,7 +179,7 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
         // Bounded by an attempt: whatever else is in flight lets go at its next boundary, and is claimed again later.
         self.life.makes_room.store(self.suspect.is_some() && !self.driving.is_empty(), Ordering::Relaxed);
         if self.driving.is_empty() {
-            self.alone = self.suspect.is_some();
+            self.life.alone.send_replace(self.suspect.is_some());
             if let Some(suspect) = self.suspect.take() {
                 tracing::warn!(
                     workflow.id = %suspect.workflow, workflow.kind = suspect.kind, deaths = suspect.crash_charges,

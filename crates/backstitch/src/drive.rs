@@ -264,7 +264,9 @@ impl<S: Send + Sync + 'static> Drive<S> {
                 self.course.note_at(&stitch, answer.at);
                 self.course.history.row_written(answer.at);
                 self.learn(&answer);
+                let was_suspect = self.course.claimed.is_suspect();
                 self.course.claimed.has_outcome(&place.after);
+                self.end_isolation(was_suspect);
                 self.log_outcome(id, &stitch.outcome.expect("it has one").verdict);
             }
             Transacted::Refused(answer) if answer.verdict == Written::Fenced => {
@@ -357,6 +359,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
             Some(outcome) => self.course.claimed.after_outcome(&outcome.verdict, forward),
             None => After::default(),
         };
+        let was_suspect = self.course.claimed.is_suspect();
         self.course.claimed.has_outcome(&gained);
         let attention = after.attention.or(gained.attention);
         let innocent = gained.innocent;
@@ -387,6 +390,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
         self.learn(&answer);
         if answer.verdict != Written::Nothing {
             self.course.history.row_written(answer.at);
+            self.end_isolation(was_suspect);
         } else if is_kept {
             return ControlFlow::Break(Box::pin(self.read_again()).await);
         }
@@ -394,6 +398,13 @@ impl<S: Send + Sync + 'static> Drive<S> {
             self.course.note_at(&Stitch { intent, ..Stitch::default() }, answer.at);
         }
         ControlFlow::Continue(answer)
+    }
+
+    /// An outcome that is durable by now has cleared it.
+    fn end_isolation(&self, was_suspect: bool) {
+        if was_suspect && !self.course.claimed.is_suspect() {
+            self.life.alone.send_replace(false);
+        }
     }
 
     /// What an answer of the database tells beside its verdict.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backstitch_core::id::{Epoch, WorkflowId};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::appender::Appender;
@@ -51,6 +51,8 @@ pub(crate) struct Life {
     pub(crate) abort: CancellationToken,
     /// A suspect waits to be alone: what is in flight is handed back at its next boundary.
     pub(crate) makes_room: AtomicBool,
+    /// A suspect is driven alone: nothing else is begun until it has left, or an outcome has cleared it.
+    pub(crate) alone: watch::Sender<bool>,
     pub(crate) in_flight: Arc<InFlight>,
 }
 

@@ -139,6 +139,7 @@ async fn register<S>(shop: &Shop<S>, token: Uuid) -> Result<(Life, DropGuard), E
         draining: CancellationToken::new(),
         abort: CancellationToken::new(),
         makes_room: AtomicBool::new(false),
+        alone: watch::Sender::new(false),
         in_flight,
     };
     Ok((life, heart))

@@ -180,7 +180,7 @@ pub async fn audit(
     }
     let burials = looks::burials(&stage.pool, began).await.map_err(because)?;
     let takeovers = looks::takeovers(&stage.pool, from).await.map_err(because)?;
-    let takeovers: Vec<_> = takeovers.into_iter().map(|(pid, at)| (pid, Some(at))).collect();
+    let takeovers: Vec<_> = takeovers.into_iter().map(|it| (it.pid, it.taken_at)).collect();
     let all_lags = |rows: &[Followed]| -> Vec<u64> {
         after_deaths(rows, deaths).filter_map(|(_, lag)| lag.map(in_milliseconds)).collect()
     };

@@ -102,6 +102,7 @@ impl Stage {
             .map_err(because)?;
         harm::take_the_clock(&pool).await.map_err(because)?;
         harm::note_stale_claims(&pool).await.map_err(because)?;
+        harm::note_takeovers(&pool).await.map_err(because)?;
         let inner_ledger = Ledger::in_database(pool.clone()).await;
         if let Some(control) = control {
             control.spoil(&pool).await.map_err(because)?;

@@ -102,6 +102,24 @@ async fn innocents_are_not_charged_for_a_poison_workflow() {
 }
 
 #[tokio::test]
+async fn a_suspect_that_an_outcome_has_cleared_keeps_its_worker_from_nothing() {
+    let world = World::new().await;
+    let kills_twice = Act::new().run([Do::Kill]).run([Do::Kill]);
+    let waits = Act::new().manner(Manner::Long).run([Do::Mark("cleared".into()), Do::Wait("go".into())]);
+    let suspect = world.enqueue(Resuming::of([kills_twice, waits])).await;
+    for _ in 0..2 {
+        world.spawn_worker_with_lock(WORKER).await.killed().await;
+    }
+    let worker = world.spawn_worker_with_lock(WORKER).await;
+    world.marked("cleared").await;
+    let other = world.enqueue(Resuming::of([Act::new()])).await;
+    assert_eq!(world.completes(&other).await, [Some(1)], "beside it");
+    world.ledger.open("go").await;
+    assert_eq!(world.completes(&suspect).await, [Some(3), Some(1)]);
+    worker.kill().await;
+}
+
+#[tokio::test]
 async fn undecodable_input_parks_with_a_reason() {
     let world = World::new().await;
     let worker = world.start_worker().await;

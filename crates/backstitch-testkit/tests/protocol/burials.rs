@@ -145,6 +145,25 @@ async fn a_workflow_of_which_all_deaths_are_counted_that_can_be_does_not_keep_th
 }
 
 #[tokio::test]
+async fn what_somebody_was_told_of_is_due_as_soon_as_its_worker_is_buried_unless_it_may_kill() {
+    let stage = Stage::new().await;
+    let dead = stage.worker().await;
+    let told = [("0", true), ("1", true), ("2", false)];
+    let mut held = Vec::new();
+    for (charges, is_due) in told {
+        let workflow = stage.held_by(dead).await;
+        let told = "update backstitch.ready set attention = true, crash_charges =";
+        stage.run(&format!("{told} {charges} where workflow_id = '{workflow}'")).await;
+        held.push((workflow, is_due));
+    }
+    assert_eq!(bury(&stage.pool, dead).await, Some(3));
+    for (workflow, is_due) in held {
+        let due = if is_due { "due_at <= now()" } else { "due_at > now() + interval '4 minutes'" };
+        assert_eq!(stage.ready(workflow, due).await.as_deref(), Some("true"));
+    }
+}
+
+#[tokio::test]
 async fn an_outcome_after_a_crash_clears_the_charges() {
     let stage = Stage::new().await;
     let (dead, heir) = (stage.worker().await, stage.worker().await);
