@@ -363,6 +363,28 @@ mod tests {
     }
 
     #[test]
+    fn a_pivot_may_reject_as_long_as_nothing_can_have_come_of_it() {
+        let rejected = |attempt| Some(((0, "run".to_owned(), attempt), "rejected".to_owned()));
+        let pivot = Row { backward: Some("pivot".to_owned()), ..began(0, 0, "run") };
+        let mut told = sound();
+        told.effects.clear();
+        told.journal = vec![
+            pivot.clone(),
+            turn(Row { outcome: rejected(1), ..row(1) }, "unwinding"),
+            turn(row(2), "compensated"),
+        ];
+        assert_eq!(faults(&told), []);
+        // After an attempt of which nobody knows.
+        told.journal = vec![
+            pivot,
+            Row { intent: Some((0, "run".to_owned(), 2)), ..row(1) },
+            turn(Row { outcome: rejected(2), ..row(2) }, "unwinding"),
+            turn(row(3), "compensated"),
+        ];
+        assert!(faults(&told).iter().any(|fault| fault.what == Violated::NeverGivenUp));
+    }
+
+    #[test]
     fn what_an_operator_took_upon_themselves_may_stand() {
         let mut told = sound();
         told.effects.pop();

@@ -192,7 +192,7 @@ impl Course {
 
     fn outcome(&mut self, seq: u32, (position, direction, number): &Key, verdict: &str) {
         let back = direction == "compensate";
-        let past_pivot = self.steps.range(..=position).any(|(_, step)| step.is_passed_pivot());
+        let past_pivot = self.is_past_pivot(*position, *number);
         let step = self.steps.get_mut(position);
         let taken_back = step.as_ref().is_some_and(|step| !step.compensations.is_empty());
         let attempt = step.and_then(|step| {
@@ -224,6 +224,14 @@ impl Course {
                 format!("seq {seq}: {what} has {verdict}, at position {position}"),
             );
         }
+    }
+
+    /// Whether there is no way back any more for this attempt to run: of the pivot itself, for what earlier ones may have done.
+    fn is_past_pivot(&self, position: u32, number: u32) -> bool {
+        let pivot = self.steps.get(&position).filter(|step| step.backward == "pivot");
+        let earlier = (number as usize).saturating_sub(1);
+        self.steps.range(..position).any(|(_, step)| step.is_passed_pivot())
+            || pivot.is_some_and(|step| step.runs.iter().take(earlier).any(Attempt::may_have_happened))
     }
 
     fn turn(&mut self, row: &Row) {

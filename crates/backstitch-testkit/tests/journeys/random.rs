@@ -78,9 +78,14 @@ impl Case {
         self.steps.iter().any(is_pivot)
     }
 
-    /// Whether it turns back by itself.
+    /// Whether it turns back by itself, whatever happens to it.
     fn fails(&self) -> bool {
-        self.gives_up || self.steps.iter().any(|act| !act.caught && ends_for_good(act))
+        self.gives_up || self.steps.iter().any(|act| !act.caught && ends_for_good(act) && !is_pivot(act))
+    }
+
+    /// Whether its pivot says that it will not happen: believed of its first attempt, and then it can turn back.
+    fn pivot_rejects(&self) -> bool {
+        self.steps.iter().any(|act| is_pivot(act) && !act.caught && ends_for_good(act))
     }
 
     /// How it must end. None: that depends on what came first.
@@ -88,6 +93,9 @@ impl Case {
         let met = |what: Hardship| fired.contains(&what);
         if is_cancelled && !self.has_pivot() || self.fails() {
             return Some(Must::BeTakenBack);
+        }
+        if self.pivot_rejects() {
+            return fired.is_empty().then_some(Must::BeTakenBack);
         }
         let worker_died = met(Hardship::Kill) || met(Hardship::Freeze) || met(Hardship::Bury);
         let is_vain = |attempt: &&Vec<Do>| {
@@ -148,7 +156,7 @@ fn act() -> impl Strategy<Value = Act> {
     )
 }
 
-/// As a workflow can be: past its pivot, and in it, nothing fails for good.
+/// As a workflow can be: past its pivot nothing fails for good, and the pivot itself only as long as nothing came of it.
 fn steps() -> impl Strategy<Value = Vec<Act>> {
     vec(act(), 1..6).prop_map(|mut steps| {
         let mut past_pivot = false;
@@ -156,11 +164,14 @@ fn steps() -> impl Strategy<Value = Vec<Act>> {
             if past_pivot && is_pivot(act) {
                 act.manner = Manner::Nothing;
             }
-            past_pivot |= is_pivot(act);
             // What is looked for may be found done by an attempt before the one that fails.
             if (past_pivot || act.manner == Manner::Probed) && ends_for_good(act) {
                 act.run.clear();
             }
+            if is_pivot(act) && ends_for_good(act) {
+                act.run = vec![vec![Do::Reject("never".into())]];
+            }
+            past_pivot |= is_pivot(act);
             if act.manner == Manner::Nothing {
                 // Whatever it did would stand for ever.
                 act.run.iter_mut().for_each(|attempt| attempt.retain(|what| *what != Do::Effect));
