@@ -87,7 +87,8 @@ pub async fn set_clock(pool: &PgPool, off_by: &str) -> sqlx::Result<()> {
         .map(|_| ())
 }
 
-/// Has the database note each row of a journal that is appended under another claim than its workflow's last:
+/// Has the database note each row of a journal that is appended under another claim than its workflow's last, or by somebody who
+/// does not hold it (any more):
 /// [`looks::written_under_a_stale_claim`](crate::looks::written_under_a_stale_claim) tells them.
 ///
 /// # Errors
@@ -101,7 +102,8 @@ pub async fn note_stale_claims(pool: &PgPool) -> sqlx::Result<()> {
         begin
             insert into public.stale_append
             select new.workflow_id, new.seq, new.epoch, r.epoch from backstitch.ready r
-            where r.workflow_id = new.workflow_id and r.epoch <> new.epoch;
+            where r.workflow_id = new.workflow_id
+                and (r.epoch <> new.epoch or r.holder is distinct from new.incarnation);
             return null;
         end
         $$;

@@ -79,8 +79,8 @@ pub async fn written_by_the_dead(pool: &PgPool) -> sqlx::Result<Vec<WorkflowId>>
     Ok(workflows.into_iter().map(WorkflowId).collect())
 }
 
-/// Workflows with records appended under another claim than their last (I8): place, claim, and the last one then. What is
-/// noted since [`harm::note_stale_claims`](crate::harm::note_stale_claims).
+/// Workflows with records appended under another claim than their last (I8), or by somebody who does not hold them: place, claim,
+/// and the last one then. What is noted since [`harm::note_stale_claims`](crate::harm::note_stale_claims).
 ///
 /// # Errors
 /// When the database does not answer, or does not note it.

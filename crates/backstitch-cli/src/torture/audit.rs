@@ -56,11 +56,11 @@ pub struct Audit {
     pub met: Vec<u64>,
     /// How long after its death a killed worker was buried, in milliseconds.
     pub buried_after_ms: Vec<u64>,
-    /// How long after its death others went on with each workflow that a killed worker had in hand, in milliseconds.
+    /// How long after its death others had claimed each workflow that a killed worker had in hand, in milliseconds.
     pub taken_over_after_ms: Vec<u64>,
     /// Of the killed workers that were buried while nothing kept the others from it: how many in time.
     pub buried_in_time: Share,
-    /// Of the workflows that they had in hand: with how many others had gone on by then.
+    /// Of the workflows that they had in hand: how many others had claimed by then.
     pub taken_over_in_time: Share,
 }
 

@@ -254,7 +254,7 @@ pub fn told(report: &Report) -> String {
         )
     };
     text.push_str(&lag("from a worker's death to its burial", &report.buried_after_ms));
-    text.push_str(&lag("until others had gone on with its work", &report.taken_over_after_ms));
+    text.push_str(&lag("until others had claimed its work", &report.taken_over_after_ms));
     let share = |share: Share| format!("{:.1} % ({} of {})", share.part() * 100.0, share.count, share.of);
     text.push_str(&format!(
         "while Postgres was there, within a lease and 2 s: {} buried, {} taken over\n",

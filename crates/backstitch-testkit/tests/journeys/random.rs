@@ -356,9 +356,7 @@ async fn ended(world: &World, handle: &Handle<Outputs>) -> Ending<Outputs> {
 }
 
 /// From a seed that is said, so that a run can be repeated: what a machine does beside it can't.
-fn cases() -> Vec<Case> {
-    let (variable, times) = LONG;
-    let count = if env::var_os(variable).is_some() { CASES * times } else { CASES };
+fn cases(count: usize) -> Vec<Case> {
     let seed = env::var("BACKSTITCH_TEST_SEED").ok().map(|seed| seed.parse().expect("a seed is a number"));
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
     println!("{count} cases of BACKSTITCH_TEST_SEED={seed}");
@@ -392,8 +390,13 @@ async fn gone_through(world: &Rc<World>, cases: &Rc<Vec<Case>>) -> Vec<(usize, G
 
 #[tokio::test]
 async fn any_workflow_ends_well_whatever_happens_to_it() {
-    let (world, cases) = (Rc::new(World::new().await), Rc::new(cases()));
+    let (variable, times) = LONG;
+    let count = if env::var_os(variable).is_some() { CASES * times } else { CASES };
+    let (world, cases) = (Rc::new(World::new().await), Rc::new(cases(count)));
+    harm::note_stale_claims(&world.pool).await.expect("it is ours");
     let gone = LocalSet::new().run_until(gone_through(&world, &cases)).await;
+    let stale = looks::written_under_a_stale_claim(&world.pool).await.expect("it answers");
+    assert!(stale.is_empty(), "written by somebody who has no right to: {stale:?}");
     let mut fired: BTreeMap<Hardship, usize> = BTreeMap::new();
     for what in gone.iter().flat_map(|(_, gone)| &gone.fired) {
         *fired.entry(*what).or_default() += 1;
@@ -415,4 +418,20 @@ async fn any_workflow_ends_well_whatever_happens_to_it() {
     assert!(enough.contains(&completed), "both ways are gone");
     assert!(fired.len() == 5 && fired.values().all(|times| *times >= 5), "each comes about: {fired:?}");
     assert!(prefixes >= gone.len(), "only {prefixes} prefixes were tried");
+}
+
+/// A control run: without what it is there to find, it would find nothing.
+#[tokio::test]
+async fn random_hardships_notice_that_there_is_no_fence() {
+    let (world, cases) = (Rc::new(World::new().await), Rc::new(cases(CASES / 4)));
+    harm::note_stale_claims(&world.pool).await.expect("it is ours");
+    harm::take_the_fence_away(&world.pool).await.expect("it is ours");
+    let lanes = LocalSet::new();
+    let going = {
+        let (world, cases) = (Rc::clone(&world), Rc::clone(&cases));
+        lanes.spawn_local(async move { gone_through(&world, &cases).await })
+    };
+    let is_unwell = lanes.run_until(going).await.is_err();
+    let stale = looks::written_under_a_stale_claim(&world.pool).await.expect("it answers");
+    assert!(is_unwell || !stale.is_empty(), "all was well");
 }
