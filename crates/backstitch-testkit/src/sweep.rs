@@ -34,7 +34,7 @@
 //! impl World<Edge, StartGateway> for Town {
 //!     type Look = (bool, bool);
 //!
-//!     fn input(&mut self) -> StartGateway {
+//!     async fn input(&mut self) -> StartGateway {
 //!         StartGateway { organization: 7 }
 //!     }
 //!
@@ -129,11 +129,12 @@ impl Sweep {
         Self { share: (number, of), ..self }
     }
 
-    /// Sweeps.
+    /// Sweeps. A workflow that has a pivot can't turn back from its end: it is hurt on its way forward only.
     ///
     /// # Panics
-    /// When the workflow does not complete where nothing hurts it, is not compensated where it is cancelled at its end, or when
-    /// the world looks otherwise than it should after any hurt: with the place, what was done to it, and its journal's faults.
+    /// When the workflow does not complete where nothing hurts it, neither is compensated nor completes where it is cancelled at
+    /// its end, or when the world looks otherwise than it should after any hurt: with the place, what was done to it, and its
+    /// journal's faults.
     /// When it does not go on within a minute, or its worker ends by itself: with the same. When a fault of the world let no
     /// attempt fail, though it [should](World::lets_fail).
     pub async fn run<S, W, P>(self, world: &mut P) -> Swept
@@ -147,22 +148,28 @@ impl Sweep {
         assert_eq!(forward.status, Status::Completed, "it should complete where nothing hurts it");
         let back = ground.untouched::<S, W, P>(world, Way::Back).await;
         let back = back.unwrap_or_else(|failed| panic!("cancelled at its end: {failed}"));
-        assert_eq!(
-            back.status,
-            Status::Compensated,
-            "it should be taken back where it is cancelled at its end"
-        );
-        assert_eq!(back.after, back.before, "cancelled at its end, it should leave nothing");
+        let on_the_way_back = match back.status {
+            Status::Compensated => {
+                assert_eq!(back.after, back.before, "cancelled at its end, it should leave nothing");
+                // What would be its end is on both ways.
+                back.boundaries + 1 - forward.boundaries
+            }
+            // Past its pivot, where it can't be cancelled.
+            Status::Completed => {
+                assert_eq!(back.after, forward.after, "past its pivot, it should look so");
+                0
+            }
+            other => panic!("cancelled at its end, it ends {other}"),
+        };
         let faults = world.faults();
         let lets_fail = faults.iter().filter(|fault| world.lets_fail(fault));
         let mut swept = Swept {
-            boundaries: back.boundaries,
+            boundaries: forward.boundaries + on_the_way_back.saturating_sub(1),
             failures: lets_fail.map(|fault| (*fault, 0)).collect(),
             ..Swept::default()
         };
         let (number, of) = self.share;
-        // What would be its end is on both ways.
-        let points = points(forward.boundaries, back.boundaries + 1 - forward.boundaries, faults);
+        let points = points(forward.boundaries, on_the_way_back, faults);
         for point in points.into_iter().skip(number).step_by(of) {
             let ended = ground.hurt_at::<S, W, P>(world, point).await;
             let ended = ended.unwrap_or_else(|failed| panic!("{point}: {failed}"));

@@ -1,12 +1,13 @@
-//! Does a start end cleanly, wherever its worker is killed, cut off, or told to turn back, and whichever server says no? On real
-//! servers.
+//! Do a start and a stop end cleanly, wherever their worker is killed, cut off, or told to turn back, and whichever server says
+//! no? On real servers.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use backstitch::{Ending, Running};
 use backstitch_gateway::identifiers::OrganizationId;
-use backstitch_gateway::{Edge, StartGateway, pool};
+use backstitch_gateway::{Edge, StartGateway, StopGateway, pool};
 use backstitch_testkit::sweep::{self, Sweep, Swept, World};
 
 use crate::platform::{Platform, described_worker, organization};
@@ -83,17 +84,8 @@ impl Town {
             self.platform.edge.sandbox.gateways[index].restart(&[]).await.unwrap();
         }
     }
-}
 
-impl World<Edge, StartGateway> for Town {
-    type Look = Stands;
-
-    fn input(&mut self) -> StartGateway {
-        StartGateway { organization: organization() }
-    }
-
-    async fn look(&mut self, start: &StartGateway) -> Stands {
-        let organization: OrganizationId = start.organization;
+    async fn stands_of(&self, organization: OrganizationId) -> Stands {
         let platform = &self.platform;
         let hostname = platform.hostname(organization);
         let sandbox = &platform.edge.sandbox;
@@ -111,6 +103,18 @@ impl World<Edge, StartGateway> for Town {
             serving,
             free: platform.stats().await.ready,
         }
+    }
+}
+
+impl World<Edge, StartGateway> for Town {
+    type Look = Stands;
+
+    async fn input(&mut self) -> StartGateway {
+        StartGateway { organization: organization() }
+    }
+
+    async fn look(&mut self, start: &StartGateway) -> Stands {
+        self.stands_of(start.organization).await
     }
 
     async fn tidy(&mut self, start: &StartGateway) {
@@ -143,18 +147,94 @@ impl World<Edge, StartGateway> for Town {
     }
 }
 
+/// A town in which each organisation is served that is to be stopped.
+struct Served {
+    town: Town,
+    starter: Running,
+}
+
+/// Where starts wait for a worker that nobody hurts.
+const STARTS: &str = "starts";
+const GATEWAYS_ARE_GONE: &str = "the gateways are gone";
+
+impl Served {
+    async fn of(gateways: usize) -> Self {
+        let town = Town::of(gateways).await;
+        let starter = town.platform.worker_over(town.platform.config()).await.queues([STARTS]);
+        Self { starter: starter.start().await.unwrap(), town }
+    }
+}
+
+impl World<Edge, StopGateway> for Served {
+    type Look = Stands;
+
+    async fn input(&mut self) -> StopGateway {
+        let (client, organization) = (&self.town.platform.client, organization());
+        let start = client.enqueue(StartGateway { organization }).queue(STARTS).send().await.unwrap();
+        let ending = client.wait(&start).await.unwrap();
+        assert!(matches!(ending, Ending::Completed(_)), "it is not served: {ending:?}");
+        StopGateway { organization }
+    }
+
+    async fn look(&mut self, stop: &StopGateway) -> Stands {
+        self.town.stands_of(stop.organization).await
+    }
+
+    /// One that was cancelled before it had begun has stopped nothing.
+    async fn tidy(&mut self, stop: &StopGateway) {
+        self.town.platform.stop(stop.organization).await;
+    }
+
+    fn faults(&self) -> &'static [&'static str] {
+        &[POWERDNS_ANSWERS_500, NGINX_TEST_FAILS, GATEWAYS_ARE_GONE]
+    }
+
+    async fn hurt(&mut self, fault: &'static str) {
+        match fault {
+            GATEWAYS_ARE_GONE => {
+                for gateway in &mut self.town.platform.edge.sandbox.gateways {
+                    gateway.kill().unwrap();
+                }
+            }
+            of_any_town => self.town.hurt(of_any_town).await,
+        }
+    }
+
+    async fn mend(&mut self, fault: &'static str) {
+        match fault {
+            GATEWAYS_ARE_GONE => {
+                for gateway in &mut self.town.platform.edge.sandbox.gateways {
+                    gateway.restart(&[]).await.unwrap();
+                }
+            }
+            of_any_town => self.town.mend(of_any_town).await,
+        }
+    }
+}
+
 /// Most of the time is waiting: until late effects can't come any more, until nginx has reloaded.
 const WORLDS: usize = 4;
 
-async fn share(number: usize) -> Swept {
+fn sweep_in(platform: &Platform, number: usize) -> Sweep {
+    let sweep = Sweep::new(&platform.database, "sweep::swept_worker").given(platform.description());
+    sweep.share(number, WORLDS)
+}
+
+async fn starts(number: usize) -> Swept {
     let mut town = Town::of(2).await;
-    let sweep = Sweep::new(&town.platform.database, "sweep::swept_worker").given(town.platform.description());
-    sweep.share(number, WORLDS).run(&mut town).await
+    sweep_in(&town.platform, number).run(&mut town).await
+}
+
+async fn stops(number: usize) -> Swept {
+    let mut served = Served::of(1).await;
+    let swept = sweep_in(&served.town.platform, number).run(&mut served).await;
+    served.starter.shut_down().await;
+    swept
 }
 
 #[tokio::test]
 async fn a_start_ends_cleanly_wherever_it_is_hurt() {
-    let (a, b, c, d) = tokio::join!(share(0), share(1), share(2), share(3));
+    let (a, b, c, d) = tokio::join!(starts(0), starts(1), starts(2), starts(3));
     let swept = a + b + c + d;
     println!("{swept:?}");
     // A commit, four intents and the end; the turn, five compensations of which one is a commit, the end.
@@ -162,5 +242,18 @@ async fn a_start_ends_cleanly_wherever_it_is_hurt() {
     assert!(swept.hurts >= 120 && swept.compensated >= 60 && swept.completed >= 15, "{swept:?}");
     // PowerDNS and nginx say no to a step of the start and to its compensation, the gateway to its handshake.
     assert!(swept.failures.values().sum::<u32>() >= 5, "{swept:?}");
+    assert_eq!(swept.toothless(), [""; 0], "each of them bites");
+}
+
+#[tokio::test]
+async fn a_stop_comes_to_its_end_wherever_it_is_hurt() {
+    let (a, b, c, d) = tokio::join!(stops(0), stops(1), stops(2), stops(3));
+    let swept = a + b + c + d;
+    println!("{swept:?}");
+    // A commit, three intents, a commit and the end.
+    assert!(swept.boundaries >= 6, "{swept:?}");
+    assert!(swept.hurts >= 6 * 8, "{swept:?}");
+    // Until it has begun it can be cancelled; from then on it goes forward, whoever says no.
+    assert!(swept.completed >= 6 * 6 && swept.completed + swept.compensated == swept.hurts, "{swept:?}");
     assert_eq!(swept.toothless(), [""; 0], "each of them bites");
 }

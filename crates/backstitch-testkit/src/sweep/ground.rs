@@ -192,7 +192,7 @@ impl Ground {
 
     /// Somebody asks for a new workflow.
     async fn ask<S, W: Workflow<S> + Clone, P: World<S, W>>(&self, world: &mut P) -> Asked<W, P::Look> {
-        let input = world.input();
+        let input = world.input().await;
         let before = world.look(&input).await;
         let handle = self.client.enqueue(input.clone()).send().await.expect("it is enqueued");
         Asked { workflow: handle.workflow, input, before }

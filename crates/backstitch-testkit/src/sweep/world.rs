@@ -9,8 +9,9 @@ pub trait World<S, W: Workflow<S>> {
     /// What is seen of the world, apart from what differs from input to input.
     type Look: PartialEq + Debug;
 
-    /// A new input: for something that does not exist yet.
-    fn input(&mut self) -> W;
+    /// A new input: for something that does not exist yet, or of which nothing was hurt yet. What has to be there first can be made
+    /// here, by a worker of its own on a queue of its own: the sweep's worker lives already, and is to have nothing to say.
+    fn input(&mut self) -> impl Future<Output = W>;
 
     /// What stands outside of what this input asks for.
     fn look(&mut self, input: &W) -> impl Future<Output = Self::Look>;

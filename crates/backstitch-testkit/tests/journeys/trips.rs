@@ -99,7 +99,7 @@ impl Town {
 impl World<Agency, Trip> for Town {
     type Look = BTreeSet<String>;
 
-    fn input(&mut self) -> Trip {
+    async fn input(&mut self) -> Trip {
         self.trips += 1;
         Trip { city: self.trips.to_string(), legs: self.legs.iter().map(ToString::to_string).collect() }
     }
