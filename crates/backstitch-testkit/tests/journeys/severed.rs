@@ -1,10 +1,11 @@
 //! The line to Postgres is cut in the middle of a word: what was asked may have happened, or not.
 
 use backstitch::Running;
-use backstitch_testkit::cut::{Line, Moment, Passage};
+use backstitch_testkit::cut::{Line, Moment, Passage, Statement};
 use backstitch_testkit::script::{Act, Compensating, Do, Manner};
-use backstitch_testkit::wait::until;
+use backstitch_testkit::wait::{until, until_equal};
 use backstitch_testkit::world::World;
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::look::{attempts, effects, giving_up, retried};
 
@@ -135,4 +136,42 @@ async fn a_commit_given_up_for_lost_is_nobody_elses() {
     let once = |position| [(position, "compensate"), (position, "run")];
     assert_eq!(made, [0, 1, 2].map(once).concat(), "each once, forward and back");
     worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_word_is_held_before_postgres_hears_it_and_again_before_its_answer_is_heard() {
+    let (world, line, worker) = over_a_line().await;
+    let append = Statement { texts: vec!["backstitch.append"], carries: None };
+    let held = line.hold(Moment::BeforeStatement, append, 0);
+    let handle = world.enqueue(Compensating::of([Act::new()])).await;
+    let held = held.await.expect("the line holds");
+    assert_eq!(attempts(&world, handle.workflow).await, [""; 0], "Postgres has not heard");
+    let held = held.pass_to_its_answer().await.expect("the line holds");
+    assert_eq!(attempts(&world, handle.workflow).await, ["0 run 1 open"], "Postgres has");
+    assert_eq!(effects(&world, handle.workflow).await, [""; 0], "and the worker has not heard so");
+    held.pass();
+    assert_eq!(world.completes(&handle).await, [Some(1)]);
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn over_a_silent_line_nobody_hears_that_the_other_side_has_hung_up() {
+    let world = World::new().await;
+    let line = world.line();
+    let mut session =
+        line.options((*world.pool.connect_options()).clone()).connect().await.expect("it is open");
+    let pid: i32 =
+        sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut session).await.expect("it answers");
+    line.let_through(Passage::Frozen);
+    sqlx::query("select pg_terminate_backend($1)").bind(pid).execute(&world.pool).await.expect("it is ours");
+    until_equal("Postgres has hung up", 0_i64, async || {
+        let sessions = "select count(*) from pg_stat_activity where pid = $1";
+        sqlx::query_scalar(sessions).bind(pid).fetch_one(&world.pool).await.expect("it answers")
+    })
+    .await;
+    let asking = tokio::spawn(async move { session.ping().await });
+    sqlx::query("select 1").execute(&world.pool).await.expect("others are answered meanwhile");
+    assert!(!asking.is_finished());
+    line.let_through(Passage::Open);
+    assert!(asking.await.expect("it does not panic").is_err(), "now it hears");
 }
