@@ -179,7 +179,9 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
         // Bounded by an attempt: whatever else is in flight lets go at its next boundary, and is claimed again later.
         self.life.makes_room.store(self.suspect.is_some() && !self.driving.is_empty(), Ordering::Relaxed);
         if self.driving.is_empty() {
-            self.life.alone.send_replace(self.suspect.is_some());
+            // Told only if it changes: it wakes this very loop.
+            let is_alone = self.suspect.is_some();
+            self.life.alone.send_if_modified(|alone| std::mem::replace(alone, is_alone) != is_alone);
             if let Some(suspect) = self.suspect.take() {
                 tracing::warn!(
                     workflow.id = %suspect.workflow, workflow.kind = suspect.kind, deaths = suspect.crash_charges,

@@ -2,6 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use backstitch::{Client, Database, Timing};
 use backstitch_testkit::process::faketime;
@@ -225,4 +226,31 @@ async fn a_life_that_can_not_begin_is_tried_again_as_the_same_and_leaves_no_lock
     world.completes(&world.enqueue(Compensating::of([Act::new()])).await).await;
     worker.shut_down().await;
     assert_eq!(files(), 0, "no lock file stays");
+}
+
+/// How much processor time a process has used, in ticks of a hundredth of a second: fields 14 and 15 of proc(5).
+fn ticks(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+    let (_, after_its_name) = stat.rsplit_once(')').expect("its name is in brackets");
+    let fields = after_its_name.split_whitespace().skip(11).take(2);
+    fields.map(|field| field.parse::<u64>().expect("a number")).sum()
+}
+
+#[tokio::test]
+async fn a_worker_that_has_nothing_to_do_sleeps() {
+    let world = World::new().await;
+    let line = world.line();
+    let process = world.process(WORKER).variable("DATABASE_URL", line.url(&world.database.url));
+    let worker = process.spawn().await;
+    let has_looked = async |times| {
+        let looks = line.begun("backstitch.claim") + times;
+        until("it has looked", async || (line.begun("backstitch.claim") >= looks).then_some(())).await;
+    };
+    has_looked(3).await;
+    let (began, used) = (Instant::now(), ticks(worker.pid()));
+    has_looked(30).await;
+    let (took, used) = (began.elapsed(), Duration::from_millis(10 * (ticks(worker.pid()) - used)));
+    // A loop that spins uses all of it, on any machine that is not busy with other things; looks are some hundredths.
+    assert!(used < took / 4, "{used:?} of {took:?}");
+    worker.kill().await;
 }
