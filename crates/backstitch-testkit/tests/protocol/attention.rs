@@ -84,18 +84,6 @@ async fn a_fenced_record_raises_nothing() {
 }
 
 #[tokio::test]
-async fn one_that_waits_for_a_person_waits_also_after_a_burial() {
-    let stage = Stage::new().await;
-    let (dead, heir) = (stage.worker().await, stage.worker().await);
-    let workflow = stage.held_by(dead).await;
-    assert_eq!(verdict(&stage.pool, dead, first(workflow).after(raise())).await, "written");
-    assert_eq!(claim(&stage.pool, dead, 1).await, [workflow]);
-    assert_eq!(bury(&stage.pool, dead).await, Some(1));
-    assert_eq!(claim(&stage.pool, heir, 1).await, Vec::<Uuid>::new());
-    assert_eq!(stage.ready(workflow, "due_at > now() + interval '4 minutes'").await.as_deref(), Some("true"));
-}
-
-#[tokio::test]
 async fn letting_go_with_a_call_for_a_person_keeps_the_report_that_stood() {
     let stage = Stage::new().await;
     let worker = stage.worker().await;
