@@ -1,8 +1,5 @@
 //! What can be done to workers, and to the protocol, through the database?
 
-use std::time::Duration;
-
-use backstitch::WorkflowId;
 use sqlx::{AssertSqlSafe, PgPool};
 
 /// Declares the worker in this process dead, whether it lives or not. False: it holds no lease.
@@ -55,36 +52,6 @@ pub async fn disturb(pool: &PgPool, how: Disturb, choice: usize) -> sqlx::Result
         Disturb::Cancel => "select pg_cancel_backend($1)",
     };
     sqlx::query_scalar(statement).bind(pid).fetch_one(pool).await
-}
-
-/// Takes the database's clock in hand, if it is not: from now on [`set_clock`] says what time it is.
-///
-/// # Errors
-/// When the database does not answer, or is not this user's: nobody else may replace its clock.
-pub async fn take_the_clock(pool: &PgPool) -> sqlx::Result<()> {
-    // Production has no such table.
-    sqlx::raw_sql(
-        "create table if not exists public.clock_is_off (by interval not null);
-        insert into public.clock_is_off select '0' where not exists (select from public.clock_is_off);
-        create or replace function backstitch.clock() returns timestamptz
-            language sql volatile parallel safe
-            return clock_timestamp() + (select by from public.clock_is_off)",
-    )
-    .execute(pool)
-    .await
-    .map(|_| ())
-}
-
-/// Lets a clock that was taken in hand jump: by how much it is off, as an interval, such as `-1 hour` or `0`.
-///
-/// # Errors
-/// When the database does not answer, or that is no interval.
-pub async fn set_clock(pool: &PgPool, off_by: &str) -> sqlx::Result<()> {
-    sqlx::query("update public.clock_is_off set by = $1::text::interval")
-        .bind(off_by)
-        .execute(pool)
-        .await
-        .map(|_| ())
 }
 
 /// Has the database note each row of a journal that is appended under another claim than its workflow's last, or by somebody who
@@ -148,39 +115,6 @@ pub async fn note_takeovers(pool: &PgPool) -> sqlx::Result<()> {
         create trigger note_end after delete on backstitch.ready
             for each row execute function public.note_takeover()",
     )
-    .execute(pool)
-    .await
-    .map(|_| ())
-}
-
-/// Lets a clock that was taken in hand jump to when this workflow is due, less `but_for`, if it waits and nobody has it in hand.
-/// The leases of the living go with it: for whoever works no time has passed.
-///
-/// # Errors
-/// When the database does not answer, or its clock is not in hand.
-pub async fn skip_wait(pool: &PgPool, workflow: WorkflowId, but_for: Duration) -> sqlx::Result<()> {
-    sqlx::query(
-        "with wait as (
-            select due_at - backstitch.clock() - make_interval(secs => $2) as length
-            from backstitch.ready
-            where workflow_id = $1
-                and holder is null
-                -- A pause: that is waited for.
-                and due_at < 'infinity'
-        ),
-        skipped as (
-            select length from wait where length > '0'
-        ),
-        leases as (
-            update backstitch.incarnation
-            set lease_until = lease_until + skipped.length
-            from skipped
-            where died_at is null
-        )
-        update public.clock_is_off set by = by + skipped.length from skipped",
-    )
-    .bind(workflow.0)
-    .bind(but_for.as_secs_f64())
     .execute(pool)
     .await
     .map(|_| ())

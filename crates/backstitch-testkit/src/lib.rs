@@ -4,6 +4,7 @@
 //! - [`hostile`]: texts that do harm where they are pasted in as they are.
 //! - [`script`]: workflows whose steps do as they are told, faults included.
 //! - [`world`]: a database, a ledger, workers in this process and in others.
+//! - [`wait`]: waits for facts; [`clock`]: lets the time pass that nobody wants to wait.
 //! - [`harm`]: what can be done to workers through the database; [`looks`]: what is to be seen of them there.
 //! - [`process`]: what a worker process does that is there to be killed.
 //! - [`sweep`]: every boundary of a workflow of yours × every hurt.
@@ -14,6 +15,7 @@
 //! - [`mod@bench`]: how fast the engine is, and what a workflow costs.
 
 pub mod bench;
+pub mod clock;
 pub mod cut;
 pub mod harm;
 pub mod hostile;
@@ -30,3 +32,7 @@ pub mod sweep;
 pub mod violation;
 pub mod wait;
 pub mod world;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/testing.md")]
+struct Testing;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use backstitch::{Client, Database};
 use backstitch_postgres::test::{PrivateCluster, SmallDisk, try_private_cluster};
 use backstitch_postgres::{Durability, Stop};
+use backstitch_testkit::clock;
 use backstitch_testkit::cut::Line;
 use backstitch_testkit::harm::{self, TORTURER};
 use backstitch_testkit::ledger::Ledger;
@@ -100,7 +101,7 @@ impl Stage {
             .connect_with(options)
             .await
             .map_err(because)?;
-        harm::take_the_clock(&pool).await.map_err(because)?;
+        clock::take(&pool).await.map_err(because)?;
         harm::note_stale_claims(&pool).await.map_err(because)?;
         harm::note_takeovers(&pool).await.map_err(because)?;
         let inner_ledger = Ledger::in_database(pool.clone()).await;

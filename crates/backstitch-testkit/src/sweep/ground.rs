@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use super::point::{Hurt, Point, Way};
 use super::process::{Failed, Launch, SweptWorker};
 use super::world::World;
+use crate::clock;
 use crate::cut::{Held, Moment};
-use crate::harm;
 use crate::oracle;
 use crate::violation::Violation;
 use crate::wait::PATIENCE;
@@ -60,7 +60,7 @@ impl Ground {
         let engine = Database::connect_with(launch.server.clone()).await.expect("the test database answers");
         backstitch::migrate(&engine).await.expect("the migrations apply");
         let pool = engine.pool().clone();
-        harm::take_the_clock(&pool).await.expect("a sweep's database is its user's");
+        clock::take(&pool).await.expect("a sweep's database is its user's");
         let state = tempfile::tempdir().expect("a temporary directory");
         Self { launch, client: Client::new(engine), pool, state }
     }
@@ -258,7 +258,7 @@ impl Ground {
     /// Lets nobody wait for this workflow longer than that.
     async fn skip_waits(&self, workflow: WorkflowId, but_for: Duration) -> Infallible {
         loop {
-            harm::skip_wait(&self.pool, workflow, but_for).await.expect("it answers");
+            clock::skip_wait(&self.pool, workflow, but_for).await.expect("it answers");
             tokio::time::sleep(PAUSE).await;
         }
     }

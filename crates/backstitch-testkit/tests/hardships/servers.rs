@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use backstitch::{Answered, Client, Database, Handle};
 use backstitch_postgres::test::private_cluster;
 use backstitch_postgres::{Durability, Stop};
-use backstitch_testkit::harm;
+use backstitch_testkit::clock;
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
 use backstitch_testkit::wait::{until, until_equal};
 use backstitch_testkit::world::World;
@@ -62,8 +62,8 @@ async fn immediate_shutdown_of_postgres_under_load() {
 #[tokio::test]
 async fn database_clock_jumps() {
     let world = World::new().await;
-    harm::take_the_clock(&world.pool).await.expect("it is ours");
-    let jump = async |by: &str| harm::set_clock(&world.pool, by).await.expect("it is ours");
+    clock::take(&world.pool).await.expect("it is ours");
+    let jump = async |by: &str| clock::set(&world.pool, by).await.expect("it is ours");
     let workers = [world.spawn_worker(WORKER).await, world.spawn_worker(WORKER).await];
     for by in ["1 hour", "0", "-1 hour", "0"] {
         let held =
@@ -115,10 +115,10 @@ async fn database_clock_jumps() {
 #[tokio::test]
 async fn what_waits_for_a_clock_that_was_set_back_is_hurried_up_by_an_operator() {
     let world = World::new().await;
-    harm::take_the_clock(&world.pool).await.expect("it is ours");
-    harm::set_clock(&world.pool, "1 hour").await.expect("it is ours");
+    clock::take(&world.pool).await.expect("it is ours");
+    clock::set(&world.pool, "1 hour").await.expect("it is ours");
     let waits = world.enqueue(Compensating::of([Act::new()])).await;
-    harm::set_clock(&world.pool, "0").await.expect("it is ours");
+    clock::set(&world.pool, "0").await.expect("it is ours");
     let worker = world.start_worker().await;
     let answered = world.client.retry(waits.workflow, "ada", "the clock was set back").await;
     assert_eq!(answered.expect("it answers"), Answered::Accepted);
@@ -129,8 +129,8 @@ async fn what_waits_for_a_clock_that_was_set_back_is_hurried_up_by_an_operator()
 #[tokio::test]
 async fn who_died_while_the_clock_was_ahead_is_buried_though_it_was_set_back() {
     let world = World::new().await;
-    harm::take_the_clock(&world.pool).await.expect("it is ours");
-    harm::set_clock(&world.pool, "1 hour").await.expect("it is ours");
+    clock::take(&world.pool).await.expect("it is ours");
+    clock::set(&world.pool, "1 hour").await.expect("it is ours");
     let (dies, lives) = (world.spawn_worker(WORKER).await, world.spawn_worker(WORKER).await);
     let in_hand = |mark: &str| {
         let in_hand = [Do::Effect, Do::Mark(mark.into()), Do::Wait("it was buried".into())];
@@ -144,7 +144,7 @@ async fn who_died_while_the_clock_was_ahead_is_buried_though_it_was_set_back() {
         world.marked(&mark).await;
     }
     dies.kill().await;
-    harm::set_clock(&world.pool, "0").await.expect("it is ours");
+    clock::set(&world.pool, "0").await.expect("it is ours");
     // The one that lives sees to it by itself, and is not taken for dead though its lease was as far ahead.
     assert_eq!(first_dies(&world, "expired").await.id, 1);
     world.ledger.open("it was buried").await;

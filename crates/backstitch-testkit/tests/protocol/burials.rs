@@ -1,6 +1,6 @@
 //! Who is buried, what a burial waits for, and what it leaves behind.
 
-use backstitch_testkit::harm;
+use backstitch_testkit::clock;
 use backstitch_testkit::wait::until;
 use serde_json::json;
 use uuid::Uuid;
@@ -223,12 +223,12 @@ async fn of_a_beat_and_a_burial_that_race_the_first_wins() {
 
 /// Under a clock three hours ahead each of them beats, with a lease of one hour; then the clock is set right.
 async fn leased_by_a_clock_that_was_ahead<const N: usize>(stage: &Stage, workers: [i32; N]) {
-    harm::take_the_clock(&stage.pool).await.expect("it is ours");
-    harm::set_clock(&stage.pool, "3 hours").await.expect("it is ours");
+    clock::take(&stage.pool).await.expect("it is ours");
+    clock::set(&stage.pool, "3 hours").await.expect("it is ours");
     for worker in workers {
         assert!(beat(stage, worker).await);
     }
-    harm::set_clock(&stage.pool, "0").await.expect("it is ours");
+    clock::set(&stage.pool, "0").await.expect("it is ours");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstitch_testkit::{harm, looks};
+use backstitch_testkit::{clock, looks};
 
 use super::super::stage::Stage;
 use super::{AIM_PATIENCE, SILENCE, comes_true};
@@ -17,14 +17,14 @@ const OPERATOR_MAX: Duration = Duration::from_secs(60);
 
 /// Off by so much until somebody who lives has a lease by that clock, and a while longer; then right again.
 pub async fn jump(stage: &Stage, off_by: &str) -> Result<bool, Failed> {
-    if harm::set_clock(&stage.pool, off_by).await.is_err() {
+    if clock::set(&stage.pool, off_by).await.is_err() {
         // Postgres is down.
         return Ok(false);
     }
     let is_leased = async || matches!(looks::leases_off(&stage.pool, FAR).await, Ok(1..));
     let came_about = comes_true(AIM_PATIENCE, is_leased).await;
     tokio::time::sleep(SILENCE).await;
-    let is_right = async || harm::set_clock(&stage.pool, "0").await.is_ok();
+    let is_right = async || clock::set(&stage.pool, "0").await.is_ok();
     if !comes_true(OPERATOR_MAX, is_right).await {
         return Err(Failed::new(crate::exit::Exit::Error, "the database's clock can't be set right again"));
     }
