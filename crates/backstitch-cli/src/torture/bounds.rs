@@ -15,6 +15,9 @@ const COMPENSATED_MIN: f64 = 0.30;
 /// How many of them must have been starts and stops of gateways, where there are any.
 const GATEWAYS_MIN: f64 = 0.10;
 
+/// How many of the starts must have failed or been withdrawn, and been taken back on the real servers.
+const STARTS_TAKEN_BACK_MIN: f64 = 0.20;
+
 /// How many must have completed of those in which nothing was scripted to go wrong.
 const COMPLETED_MIN: f64 = 0.60;
 
@@ -49,6 +52,8 @@ pub fn short_of(report: &Report) -> Vec<String> {
     at_least("completed where nothing was scripted to go wrong", report.unfailing, COMPLETED_MIN);
     if let Some(gateways) = &report.gateways {
         at_least("starts looked at everywhere as they ended", gateways.looked_at, LOOKED_AT_MIN);
+        let taken_back = Share { count: gateways.failed, of: gateways.started + gateways.failed };
+        at_least("starts taken back", taken_back, STARTS_TAKEN_BACK_MIN);
     }
     if !is_long {
         return short;
@@ -71,7 +76,13 @@ mod tests {
     use super::*;
 
     fn gateways() -> Gateways {
-        Gateways { workflows: 100, looked_at: Share { count: 50, of: 100 }, ..Gateways::default() }
+        Gateways {
+            workflows: 100,
+            started: 80,
+            failed: 20,
+            looked_at: Share { count: 50, of: 100 },
+            ..Gateways::default()
+        }
     }
 
     /// An hour in which enough was shown.
@@ -107,6 +118,9 @@ mod tests {
         });
         is_short("starts looked at everywhere", |report| {
             report.gateways = Some(Gateways { looked_at: Share { count: 49, of: 100 }, ..gateways() });
+        });
+        is_short("starts taken back", |report| {
+            report.gateways = Some(Gateways { started: 81, failed: 19, ..gateways() });
         });
         is_short("completed where nothing", |report| report.unfailing.count = 599);
         is_short("killed workers buried in time", |report| report.buried_in_time.count = 94);

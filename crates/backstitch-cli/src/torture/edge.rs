@@ -3,6 +3,7 @@
 mod disks;
 mod lying_powerdns;
 mod standing;
+mod withdrawal;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -89,7 +90,7 @@ pub struct Counts {
     pub started: AtomicU64,
     /// It did, and does no more.
     pub stopped: AtomicU64,
-    /// It failed and was taken back.
+    /// It failed or was withdrawn, and was taken back.
     pub failed: AtomicU64,
     /// There was none.
     pub none_available: AtomicU64,
@@ -162,18 +163,16 @@ impl Edge {
         })
     }
 
-    /// Starts and stops organisations, one after the other, until it is told to stop, and looks at each as soon as its start
-    /// has ended; what then serves is left to be looked at once more ([`end_the_served`](Self::end_the_served)).
+    /// Starts and stops organisations, one after the other, until it is told to stop; withdraws every second start while it is
+    /// under way; and looks at each as soon as its start has ended; what then serves is left to be looked at once more ([`end_the_served`](Self::end_the_served)).
     pub async fn ask(&self, client: &Client) {
         while !self.stopped.load(Ordering::Relaxed) {
             // A new one each time: nobody else starts or stops it.
             let organization: OrganizationId = Uuid::new_v4().into();
             lock(&self.organizations).push(organization);
-            let asked = loop {
-                match request::start(client, organization, Instant::now() + PATIENCE).await {
-                    Ok(Requested::StillRunning(_)) | Err(_) => tokio::time::sleep(PAUSE).await,
-                    Ok(asked) => break asked,
-                }
+            let asked = tokio::select! {
+                asked = start(client, organization) => asked,
+                never = withdrawal::withdraw(client, organization) => match never {},
             };
             let (counted, serves) = match asked {
                 Requested::Started { allocation, .. } | Requested::Active { allocation, .. } => {
@@ -438,6 +437,16 @@ impl Edge {
             }
         }
         Ok(left)
+    }
+}
+
+/// Asks until there is an answer.
+async fn start(client: &Client, organization: OrganizationId) -> Requested {
+    loop {
+        match request::start(client, organization, Instant::now() + PATIENCE).await {
+            Ok(Requested::StillRunning(_)) | Err(_) => tokio::time::sleep(PAUSE).await,
+            Ok(asked) => return asked,
+        }
     }
 }
 

@@ -236,7 +236,7 @@ pub fn told(report: &Report) -> String {
     );
     if let Some(gateways) = &report.gateways {
         text.push_str(&format!(
-            "gateways: {} started, {} stopped, {} failed and taken back, {} found none free, {} quarantined and lent again; \
+            "gateways: {} started, {} stopped, {} taken back, {} found none free, {} quarantined and lent again; \
              {} of {} starts looked at everywhere as they ended\n",
             gateways.started,
             gateways.stopped,
