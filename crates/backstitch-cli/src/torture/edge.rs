@@ -163,8 +163,8 @@ impl Edge {
         })
     }
 
-    /// Starts and stops organisations, one after the other, until it is told to stop; withdraws every second start while it is
-    /// under way; and looks at each as soon as its start has ended; what then serves is left to be looked at once more ([`end_the_served`](Self::end_the_served)).
+    /// Starts and stops organisations, one after the other, until it is told to stop; withdraws two of three starts while they
+    /// are under way; and looks at each as soon as its start has ended; what then serves is left to be looked at once more ([`end_the_served`](Self::end_the_served)).
     pub async fn ask(&self, client: &Client) {
         while !self.stopped.load(Ordering::Relaxed) {
             // A new one each time: nobody else starts or stops it.
