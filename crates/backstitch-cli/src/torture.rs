@@ -6,7 +6,7 @@
 //!
 //! - `plan` decides, `fault` names, `apply` does.
 //! - `stage`, `crew` and `edge` are what can be hurt (`launch`: how their processes start), `load` is what is asked of it.
-//! - `audit` looks through what is left, `report` tells, and `bounds` says whether that was enough.
+//! - `audit` looks through what is left, `recovery` at how soon the others came to it, `report` tells, and `bounds` says whether that was enough.
 
 mod apply;
 mod audit;
@@ -18,6 +18,7 @@ mod fault;
 mod launch;
 mod load;
 mod plan;
+mod recovery;
 mod report;
 mod share;
 mod stage;
@@ -31,7 +32,7 @@ use backstitch_testkit::looks;
 use backstitch_testkit::process::work_until_terminated;
 use backstitch_testkit::recorder::{self, Lacking};
 use backstitch_testkit::violation::Violated;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use tempfile::TempDir;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
@@ -217,7 +218,7 @@ async fn one_round(
     let mut fired = hurt(how, numbers, plan, until, stage, &load, report).await?;
     if how.control.is_none() {
         // What others kept from coming about, with less going on.
-        let missed = fired.iter().filter(|(_, _, fired)| !fired).map(|(aimed, ..)| *aimed).collect();
+        let missed = fired.iter().filter(|came| !came.fired).map(|came| came.aimed).collect();
         fired.extend(hurt(how, next_number, missed, until, stage, &load, report).await?);
     }
     load.stop();
@@ -241,7 +242,7 @@ async fn one_round(
         stuck.extend(audit::settle(stage, progress_max).await?);
     }
     let deaths = deaths_of(stage).split_off(dead_before);
-    let audit = audit::audit(stage, round, before, began, &load.acknowledged(), &deaths).await?;
+    let audit = audit::audit(stage, round, before, began, &load.acknowledged(), &deaths, &fired).await?;
     if let Some(edge) = &stage.edge {
         // Only now: what was looked through is what nobody had helped.
         let quarantined = edge.return_the_quarantined().await?;
@@ -257,7 +258,7 @@ async fn one_round(
             workflows: gateways.workflows,
         };
     }
-    for (Aimed { fault, .. }, number, fired) in fired {
+    for Came { aimed: Aimed { fault, .. }, number, fired, .. } in fired {
         let count = report.faults.entry(fault.name()).or_default();
         count.aimed += 1;
         // What a call met stands in the log of whoever was called.
@@ -273,6 +274,18 @@ async fn one_round(
     Ok(())
 }
 
+/// A fault that had its turn.
+#[derive(Debug, Clone, Copy)]
+struct Came {
+    aimed: Aimed,
+    number: u64,
+    /// Whether it came about, as far as whoever let it come can tell.
+    fired: bool,
+    /// From when to when it had its turn: it happened within that time.
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+}
+
 /// Lets each fault of the plan come in its turn, and waits until the last one is over.
 async fn hurt(
     how: &Torture,
@@ -282,7 +295,7 @@ async fn hurt(
     stage: &Arc<Stage>,
     load: &Load,
     report: &mut Report,
-) -> Result<Vec<(Aimed, u64, bool)>, Failed> {
+) -> Result<Vec<Came>, Failed> {
     let (count, mut told_at) = (plan.len(), Instant::now());
     let mut under_way = JoinSet::new();
     for (index, aimed) in plan.into_iter().enumerate() {
@@ -296,8 +309,9 @@ async fn hurt(
         }
         let (stage, number) = (Arc::clone(stage), numbers + index as u64);
         under_way.spawn_local(async move {
+            let from = Utc::now();
             let fired = apply::apply(&stage, aimed, number).await?;
-            Ok::<_, Failed>((aimed, number, fired))
+            Ok::<_, Failed>(Came { aimed, number, fired, from, to: Utc::now() })
         });
         if told_at.elapsed() > TELL {
             told_at = Instant::now();

@@ -6,16 +6,18 @@ use std::time::Duration;
 use backstitch_testkit::judge::{self, ENDS};
 use backstitch_testkit::recorder::{Line, read_log};
 use backstitch_testkit::violation::{Violated, Violation};
-use backstitch_testkit::{looks, oracle, world};
-use chrono::{DateTime, TimeDelta, Utc};
+use backstitch_testkit::{looks, oracle};
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::Came;
 use super::crew::{Death, Slot};
 use super::launch::because;
 use super::load::Acknowledged;
+use super::recovery::{self, Recovery};
 use super::share::Share;
-use super::stage::{Outage, Stage};
+use super::stage::Stage;
 use crate::exit::Failed;
 
 /// How long things are left to themselves before an operator hurries up what waits for a late retry.
@@ -27,9 +29,6 @@ const DUE_WITHIN: Duration = Duration::from_secs(6 * 60);
 
 /// One that failed once more goes back to its slow pace, of minutes: it is hurried up again.
 const HURRY_AGAIN: Duration = Duration::from_secs(20);
-
-/// Within this time a killed worker's workflows must be free: its lease, and two seconds.
-const IN_TIME: TimeDelta = TimeDelta::milliseconds(world::TIMING.lease.as_millis() as i64 + 2000);
 
 /// How the kinds of scripted workflows begin.
 const SCRIPTS: &str = "script.";
@@ -54,14 +53,8 @@ pub struct Audit {
     pub effects: u64,
     /// By which numbers of faults calls were met.
     pub met: Vec<u64>,
-    /// How long after its death a killed worker was buried, in milliseconds.
-    pub buried_after_ms: Vec<u64>,
-    /// How long after its death others had claimed each workflow that a killed worker had in hand, in milliseconds.
-    pub taken_over_after_ms: Vec<u64>,
-    /// Of the killed workers that were buried while nothing kept the others from it: how many in time.
-    pub buried_in_time: Share,
-    /// Of the workflows that they had in hand: how many others had claimed by then.
-    pub taken_over_in_time: Share,
+    /// How soon the others came to what the dead had left.
+    pub recovery: Recovery,
 }
 
 /// Waits until nothing is under way any more, as long as things end, each within `progress_max` of the one before. Says
@@ -124,6 +117,7 @@ pub async fn audit(
     began: DateTime<Utc>,
     acknowledged: &[Acknowledged],
     deaths: &[Death],
+    faults: &[Came],
 ) -> Result<Audit, Failed> {
     let mut audit = Audit::default();
     let log = read_log(&stage.log(round)).map_err(because)?;
@@ -181,76 +175,15 @@ pub async fn audit(
     let burials = looks::burials(&stage.pool, began).await.map_err(because)?;
     let takeovers = looks::takeovers(&stage.pool, from).await.map_err(because)?;
     let takeovers: Vec<_> = takeovers.into_iter().map(|it| (it.pid, it.taken_at)).collect();
-    let all_lags = |rows: &[Followed]| -> Vec<u64> {
-        after_deaths(rows, deaths).filter_map(|(_, lag)| lag.map(in_milliseconds)).collect()
+    let killed_workers: Vec<Death> =
+        stage.workers.iter().flat_map(Slot::deaths).filter(Death::is_a_kill).collect();
+    let round = recovery::Round {
+        deaths,
+        killed_workers: &killed_workers,
+        outages: &stage.outages(),
+        faults,
+        now: Utc::now(),
     };
-    audit.buried_after_ms = all_lags(&burials);
-    audit.taken_over_after_ms = all_lags(&takeovers);
-    // Gateway daemons have leases of another length.
-    let workers: Vec<Death> = stage.workers.iter().flat_map(Slot::deaths).filter(Death::is_a_kill).collect();
-    let outages = stage.outages();
-    let now = Utc::now();
-    let share_in_time = |rows: &[Followed]| {
-        let mut share = Share::default();
-        for (death, lag) in after_deaths(rows, &workers) {
-            let is_held_up = outages.iter().any(|outage| is_held_up(death.at, *outage));
-            // What has not come about yet is late once its time is over.
-            let is_open = lag.is_none() && now - death.at <= IN_TIME;
-            if !is_held_up && !is_open {
-                share.add(lag.is_some_and(|lag| lag <= IN_TIME));
-            }
-        }
-        share
-    };
-    audit.buried_in_time = share_in_time(&burials);
-    audit.taken_over_in_time = share_in_time(&takeovers);
+    audit.recovery = round.recovery(&burials, &takeovers);
     Ok(audit)
-}
-
-/// What must follow the death of a process, and when it did. None: it has not yet.
-type Followed = (i32, Option<DateTime<Utc>>);
-
-/// What followed how long after the death of its process; what happened before it has nothing to do with it.
-fn after_deaths<'a>(
-    rows: &'a [Followed],
-    deaths: &'a [Death],
-) -> impl Iterator<Item = (Death, Option<TimeDelta>)> + 'a {
-    let died: HashMap<i32, Death> = deaths.iter().map(|death| (death.pid, *death)).collect();
-    let after = move |(pid, at): &Followed| {
-        died.get(pid).map(|death| (*death, at.map(|followed_at| followed_at - death.at)))
-    };
-    rows.iter().filter_map(after).filter(|(_, lag)| lag.is_none_or(|lag| lag >= TimeDelta::zero()))
-}
-
-fn in_milliseconds(lag: TimeDelta) -> u64 {
-    lag.num_milliseconds().unsigned_abs()
-}
-
-/// Whether something kept the others from taking over in time.
-fn is_held_up(died_at: DateTime<Utc>, (from, to): Outage) -> bool {
-    from <= died_at + IN_TIME && to >= died_at
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_falls_into_the_time_after_a_death_holds_others_up() {
-        let at = |milliseconds| DateTime::<Utc>::UNIX_EPOCH + TimeDelta::milliseconds(milliseconds);
-        let in_time = IN_TIME.num_milliseconds();
-        assert!(is_held_up(at(1000), (at(0), at(1000))), "it was down, and back as it died");
-        assert!(is_held_up(at(1000), (at(1000 + in_time), at(9000))));
-        assert!(!is_held_up(at(1000), (at(0), at(999))));
-        assert!(!is_held_up(at(1000), (at(1001 + in_time), at(9000))));
-    }
-
-    #[test]
-    fn what_happened_before_a_death_is_not_counted_for_it() {
-        let at = |seconds| DateTime::<Utc>::UNIX_EPOCH + TimeDelta::seconds(seconds);
-        let deaths = [Death { pid: 7, at: at(10), signal: Some(9) }];
-        let rows = [(7, Some(at(9))), (7, Some(at(12))), (7, None), (8, Some(at(12))), (8, None)];
-        let after: Vec<Option<TimeDelta>> = after_deaths(&rows, &deaths).map(|(_, lag)| lag).collect();
-        assert_eq!(after, [Some(TimeDelta::seconds(2)), None]);
-    }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::audit::Audit;
 use super::crew::Death;
+use super::recovery::Late;
 use super::share::Share;
 use crate::output::{cell, lines, table};
 
@@ -68,6 +69,8 @@ pub struct Report {
     pub buried_in_time: Share,
     /// The same of what they had in hand: how many others had gone on with by then. What waits for its turn is among the late.
     pub taken_over_in_time: Share,
+    /// Those that were not, and what went on beside them.
+    pub late: Vec<Late>,
     /// Where less was shown than a run like this must, in words. Each is a violation too.
     pub short_of: Vec<String>,
     /// The worker whose process is not killed, at the end of each round.
@@ -137,14 +140,16 @@ impl Report {
             *self.ended.entry(status).or_default() += count;
         }
         self.unfailing += audit.completed_of_meant;
-        self.buried_in_time += audit.buried_in_time;
-        self.taken_over_in_time += audit.taken_over_in_time;
+        let recovery = audit.recovery;
+        self.buried_in_time += recovery.buried_in_time;
+        self.taken_over_in_time += recovery.taken_over_in_time;
+        self.buried.extend(recovery.buried_after_ms);
+        self.taken_over.extend(recovery.taken_over_after_ms);
+        self.late.extend(recovery.late);
         if let Some(gateways) = &mut self.gateways {
             gateways.workflows += audit.gateway_workflows;
         }
         self.calls += audit.effects;
-        self.buried.extend(audit.buried_after_ms);
-        self.taken_over.extend(audit.taken_over_after_ms);
         for violation in audit.violations.into_iter().chain(stuck) {
             self.note(violation);
         }
