@@ -84,6 +84,10 @@ impl Patience {
 }
 
 /// What may still arrive at a target after the attempt that sent it was given up.
+///
+/// It is what a compensation must not come too soon for. A step that is repeated, and then succeeds, is not held up: where a late
+/// effect would harm whoever comes *after* the workflow, such as a deletion that takes what somebody else has made since, a
+/// repeated attempt must itself see to it that the earlier one's has landed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LateEffects {
     /// The target refuses a repeated key or a stale epoch, or keeps a tombstone: nothing to wait for.

@@ -101,6 +101,19 @@ impl PowerDns {
         Ok(())
     }
 
+    /// Registers a name of which an earlier registration is in doubt: its change may land late, and must not do so when the
+    /// name has been removed again. A second later the name must stand as it is.
+    pub async fn register_and_confirm(
+        &self,
+        hostname: &Hostname,
+        address: IpAddr,
+        owner: Owner,
+    ) -> Result<(), PowerDnsError> {
+        self.register(hostname, address, owner).await?;
+        tokio::time::sleep(CONFIRM_PAUSE).await;
+        self.register(hostname, address, owner).await
+    }
+
     /// Deletes the name if it is this owner's, and reads back that it is gone.
     pub async fn remove(&self, hostname: &Hostname, owner: Owner) -> Result<Removal, PowerDnsError> {
         self.check_zone(hostname)?;
@@ -118,8 +131,9 @@ impl PowerDns {
         Ok(Removal::Removed)
     }
 
-    /// Removes a name whose registration is in doubt: a change still on its way may land after the deletion, so the name
-    /// must be seen gone twice, a second apart, and any sighting begins again.
+    /// Removes a name of which an earlier change is in doubt. A late registration may land after the deletion, and a late
+    /// deletion would take the name of whoever registers it next: so the name must be seen gone twice, a second apart, and
+    /// any sighting begins again.
     pub async fn remove_and_confirm(
         &self,
         hostname: &Hostname,

@@ -29,10 +29,12 @@ impl Step<Edge> for RegisterDns {
     type Output = ();
 
     async fn run(&self, edge: &Edge, attempt: &Attempt) -> Result<(), StepError> {
-        edge.powerdns
-            .register(&self.hostname, edge.address, owner(attempt.workflow()))
-            .await
-            .map_err(step_error)
+        let (hostname, owner) = (&self.hostname, owner(attempt.workflow()));
+        let registered = match what_came_before(attempt) {
+            Before::Nothing => edge.powerdns.register(hostname, edge.address, owner).await,
+            Before::MayBeLate => edge.powerdns.register_and_confirm(hostname, edge.address, owner).await,
+        };
+        registered.map_err(step_error)
     }
 }
 
@@ -43,13 +45,11 @@ impl Compensate<Edge> for RegisterDns {
         attempt: &Attempt,
         outcome: Outcome<()>,
     ) -> Result<(), StepError> {
-        let removed = match outcome {
-            Outcome::Succeeded(()) => edge.powerdns.remove(&self.hostname, owner(attempt.workflow())).await,
-            Outcome::Unknown => {
-                edge.powerdns.remove_and_confirm(&self.hostname, owner(attempt.workflow())).await
-            }
+        let before = match outcome {
+            Outcome::Succeeded(()) => what_came_before(attempt),
+            Outcome::Unknown => Before::MayBeLate,
         };
-        removed.map(|removal| tell(attempt, &self.hostname, &removal)).map_err(step_error)
+        remove(edge, attempt, &self.hostname, owner(attempt.workflow()), before).await
     }
 }
 
@@ -86,8 +86,7 @@ impl Step<Edge> for RemoveDns {
     type Output = ();
 
     async fn run(&self, edge: &Edge, attempt: &Attempt) -> Result<(), StepError> {
-        let removed = edge.powerdns.remove(&self.hostname, self.owner).await;
-        removed.map(|removal| tell(attempt, &self.hostname, &removal)).map_err(step_error)
+        remove(edge, attempt, &self.hostname, self.owner, what_came_before(attempt)).await
     }
 }
 
@@ -98,11 +97,33 @@ impl Probe<Edge> for RemoveDns {
     }
 }
 
-fn tell(attempt: &Attempt, hostname: &Hostname, removal: &Removal) {
-    if let Removal::NotOurs { holder } = removal {
+/// Whether a change of this name is in doubt, and may land after what is done now. PowerDNS can't refuse it: it must have
+/// landed before the workflow goes on, and somebody else can have the name.
+enum Before {
+    Nothing,
+    MayBeLate,
+}
+
+fn what_came_before(attempt: &Attempt) -> Before {
+    if attempt.number() == 1 { Before::Nothing } else { Before::MayBeLate }
+}
+
+async fn remove(
+    edge: &Edge,
+    attempt: &Attempt,
+    hostname: &Hostname,
+    owner: Owner,
+    before: Before,
+) -> Result<(), StepError> {
+    let removal = match before {
+        Before::Nothing => edge.powerdns.remove(hostname, owner).await,
+        Before::MayBeLate => edge.powerdns.remove_and_confirm(hostname, owner).await,
+    };
+    if let Removal::NotOurs { holder } = removal.map_err(step_error)? {
         tracing::warn!(
             workflow.id = %attempt.workflow(), %hostname, holder,
             "the name is someone else's and was left alone"
         );
     }
+    Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backstitch::{Answered, Fate, Status};
@@ -12,41 +14,13 @@ use backstitch_gateway::pool;
 use backstitch_gateway::powerdns::PowerDnsConfig;
 use backstitch_gateway::request::{self, Requested};
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, oneshot};
 
 use crate::platform::{Platform, failed, organization, soon, started, until};
+use crate::ways::{Answer, way};
 
 /// How long a gateway is waited for that is not there.
 const SHORT: Duration = Duration::from_millis(300);
-
-/// A way to PowerDNS on which a change freezes the server (SIGSTOP) before it gets there.
-async fn freezing_way(to: SocketAddr, server: i32) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut from_client, mut to_client) = client.into_split();
-                let (mut from_server, mut to_server) = TcpStream::connect(to).await.unwrap().into_split();
-                tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
-                let mut bytes = vec![0; 64 * 1024];
-                loop {
-                    let length = from_client.read(&mut bytes).await.unwrap_or(0);
-                    if length == 0 {
-                        // A connection that was cut would take the change with it; this one is only slow.
-                        std::future::pending::<()>().await;
-                    }
-                    if bytes.starts_with(b"PATCH ") {
-                        kill_process_group(Pid::from_raw(server).unwrap(), Signal::STOP).unwrap();
-                    }
-                    to_server.write_all(&bytes[..length]).await.unwrap();
-                }
-            });
-        }
-    });
-    address
-}
 
 #[tokio::test]
 async fn dns_timeout_with_unknown_outcome_leaves_no_record() {
@@ -54,7 +28,12 @@ async fn dns_timeout_with_unknown_outcome_leaves_no_record() {
     let config = platform.config();
     let to: SocketAddr = config.powerdns.url.socket_addrs(|| None).unwrap()[0];
     let server = platform.edge.sandbox.powerdns_server().pid();
-    let url = format!("http://{}", freezing_way(to, server).await).parse().unwrap();
+    // A change freezes the server before it gets there.
+    let freezing = way(to, move || {
+        kill_process_group(Pid::from_raw(server).unwrap(), Signal::STOP).unwrap();
+        std::future::ready(Answer::Passed)
+    });
+    let url = format!("http://{}", freezing.await).parse().unwrap();
     let powerdns = PowerDnsConfig { url, ..config.powerdns.clone() };
     // Only the first worker takes that way.
     let worker = platform.worker_over(EdgeConfig { powerdns, ..config }).await.start().await.unwrap();
@@ -86,6 +65,53 @@ async fn dns_timeout_with_unknown_outcome_leaves_no_record() {
     assert_eq!(unfinished.report.owed().count(), 0);
     platform.assert_nothing_left(organization).await;
     assert_eq!(platform.stats().await.ready, 1);
+    worker.shut_down().await;
+}
+
+/// How long after the removal that has overtaken it a late one lands.
+const LATE: Duration = Duration::from_millis(500);
+
+#[tokio::test]
+async fn a_removal_that_lands_late_does_not_take_the_name_of_the_next_start() {
+    let platform = Platform::of(1).await;
+    let config = platform.config();
+    let to: SocketAddr = config.powerdns.url.socket_addrs(|| None).unwrap()[0];
+    let (overtaken, has_landed) = (Arc::new(Notify::new()), Arc::new(Mutex::new(None)));
+    let changes = Arc::new(AtomicU32::new(0));
+    let overtaking = way(to, {
+        let (overtaken, has_landed) = (Arc::clone(&overtaken), Arc::clone(&has_landed));
+        move || {
+            let (overtaken, has_landed) = (Arc::clone(&overtaken), Arc::clone(&has_landed));
+            // The start's registration, its removal, and that once more.
+            let number = changes.fetch_add(1, Ordering::SeqCst) + 1;
+            async move {
+                match number {
+                    2 => {
+                        overtaken.notified().await;
+                        tokio::time::sleep(LATE).await;
+                        let (tell, landed) = oneshot::channel();
+                        *has_landed.lock().unwrap() = Some(landed);
+                        return Answer::Lost(tell);
+                    }
+                    3 => overtaken.notify_one(),
+                    _ => {}
+                }
+                Answer::Passed
+            }
+        }
+    });
+    let url = format!("http://{}", overtaking.await).parse().unwrap();
+    let powerdns = PowerDnsConfig { url, ..config.powerdns.clone() };
+    let worker = platform.worker_over(EdgeConfig { powerdns, ..config }).await.start().await.unwrap();
+
+    let organization = organization();
+    started(platform.start(organization).await);
+    platform.stop(organization).await;
+    started(platform.start(organization).await);
+    let landed =
+        until("the first removal has got to PowerDNS", async || has_landed.lock().unwrap().take()).await;
+    landed.await.unwrap();
+    platform.assert_served(organization, platform.gateways[0]).await;
     worker.shut_down().await;
 }
 

@@ -19,3 +19,4 @@ mod sandboxes;
 mod start;
 mod sweep;
 mod verify;
+mod ways;

@@ -8,10 +8,10 @@ use backstitch::Plaintext;
 use backstitch_gateway::identifiers::Hostname;
 use backstitch_gateway::powerdns::{PowerDns, PowerDnsConfig, PowerDnsError, Record, Removal};
 use backstitch_gateway::verdict::{Classified, Verdict};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
 use crate::sandboxes::{owner, sandbox, stand_in_that_goes_on};
+use crate::ways::{Answer, way};
 
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77));
 
@@ -151,45 +151,6 @@ async fn a_frozen_powerdns_is_a_timeout_and_a_dead_one_is_unreachable() {
     assert_eq!(error.verdict(), Verdict::Retry);
 }
 
-/// A way to PowerDNS on which each change is held up for so long, and its answer lost.
-async fn slow_way(to: SocketAddr, hold_up: Duration) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            tokio::spawn(carry(client, to, hold_up));
-        }
-    });
-    address
-}
-
-async fn carry(client: TcpStream, to: SocketAddr, hold_up: Duration) -> std::io::Result<()> {
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = TcpStream::connect(to).await?.into_split();
-    let lost = Arc::new(tokio::sync::Notify::new());
-    let answer_is_lost = lost.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
-            // Lost in silence: the client must wait for its timeout.
-            () = answer_is_lost.notified() => std::future::pending().await,
-        }
-    });
-    let mut bytes = vec![0; 64 * 1024];
-    loop {
-        let length = from_client.read(&mut bytes).await?;
-        if length == 0 {
-            // A connection that was cut would take the change with it; this one is only slow.
-            std::future::pending::<()>().await;
-        }
-        if bytes.starts_with(b"PATCH ") {
-            lost.notify_one();
-            tokio::time::sleep(hold_up).await;
-        }
-        to_server.write_all(&bytes[..length]).await?;
-    }
-}
-
 #[tokio::test]
 async fn a_change_that_lands_late_is_found_and_removed() {
     let edge = sandbox(0).await;
@@ -197,7 +158,11 @@ async fn a_change_that_lands_late_is_found_and_removed() {
     let to: SocketAddr = config.url.socket_addrs(|| None).unwrap()[0];
     // At once, its answer lost; and so late that it lands between the two looks of a removal.
     for hold_up in [Duration::ZERO, Duration::from_millis(2000)] {
-        let url = format!("http://{}", slow_way(to, hold_up).await).parse().unwrap();
+        let held_up = way(to, move || async move {
+            tokio::time::sleep(hold_up).await;
+            Answer::Lost(oneshot::channel().0)
+        });
+        let url = format!("http://{}", held_up.await).parse().unwrap();
         let slow = PowerDns::new(PowerDnsConfig { url, ..config.clone() }).unwrap();
         let (powerdns, hostname, owner) = (edge.sandbox.powerdns().unwrap(), edge.hostname(), owner());
 
