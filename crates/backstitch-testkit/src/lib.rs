@@ -6,7 +6,7 @@
 //! - [`world`]: a database, a ledger, workers in this process and in others.
 //! - [`wait`]: waits for facts; [`clock`]: lets the time pass that nobody wants to wait.
 //! - [`harm`]: what can be done to workers through the database; [`looks`]: what is to be seen of them there.
-//! - [`process`]: what a worker process does that is there to be killed.
+//! - [`process`]: what a worker process does that is there to be killed; [`stuck`]: how a thread of it is blocked for ever.
 //! - [`sweep`]: every boundary of a workflow of yours × every hurt.
 //! - [`cut`]: a line to Postgres that can be cut in the middle of a word, or fall silent.
 //! - [`pooler`]: a pooler between workers and Postgres.
@@ -28,6 +28,7 @@ pub mod pooler;
 pub mod process;
 pub mod recorder;
 pub mod script;
+pub mod stuck;
 pub mod sweep;
 pub mod violation;
 pub mod wait;

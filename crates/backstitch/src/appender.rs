@@ -21,6 +21,7 @@ use crate::journal::{self, Answer, Record};
 use crate::lease::{EndsWithPanic, Lease};
 use crate::one_by_one::{Submission, Told, fenced, write_one_by_one};
 use crate::outage::Outage;
+use crate::watchdog::{Watchdog, What};
 
 /// The most records in one statement: beyond a few hundred the commit is shared by enough, and a refused batch is costly.
 const BATCH_RECORDS_MAX: usize = 512;
@@ -51,6 +52,7 @@ pub(crate) struct Appender {
     unanswered: Arc<AtomicUsize>,
     claims: Arc<Mutex<Kept>>,
     lease: Arc<Lease>,
+    watchdog: Watchdog,
 }
 
 impl Appender {
@@ -58,16 +60,22 @@ impl Appender {
     ///
     /// On a thread of its own: among the tasks of hundreds of workflows the answer of the database would wait for its turn,
     /// and the database for the next batch. `claims`: the connection for a record that is alone.
+    ///
+    /// However long the database does not answer, or a lock is not to be had, the thread runs: each try has a deadline, which
+    /// a timer of that thread ends. One that is blocked would keep its workflows for ever, while the heart beats on; so it
+    /// is the thread's silence that is watched, not how long a record waits.
     pub(crate) fn start(
         database: Database,
         lease: Arc<Lease>,
         claims: Arc<Mutex<Kept>>,
+        watchdog: Watchdog,
     ) -> Result<Self, Error> {
         // Bounded by its users: a workflow has one append in flight.
         let (submissions, queue) = mpsc::unbounded_channel();
         let unanswered = Arc::<AtomicUsize>::default();
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
+        runtime.spawn(watchdog.ticking(What::Appender));
         thread::Builder::new()
             .name("backstitch-appender".to_owned())
             .spawn({
@@ -78,7 +86,7 @@ impl Appender {
                 }
             })
             .map_err(Error::Thread)?;
-        Ok(Self { submissions, unanswered, claims, lease })
+        Ok(Self { submissions, unanswered, claims, lease, watchdog })
     }
 
     /// Writes one record, and waits until it is durable or refused, however often the write must be repeated.
@@ -101,12 +109,14 @@ impl Appender {
     /// Writes a record that no other would share a write with, from its workflow's own task: the appender's thread need not
     /// wake for it, nor wake the task again. On the connection of the claims, whose server process is the warmest.
     ///
-    /// None: it is not alone; or it was tried and has no answer, which is the thread's to repeat until there is one.
+    /// None: it is not alone; or it was tried and has no answer, which is the thread's to repeat until there is one. It has one
+    /// or none within its deadlines, unless its thread is blocked: of all those of the runtime, only this.
     async fn append_alone(&self, record: &Record) -> Option<Answer> {
         if self.unanswered.load(Ordering::Relaxed) > 0 {
             return None;
         }
         let mut journal = self.claims.try_lock().ok()?;
+        let _watching = self.watchdog.watch(What::Append(record.workflow), journal.lasts_max());
         let (incarnation, record) = (self.lease.incarnation, record.clone());
         let answers = journal
             .run("appending to the journal", async |connection| {
@@ -360,6 +370,7 @@ mod tests {
             unanswered: Arc::new(AtomicUsize::new(1)),
             claims: Arc::new(Mutex::new(Kept::of(nowhere))),
             lease: Arc::new(Lease::new(IncarnationId(1), Instant::now(), Duration::from_secs(8))),
+            watchdog: Watchdog::start(Duration::from_secs(60)).expect("a thread"),
         };
         let record = Record {
             workflow: WorkflowId(uuid::Uuid::nil()),

@@ -357,6 +357,11 @@ impl Kept {
         Self { database, connection: None }
     }
 
+    /// How long a call lasts at most: within its deadline, after a connection was made within another.
+    pub(crate) fn lasts_max(&self) -> Duration {
+        2 * self.database.deadline
+    }
+
     /// Makes one call, within the deadline.
     pub(crate) async fn run<T>(
         &mut self,

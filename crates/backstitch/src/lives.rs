@@ -28,6 +28,10 @@ use crate::watchdog::Watchdog;
 /// How long to wait before a life that could not begin is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Which part of a lease a runtime may be silent: half. Longer than a busy machine keeps a thread waiting; and, being silent, it
+/// can't stop its effects: with the beat before it and the look after it, that is over before the lease is.
+const SILENCE_SHARE: u32 = 2;
+
 /// Tells whether a worker may begin effects, through all its lives. Cheap to clone and to ask.
 #[derive(Debug, Clone)]
 pub struct Pulse(Arc<watch::Sender<Option<Arc<Lease>>>>);
@@ -131,10 +135,12 @@ async fn register<S>(shop: &Shop<S>, token: Uuid) -> Result<(Life, DropGuard), E
     heartbeat::start(shop.database.clone(), Arc::clone(&lease), Arc::clone(&in_flight), timing, end)?;
     tracing::info!(%incarnation, "the worker begins to work");
     let claims = Arc::new(Mutex::new(Kept::of(shop.database.clone())));
+    let watchdog = Watchdog::start(timing.lease / SILENCE_SHARE)?;
+    let (appends_for, appends_on) = (Arc::clone(&lease), Arc::clone(&claims));
     let life = Life {
-        appender: Appender::start(shop.database.clone(), Arc::clone(&lease), Arc::clone(&claims))?,
+        appender: Appender::start(shop.database.clone(), appends_for, appends_on, watchdog.clone())?,
         claims,
-        watchdog: Watchdog::start(timing.lease / 2)?,
+        watchdog,
         lease,
         draining: CancellationToken::new(),
         abort: CancellationToken::new(),

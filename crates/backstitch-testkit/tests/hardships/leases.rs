@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use backstitch::{Client, Database, Timing};
+use backstitch::{Client, Database, Handle, Timing};
 use backstitch_testkit::process::faketime;
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
 use backstitch_testkit::wait::until;
@@ -132,6 +132,83 @@ async fn a_blocked_thread_ends_its_process() {
     let worker = world.start_worker().await;
     assert_eq!(world.compensates(&taken_back).await.error.failure.code, "orphaned");
     assert_eq!(first_dies(&world, "expired").await.id, 1);
+    worker.shut_down().await;
+}
+
+/// A server that can't write stands in for whatever has the appender say something, to a log that takes nothing more of it.
+#[tokio::test]
+async fn an_appender_whose_thread_is_blocked_ends_its_process() {
+    let world = World::new().await;
+    let log = world.directory.path().join("log");
+    let stuck = world.process(WORKER).variable("LOG_STUCK_FOR", "backstitch-appender");
+    let mut stuck = stuck.log_to(&log, "backstitch=warn").spawn().await;
+    let held = held_with_an_effect(&world).await;
+    on_each_row(&world, "raise exception 'the disk is broken' using errcode = '58030'").await;
+    world.ledger.open("go on").await;
+    assert_eq!(stuck.ended().await.signal(), Some(Signal::ABORT.as_raw()), "it ends itself");
+    says(&log, "the appender's thread has not run for");
+    sqlx::query("drop trigger on_each_row on backstitch.journal").execute(&world.pool).await.expect("ours");
+    is_taken_over(&world, &held).await;
+}
+
+/// A record that is alone is written from its workflow's own task.
+#[tokio::test]
+async fn an_append_that_blocks_its_thread_ends_its_process() {
+    let world = World::new().await;
+    let log = world.directory.path().join("log");
+    // Of four threads one is blocked: the runtime runs.
+    let stuck = world.process(WORKER).variable("TOKIO_WORKER_THREADS", "4");
+    let stuck = stuck.variable("LOG_STUCK_FOR", "tokio-rt-worker");
+    let mut stuck = stuck.log_to(&log, "sqlx::postgres::notice=warn").spawn().await;
+    let held = held_with_an_effect(&world).await;
+    on_each_row(&world, "raise warning 'a word of the server, which the client logs'; return new").await;
+    world.ledger.open("go on").await;
+    assert_eq!(stuck.ended().await.signal(), Some(Signal::ABORT.as_raw()), "it ends itself");
+    says(&log, &format!("an append of workflow {} is unanswered past its deadline", held.workflow));
+    is_taken_over(&world, &held).await;
+}
+
+#[tokio::test]
+async fn a_log_that_takes_nothing_keeps_no_process_alive_that_must_end() {
+    let world = World::new().await;
+    let log = world.directory.path().join("log");
+    let stuck = world.process(WORKER).variable("TOKIO_WORKER_THREADS", "1");
+    let stuck = stuck.variable("LOG_STUCK_FOR", "backstitch-watchdog");
+    let mut stuck = stuck.log_to(&log, "backstitch=error").spawn().await;
+    world.enqueue(Compensating::of([Act::new().run([Do::Block])])).await;
+    assert_eq!(stuck.ended().await.signal(), Some(Signal::ABORT.as_raw()), "it ends itself");
+    says(&log, "the runtime has not run for");
+}
+
+/// A workflow that has made its effect, and waits to be told to go on to another step.
+async fn held_with_an_effect(world: &World) -> Handle<Vec<Option<u32>>> {
+    let held = Act::new().manner(Manner::Long);
+    let held = held.run([Do::Effect, Do::Mark("held".into()), Do::Wait("go on".into())]);
+    let handle = world.enqueue(Compensating::of([held, Act::new()])).await;
+    world.marked("held").await;
+    handle
+}
+
+/// From now on the server does this before it writes a row of the journal.
+async fn on_each_row(world: &World, does: &str) {
+    let sql = format!(
+        "create function public.on_each_row() returns trigger language plpgsql as $$ begin {does}; end $$;
+        create trigger on_each_row before insert on backstitch.journal
+            for each row execute function public.on_each_row()"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&world.pool).await.expect("it is ours");
+}
+
+fn says(log: &Path, words: &str) {
+    let log = std::fs::read_to_string(log).expect("it is there");
+    assert!(log.contains(words), "it says {words:?}: {log}");
+}
+
+/// The only worker has ended itself, without a word to the database: the next one takes back what it held.
+async fn is_taken_over(world: &World, held: &Handle<Vec<Option<u32>>>) {
+    let worker = world.start_worker().await;
+    assert_eq!(world.compensates(held).await.error.failure.code, "orphaned");
+    assert_eq!(first_dies(world, "expired").await.id, 1);
     worker.shut_down().await;
 }
 
