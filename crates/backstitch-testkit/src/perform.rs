@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 
 use crate::ledger::{self, Ledger};
 use crate::recorder::{Answered, Recorder};
+use crate::stuck;
 
 /// The services of scripted steps.
 #[derive(Debug, Clone)]
@@ -80,6 +81,8 @@ pub enum Do {
     Hang,
     /// Blocks its thread forever.
     Block,
+    /// The same, and the other threads of its runtime go on.
+    BlockAlone,
     /// Blocks its thread until this file is there: nothing else of the attempt runs in between.
     BlockUntil(PathBuf),
     /// Makes this file, without waiting for anything: an effect of the first moment.
@@ -177,6 +180,7 @@ pub(crate) async fn perform(
             Do::Block => loop {
                 std::thread::park();
             },
+            Do::BlockAlone => stuck::block(),
             Do::BlockUntil(file) => {
                 while !file.exists() {
                     std::thread::sleep(Duration::from_millis(1));

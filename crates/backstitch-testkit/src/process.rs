@@ -3,20 +3,21 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
-use backstitch::Database;
+use backstitch::{Database, Timing};
 use sqlx::postgres::PgConnectOptions;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::ledger::Ledger;
 use crate::perform::Ground;
 use crate::recorder::Recorder;
-use crate::world::worker_on;
+use crate::world::{TIMING, worker_on};
 
 /// Works until SIGTERM, as the environment says: `DATABASE_URL`, and by choice `TRANSACTION_POOLER` (one is on the way there),
 /// `LEDGER_URL` (where effects are rows, the journal's own database unless said), `RECORDER` (the socket of the process that
-/// hears of effects instead), `STATE_DIRECTORY` (where its lock file is), `CONCURRENCY` and `QUEUE` (the one it works on). Says
-/// `working` when it does.
+/// hears of effects instead), `STATE_DIRECTORY` (where its lock file is), `CONCURRENCY`, `QUEUE` (the one it works on) and
+/// `LEASE_SECONDS`. Says `working` when it does.
 ///
 /// # Panics
 /// When it can't start: whoever spawned it sees so.
@@ -41,6 +42,10 @@ pub async fn work_until_terminated() {
     }
     if let Ok(queue) = env::var("QUEUE") {
         worker = worker.queues([queue]);
+    }
+    if let Ok(seconds) = env::var("LEASE_SECONDS") {
+        let lease = Duration::from_secs(seconds.parse().expect("LEASE_SECONDS is a number"));
+        worker = worker.timing(Timing { lease, ..TIMING });
     }
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be listened for");
     let running = worker.start().await.expect("the worker starts");

@@ -16,6 +16,7 @@ use sqlx::PgConnection;
 
 pub use crate::perform::{Do, Ground};
 use crate::perform::{Told, burn, perform};
+use crate::stuck;
 
 /// How a scripted step is taken back, and where its effect is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -80,6 +81,9 @@ pub struct Act {
     pub caught: bool,
     /// Before it is asked for, the function kills its process if this file is there, and removes it first.
     pub fuse: Option<PathBuf>,
+    /// Before it is asked for, the function blocks its thread for ever if this file is there. Not written unless said, as above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trap: Option<PathBuf>,
 }
 
 impl Act {
@@ -131,6 +135,12 @@ impl Act {
     #[must_use]
     pub fn fuse(self, fuse: impl Into<PathBuf>) -> Self {
         Self { fuse: Some(fuse.into()), ..self }
+    }
+
+    /// This step, before which the function blocks its thread if this file is there.
+    #[must_use]
+    pub fn trap(self, trap: impl Into<PathBuf>) -> Self {
+        Self { trap: Some(trap.into()), ..self }
     }
 }
 
@@ -340,6 +350,9 @@ macro_rules! workflow {
                 let mut outputs = Vec::new();
                 for act in self.steps {
                     burn(act.fuse.as_ref());
+                    if act.trap.as_ref().is_some_and(|trap| trap.exists()) {
+                        stuck::block();
+                    }
                     let caught = act.caught;
                     match ask(flow, act).await {
                         Ok(output) => outputs.push(Some(output)),

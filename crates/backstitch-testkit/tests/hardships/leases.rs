@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use backstitch::{Client, Database, Handle, Timing};
+use backstitch::{Client, Database, Handle, Timing, WorkflowId};
 use backstitch_testkit::process::faketime;
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
 use backstitch_testkit::wait::until;
@@ -123,16 +123,66 @@ async fn a_clock_changes_nothing(library: &Path, offset: &str, mark: &str) {
 
 #[tokio::test]
 async fn a_blocked_thread_ends_its_process() {
+    tokio::join!(
+        // The only thread: nothing else runs.
+        a_blocking_step_ends_its_process("1", Do::Block, |_| "the runtime has not run for".to_owned()),
+        // One of several: all else runs.
+        a_blocking_step_ends_its_process("4", Do::BlockAlone, |it| format!(
+            "attempt {it}/1/run outlived its timeout"
+        )),
+    );
+}
+
+async fn a_blocking_step_ends_its_process(threads: &str, block: Do, words: impl Fn(WorkflowId) -> String) {
     let world = World::new().await;
-    let mut stuck = world.spawn_worker(WORKER).await;
-    let blocking = Act::new().run([Do::Effect, Do::Block]);
-    let taken_back = world.enqueue(Compensating::of([Act::new(), blocking.clone()])).await;
+    let log = world.directory.path().join("log");
+    let stuck = world.process(WORKER).variable("TOKIO_WORKER_THREADS", threads);
+    let mut stuck = stuck.log_to(&log, "backstitch=error").spawn().await;
+    let blocking = Act::new().run([Do::Effect, block]);
+    let taken_back = world.enqueue(Compensating::of([Act::new(), blocking])).await;
     let status = stuck.ended().await;
     assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "it ends itself: {status}");
-    let worker = world.start_worker().await;
-    assert_eq!(world.compensates(&taken_back).await.error.failure.code, "orphaned");
-    assert_eq!(first_dies(&world, "expired").await.id, 1);
-    worker.shut_down().await;
+    says(&log, &words(taken_back.workflow));
+    is_taken_over(&world, &taken_back).await;
+}
+
+#[tokio::test]
+async fn a_blocked_function_ends_its_process() {
+    let world = World::new().await;
+    let log = world.directory.path().join("log");
+    let stuck = world.process(WORKER).variable("TOKIO_WORKER_THREADS", "4");
+    let mut stuck = stuck.log_to(&log, "backstitch=error").spawn().await;
+    let trapped = Act::new().trap(world.lay_fuse("trap"));
+    let taken_back = world.enqueue(Compensating::of([Act::new(), trapped])).await;
+    let status = stuck.ended().await;
+    assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "it ends itself: {status}");
+    says(&log, &format!("the function of workflow {} outlived its timeout", taken_back.workflow));
+    is_taken_over(&world, &taken_back).await;
+}
+
+#[tokio::test]
+async fn a_step_that_blocks_every_thread_loses_no_lease() {
+    let world = World::new().await;
+    // The watchdog waits for half of that lease: some thirty beats.
+    let worker = world.process(WORKER).variable("LEASE_SECONDS", "20");
+    let worker = worker.variable("TOKIO_WORKER_THREADS", "1").spawn().await;
+    let [blocked, released] = ["blocked", "released"].map(|name| world.directory.path().join(name));
+    let blocking = [Do::Touch(blocked.clone()), Do::BlockUntil(released.clone())];
+    let handle = world.enqueue(Resuming::of([Act::new().manner(Manner::Long).run(blocking)])).await;
+    until("the step blocks the only thread", async || blocked.exists().then_some(())).await;
+    let waiting = world.enqueue(Resuming::of([Act::new()])).await;
+    let beat = async || {
+        let beat = sqlx::query_scalar::<_, i64>("select beat from backstitch.incarnation");
+        beat.fetch_one(&world.pool).await.expect("there is one")
+    };
+    let first = beat().await;
+    // The next one may have been on its way when the thread was blocked.
+    until("its heart goes on beating", async || (beat().await >= first + 2).then_some(())).await;
+    assert_eq!(attempts(&world.client, waiting.workflow).await, [], "nothing else runs");
+    std::fs::write(&released, "").expect("it can be written");
+    assert_eq!(world.completes(&handle).await, [Some(1)]);
+    assert_eq!(world.completes(&waiting).await, [Some(1)]);
+    worker.kill().await;
 }
 
 /// A server that can't write stands in for whatever has the appender say something, to a log that takes nothing more of it.
