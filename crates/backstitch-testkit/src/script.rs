@@ -50,6 +50,10 @@ pub enum Eye {
     /// Looks into the ledger.
     #[default]
     Looks,
+    /// Sees something that does not tell.
+    Wonders,
+    /// Sees a part of it.
+    SeesPart,
     /// Can't look.
     Fails,
     /// Panics.
@@ -271,6 +275,8 @@ where
     ) -> Result<Sighting<u32>, StepError> {
         match self.act.eye {
             Eye::Looks => {}
+            Eye::Wonders => return Ok(Sighting::Unknown("it is foggy".to_owned())),
+            Eye::SeesPart => return Ok(Sighting::Partly("only its shadow is there".to_owned())),
             Eye::Fails => return Err(StepError::retry("dark", "it is night")),
             Eye::Panics => panic!("a ghost"),
             Eye::Hangs => std::future::pending().await,

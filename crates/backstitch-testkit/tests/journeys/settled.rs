@@ -47,6 +47,37 @@ async fn a_look_that_comes_to_nothing_changes_nothing() {
 }
 
 #[tokio::test]
+async fn an_effect_that_is_seen_in_part_or_not_for_certain_is_made_again() {
+    for eye in [Eye::Wonders, Eye::SeesPart] {
+        for manner in [Manner::Probed, Manner::ProbedPivot] {
+            let (output, effects, attempts) = settles(manner, [Do::Effect, Do::Kill], eye).await;
+            assert_eq!(output, 2, "{manner:?}, {eye:?}");
+            assert_eq!(effects, ["0 run 1", "0 run 2"], "{manner:?}, {eye:?}: under the same key");
+            assert_eq!(attempts, TWO_ATTEMPTS, "{manner:?}, {eye:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_effect_that_is_seen_in_part_or_not_for_certain_stays_in_doubt() {
+    for eye in [Eye::Wonders, Eye::SeesPart] {
+        // The next attempt says that nothing happened. Of itself that is true; the first one made its effect.
+        let act =
+            Act::new().manner(Manner::Probed).run([Do::Effect, Do::Kill]).run([Do::Reject("never".into())]);
+        let act = act.compensate([Do::MarkOutcome("told".into()), Do::Effect]).eye(eye);
+        let (world, handle) = died_of(|_| Script::<true>::of([act])).await;
+        let worker = world.start_worker_with_lock().await;
+        assert_eq!(world.compensates(&handle).await.error.failure.code, "never", "{eye:?}");
+        worker.shut_down().await;
+        let made = effects(&world, handle.workflow).await;
+        assert_eq!(made, ["0 run 1", "0 compensate 1"], "{eye:?}: it is not believed");
+        assert!(world.ledger.is_marked("told unknown").await, "{eye:?}");
+        let made = attempts(&world, handle.workflow).await;
+        assert_eq!(made, ["0 run 1 open", "0 run 2 failed", "0 compensate 1 succeeded"], "{eye:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_was_answered_is_not_looked_for() {
     // The effect stands, and a look would see it.
     let act = Act::new().manner(Manner::Probed).run([Do::Effect, Do::Retry("busy".into())]).eye(Eye::Looks);
