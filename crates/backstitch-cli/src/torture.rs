@@ -6,11 +6,13 @@
 //!
 //! - `plan` decides, `fault` names, `apply` does.
 //! - `stage`, `crew` and `edge` are what can be hurt (`launch`: how their processes start), `load` is what is asked of it.
-//! - `audit` looks through what is left, `recovery` at how soon the others came to it, `report` tells, and `bounds` says whether that was enough.
+//! - `audit` looks through what is left, `recovery` at how soon the others came to it, `report` tells, and `bounds` says whether that was enough;
+//!   `bundle` is what there is to look at where something did not hold.
 
 mod apply;
 mod audit;
 mod bounds;
+mod bundle;
 mod control;
 mod crew;
 mod edge;
@@ -33,7 +35,6 @@ use backstitch_testkit::process::work_until_terminated;
 use backstitch_testkit::recorder::{self, Lacking};
 use backstitch_testkit::violation::Violated;
 use chrono::{DateTime, Utc};
-use tempfile::TempDir;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
@@ -113,7 +114,7 @@ async fn torture(how: Torture) -> Result<Exit, Failed> {
     report.conclude(short_of);
     let broken = tortured.is_err() || !report.holds();
     if broken {
-        keep(directory, &report, how.bundle.as_deref())?;
+        bundle::keep(directory, &report, how.bundle.as_deref())?;
     }
     tortured?;
     if how.json {
@@ -143,10 +144,7 @@ async fn all_rounds(how: &Torture, seed: u64, directory: &Path, report: &mut Rep
     let stage = Arc::new(Stage::set(directory, how.control, how.gateways).await?);
     let tortured = rounds_on(&stage, how, seed, report).await;
     if tortured.is_err() || !report.every_violation.is_empty() {
-        // As far as it can be had: what went wrong is told in any case.
-        for (name, rows) in looks::everything_there_is(&stage.pool).await.unwrap_or_default() {
-            std::fs::write(directory.join(format!("{name}.jsonl")), rows).map_err(because)?;
-        }
+        bundle::gather(&stage, directory).await?;
     }
     tortured
 }
@@ -340,19 +338,4 @@ fn weight_of(stage: &Stage) -> Option<Weight> {
     let resident_kib = resident.trim().trim_end_matches(" kB").parse().ok()?;
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
     Some(Weight { pid, resident_kib, descriptors })
-}
-
-/// Keeps everything that can tell what went wrong.
-fn keep(directory: TempDir, report: &Report, bundle: Option<&Path>) -> Result<(), Failed> {
-    let violations: Vec<String> = report.every_violation.iter().map(ToString::to_string).collect();
-    std::fs::write(directory.path().join("violations.txt"), violations.join("\n")).map_err(because)?;
-    let report = serde_json::to_vec_pretty(report).map_err(because)?;
-    std::fs::write(directory.path().join("report.json"), report).map_err(because)?;
-    let kept = directory.keep();
-    let kept = match bundle {
-        Some(bundle) => std::fs::rename(&kept, bundle).map(|()| bundle.to_owned()).unwrap_or(kept),
-        None => kept,
-    };
-    note(&format!("what there is to look at is kept in {}", kept.display()));
-    Ok(())
 }

@@ -81,6 +81,14 @@ impl Cluster {
         &self.directory
     }
 
+    /// The directory of its logs, a file for each day of the week.
+    ///
+    /// # Errors
+    /// If the directory can't be one of a cluster, as for [`start`](Self::start).
+    pub fn logs(&self) -> Result<PathBuf, Error> {
+        Ok(Layout::new(&self.directory)?.log())
+    }
+
     /// Makes the data if there is none, starts the server unless it runs, and waits until it answers.
     ///
     /// May be called by any number of processes at once: one makes and starts, all get the same server. The

@@ -82,15 +82,17 @@ pub async fn note_stale_claims(pool: &PgPool) -> sqlx::Result<()> {
     .map(|_| ())
 }
 
-/// Has the database note each workflow that a burial sets free, whether it is due, and when somebody came to it:
-/// [`looks::takeovers`](crate::looks::takeovers) tells them.
+/// Has the database note each workflow that is due and that its holder lets go of, or loses by its burial; and when somebody came
+/// to it. [`looks::takeovers`](crate::looks::takeovers) and [`looks::handovers`](crate::looks::handovers) tell them.
 ///
 /// # Errors
 /// When the database does not answer, or its tables are not this user's.
 pub async fn note_takeovers(pool: &PgPool) -> sqlx::Result<()> {
     sqlx::raw_sql(
-        "create table public.orphan (
-            workflow_id uuid, epoch integer, incarnation integer, is_due boolean, taken_at timestamptz,
+        "create table public.freed (
+            workflow_id uuid, epoch integer, incarnation integer, by_burial boolean,
+            -- By the clock of whoever watches, not the one that torture sets.
+            freed_at timestamptz default clock_timestamp(), taken_at timestamptz,
             primary key (workflow_id, epoch)
         );
         create function public.note_takeover() returns trigger
@@ -98,14 +100,13 @@ pub async fn note_takeovers(pool: &PgPool) -> sqlx::Result<()> {
         as $$
         begin
             if tg_op = 'UPDATE' and new.holder is null then
-                insert into public.orphan
-                select new.workflow_id, new.epoch, old.holder, new.due_at <= backstitch.clock()
+                insert into public.freed (workflow_id, epoch, incarnation, by_burial)
+                select new.workflow_id, new.epoch, old.holder, i.died_at is not null
                 from backstitch.incarnation i
-                where i.incarnation_id = old.holder and i.died_at is not null;
+                where i.incarnation_id = old.holder and new.due_at <= backstitch.clock();
             else
-                -- The clock of whoever watches, not the one that torture sets.
-                update public.orphan o set taken_at = clock_timestamp()
-                where o.workflow_id = old.workflow_id and o.epoch = old.epoch and o.taken_at is null;
+                update public.freed f set taken_at = clock_timestamp()
+                where f.workflow_id = old.workflow_id and f.epoch = old.epoch and f.taken_at is null;
             end if;
             return null;
         end

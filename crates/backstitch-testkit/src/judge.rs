@@ -7,6 +7,8 @@ mod course;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use self::course::Course;
 use crate::violation::{Violated, Violation};
 
@@ -22,10 +24,21 @@ pub struct Told {
     /// Whether every step that has something to take back makes an effect that is told of here. Else only those that are
     /// told of at all are held against the journal.
     pub every_step_acts: bool,
+    /// What it was to do and what it says of it, where it is a script. None: it is something else.
+    pub script: Option<Script>,
     /// Its journal, in the order of seq.
     pub journal: Vec<Row>,
     /// What its steps did outside, in the order in which it happened.
     pub effects: Vec<Effect>,
+}
+
+/// What a scripted workflow was to do, and what it says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// Of how many steps it was.
+    pub steps: usize,
+    /// Its output: of each step the output, null where it failed and that was caught. None: it has not completed.
+    pub said: Option<Vec<Value>>,
 }
 
 /// An attempt: position, direction, number.
@@ -40,6 +53,8 @@ pub struct Row {
     pub epoch: i32,
     /// How an attempt ended.
     pub outcome: Option<(Key, String)>,
+    /// With which output, or which failure.
+    pub value: Option<Value>,
     /// How the course turned.
     pub turn: Option<String>,
     /// The step that an operator said need not be taken back.
@@ -87,7 +102,34 @@ pub fn faults(told: &Told) -> Vec<Violation> {
     let mut faults = course.faults();
     faults.extend(effect_faults(told));
     faults.extend(end_faults(told));
+    faults.extend(told.script.as_ref().and_then(|script| script_fault(told, script)));
     faults
+}
+
+/// A script that completed has gone through all of its steps, and says of each what the journal says.
+fn script_fault(told: &Told, script: &Script) -> Option<Violation> {
+    let said = script.said.as_ref().filter(|_| told.status == "completed")?;
+    let outputs: BTreeMap<u32, &Value> = told
+        .journal
+        .iter()
+        .filter_map(|row| row.outcome.as_ref().zip(row.value.as_ref()))
+        .filter(|(((_, direction, _), verdict), _)| direction == "run" && verdict == "succeeded")
+        .map(|(((position, ..), _), value)| (*position, value))
+        .collect();
+    // What an operator said of a step is its output.
+    let resolved: BTreeSet<u32> =
+        told.journal.iter().filter_map(|row| row.resolves).map(|(position, _)| position).collect();
+    let differs = (0..).zip(said).find(|(position, said)| {
+        !resolved.contains(position) && outputs.get(position).copied().unwrap_or(&Value::Null) != *said
+    });
+    let how = match differs {
+        Some((position, said)) => format!("it says of position {position}: {said}; its journal does not"),
+        None if said.len() != script.steps => {
+            format!("it completed {} of {} steps", said.len(), script.steps)
+        }
+        None => return None,
+    };
+    Some(Violated::SaysWhatItDid.by(how))
 }
 
 fn effect_faults(told: &Told) -> Vec<Violation> {
@@ -235,8 +277,9 @@ mod tests {
     }
 
     fn row(seq: u32) -> Row {
-        let (outcome, turn, skips, resolves, intent, backward) = (None, None, None, None, None, None);
-        Row { seq, epoch: 1, outcome, turn, skips, resolves, intent, backward }
+        let (outcome, value, turn, skips, resolves, intent, backward) =
+            (None, None, None, None, None, None, None);
+        Row { seq, epoch: 1, outcome, value, turn, skips, resolves, intent, backward }
     }
 
     fn began(seq: u32, position: u32, direction: &str) -> Row {
@@ -245,7 +288,8 @@ mod tests {
     }
 
     fn then(row: Row, position: u32, direction: &str) -> Row {
-        Row { outcome: Some((key(position, direction), "succeeded".to_owned())), ..row }
+        let outcome = Some((key(position, direction), "succeeded".to_owned()));
+        Row { outcome, value: Some(Value::from(1)), ..row }
     }
 
     fn turn(row: Row, turn: &str) -> Row {
@@ -263,6 +307,7 @@ mod tests {
             status: "compensated".to_owned(),
             is_live: false,
             every_step_acts: true,
+            script: Some(Script { steps: 2, said: None }),
             journal: vec![
                 began(0, 0, "run"),
                 then(began(1, 1, "run"), 0, "run"),
@@ -309,9 +354,7 @@ mod tests {
         finds(Violated::CompensatedOnce, |told| told.effects.push(effect(0, "compensate", CameTo::Applied)));
         finds(Violated::EndedHoldsNothing, |told| told.is_live = true);
         let completed = |told: &mut Told| {
-            told.status = "completed".to_owned();
-            told.journal.truncate(2);
-            told.journal.push(turn(then(row(2), 1, "run"), "completed"));
+            *told = completed();
             told.effects.truncate(1);
         };
         finds(Violated::CompletedStands, |told| {
@@ -360,6 +403,42 @@ mod tests {
         });
         finds(Violated::TurnsOnce, |told| told.journal[3].turn = Some("unwinding".to_owned()));
         finds(Violated::TurnsOnce, |told| told.journal[2].turn = None);
+    }
+
+    /// Two steps that completed as they should.
+    fn completed() -> Told {
+        let mut told = sound();
+        told.status = "completed".to_owned();
+        told.journal.truncate(2);
+        told.journal.push(turn(then(row(2), 1, "run"), "completed"));
+        told.effects.truncate(2);
+        told.script = Some(Script { steps: 2, said: Some(vec![Value::from(1), Value::from(1)]) });
+        told
+    }
+
+    #[test]
+    fn a_script_that_completed_has_done_all_of_it_and_says_what_it_did() {
+        assert_eq!(faults(&completed()), []);
+        let what = |spoil: fn(&mut Script)| {
+            let mut told = completed();
+            spoil(told.script.as_mut().unwrap());
+            faults(&told).iter().map(|fault| fault.what).collect::<Vec<_>>()
+        };
+        assert_eq!(what(|script| script.steps = 3), [Violated::SaysWhatItDid]);
+        assert_eq!(what(|script| script.said = Some(vec![Value::from(1)])), [Violated::SaysWhatItDid]);
+        assert_eq!(
+            what(|script| script.said = Some(vec![Value::from(1), Value::from(2)])),
+            [Violated::SaysWhatItDid]
+        );
+        assert_eq!(
+            what(|script| script.said = Some(vec![Value::from(1), Value::Null])),
+            [Violated::SaysWhatItDid]
+        );
+        // Whoever was asked says what an operator said.
+        let mut told = completed();
+        told.journal[1].resolves = Some((0, true));
+        told.script = Some(Script { steps: 2, said: Some(vec![Value::Null, Value::from(1)]) });
+        assert_eq!(faults(&told), []);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backstitch::WorkflowId;
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
 /// The incarnation of this process that lives. None: it is not at work, or was declared dead.
@@ -41,22 +41,29 @@ pub async fn last_workflow(pool: &PgPool) -> sqlx::Result<Option<Uuid>> {
         .await
 }
 
-/// What is there to look at when something did not hold: a name, and its rows as JSON, a line each.
+/// What is there to look at when something did not hold: every table of the engine, of the gateway and of the test, and who waits
+/// for whom; a name, and its rows as JSON, a line each.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn everything_there_is(pool: &PgPool) -> sqlx::Result<Vec<(&'static str, String)>> {
-    const TABLES: [(&str, &str); 6] = [
-        ("workflow", "select row_to_json(t)::text from backstitch.workflow t order by workflow_id"),
-        ("journal", "select row_to_json(t)::text from backstitch.journal t order by workflow_id, seq"),
-        ("ready", "select row_to_json(t)::text from backstitch.ready t"),
-        ("incarnation", "select row_to_json(t)::text from backstitch.incarnation t order by incarnation_id"),
-        ("alert", "select row_to_json(t)::text from backstitch.alert t order by alert_id"),
-        ("effect", "select row_to_json(t)::text from effect t order by entry"),
+pub async fn everything_there_is(pool: &PgPool) -> sqlx::Result<Vec<(String, String)>> {
+    let mut wanted: Vec<(String, String)> = sqlx::query_as(
+        "select tablename, format('select row_to_json(t)::text from %I.%I t', schemaname, tablename)
+        from pg_tables where schemaname in ('backstitch', 'gateway', 'public')",
+    )
+    .fetch_all(pool)
+    .await?;
+    let views = [
+        (
+            "sessions",
+            "select (to_jsonb(t) || jsonb_build_object('blocked_by', pg_blocking_pids(pid)))::text from pg_stat_activity t",
+        ),
+        ("locks", "select row_to_json(t)::text from pg_locks t"),
     ];
+    wanted.extend(views.map(|(name, select)| (name.to_owned(), select.to_owned())));
     let mut tables = Vec::new();
-    for (name, select) in TABLES {
-        let rows: Vec<String> = sqlx::query_scalar(select).fetch_all(pool).await?;
+    for (name, select) in wanted {
+        let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(select)).fetch_all(pool).await?;
         tables.push((name, rows.join("\n")));
     }
     Ok(tables)
@@ -154,13 +161,71 @@ pub struct Takeover {
 /// When the database does not answer, or does not note it.
 pub async fn takeovers(pool: &PgPool, from: Uuid) -> sqlx::Result<Vec<Takeover>> {
     sqlx::query_as(
-        "select i.pid, o.taken_at from public.orphan o
-            join backstitch.incarnation i on i.incarnation_id = o.incarnation
-        where o.workflow_id >= $1 and o.is_due",
+        "select i.pid, f.taken_at from public.freed f
+            join backstitch.incarnation i on i.incarnation_id = f.incarnation
+        where f.workflow_id >= $1 and f.by_burial",
     )
     .bind(from)
     .fetch_all(pool)
     .await
+}
+
+/// A workflow that a worker handed back as it shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+pub struct Handover {
+    /// When it was handed back.
+    pub freed_at: DateTime<Utc>,
+    /// When another worker claimed it, or it was ended. None: nobody came to it yet.
+    pub taken_at: Option<DateTime<Utc>>,
+}
+
+/// The workflows that were due as workers that were told to stop handed them back, of those from this id on. What is noted since
+/// [`harm::note_takeovers`](crate::harm::note_takeovers).
+///
+/// # Errors
+/// When the database does not answer, or does not note it.
+pub async fn handovers(pool: &PgPool, from: Uuid) -> sqlx::Result<Vec<Handover>> {
+    sqlx::query_as(
+        "select f.freed_at, f.taken_at from public.freed f
+            join backstitch.incarnation i on i.incarnation_id = f.incarnation
+        where f.workflow_id >= $1 and not f.by_burial and i.death = 'shutdown'",
+    )
+    .bind(from)
+    .fetch_all(pool)
+    .await
+}
+
+/// Whether this incarnation holds a workflow.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn holds_any(pool: &PgPool, incarnation: i32) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select exists (select from backstitch.ready where holder = $1)")
+        .bind(incarnation)
+        .fetch_one(pool)
+        .await
+}
+
+/// Whether the burial of this incarnation freed a workflow. What is noted since
+/// [`harm::note_takeovers`](crate::harm::note_takeovers).
+///
+/// # Errors
+/// When the database does not answer, or does not note it.
+pub async fn left_any(pool: &PgPool, incarnation: i32) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select exists (select from public.freed where incarnation = $1 and by_burial)")
+        .bind(incarnation)
+        .fetch_one(pool)
+        .await
+}
+
+/// How many sessions there are, of whomever.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn sessions(pool: &PgPool) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select count(*) from pg_stat_activity where backend_type = 'client backend'")
+        .fetch_one(pool)
+        .await
 }
 
 /// How many of those that live hold a lease that no clock but one that is off can have given: it ends that far from now, in

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use backstitch::WorkflowId;
+use serde_json::Value;
 use sqlx::postgres::PgRow;
+use sqlx::types::Json;
 use sqlx::{PgPool, Row as _};
 use uuid::Uuid;
 
-use crate::judge::{self, CameTo, Effect, Key, Row, Told};
+use crate::judge::{self, CameTo, Effect, Key, Row, Script, Told};
 use crate::ledger::{Ledger, LedgerRow, effects};
 use crate::recorder::{Line, Verdict};
 use crate::violation::Violation;
@@ -73,7 +75,9 @@ pub async fn everything(
 
 async fn tell(pool: &PgPool, workflows: RangeInclusive<Uuid>) -> sqlx::Result<HashMap<Uuid, Told>> {
     let rows = sqlx::query(
-        "select w.workflow_id, w.kind, w.status, r.workflow_id is not null as is_live
+        "select w.workflow_id, w.kind, w.status, r.workflow_id is not null as is_live,
+            case when w.kind like 'script.%' then jsonb_array_length(w.input -> 'steps') end as steps,
+            case when w.kind like 'script.%' then w.output end as said
         from backstitch.workflows w left join backstitch.ready r using (workflow_id)
         where w.workflow_id between $1 and $2",
     )
@@ -89,6 +93,10 @@ async fn tell(pool: &PgPool, workflows: RangeInclusive<Uuid>) -> sqlx::Result<Ha
                 status: row.get("status"),
                 is_live: row.get("is_live"),
                 every_step_acts: false,
+                script: row.get::<Option<i32>, _>("steps").map(|steps| Script {
+                    steps: steps.unsigned_abs() as usize,
+                    said: row.get::<Option<Json<Vec<Value>>>, _>("said").map(|said| said.0),
+                }),
                 journal: Vec::new(),
                 effects: Vec::new(),
             };
@@ -127,6 +135,7 @@ fn journal_row(row: &PgRow) -> Row {
         seq: row.get::<i32, _>("seq").unsigned_abs(),
         epoch: row.get("epoch"),
         outcome: key("outcome").zip(row.get("outcome")),
+        value: row.get("outcome_value"),
         turn: row.get("turn"),
         skips: about("skip_step"),
         resolves: about("resolve").zip(row.get("happened")),

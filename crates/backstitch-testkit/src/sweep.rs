@@ -146,8 +146,10 @@ impl Sweep {
         let forward = ground.untouched::<S, W, P>(world, Way::Forward).await;
         let forward = forward.unwrap_or_else(|failed| panic!("where nothing hurts it: {failed}"));
         assert_eq!(forward.status, Status::Completed, "it should complete where nothing hurts it");
+        assert_eq!(forward.faults, [], "where nothing hurts it");
         let back = ground.untouched::<S, W, P>(world, Way::Back).await;
         let back = back.unwrap_or_else(|failed| panic!("cancelled at its end: {failed}"));
+        assert_eq!(back.faults, [], "cancelled at its end");
         let on_the_way_back = match back.status {
             Status::Compensated => {
                 assert_eq!(back.after, back.before, "cancelled at its end, it should leave nothing");

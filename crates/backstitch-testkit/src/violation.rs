@@ -25,6 +25,10 @@ pub enum Violated {
     CompletedStands,
     /// I5: of a completed workflow what failed does not stand.
     FailedLeavesNothing,
+    /// A completed workflow has done all that it was asked for, and its output is what came of it.
+    SaysWhatItDid,
+    /// Whoever was told that a workflow is cancelled sees it taken back.
+    CancelHolds,
     /// I5: what has ended owes nothing any more.
     NothingOwed,
     /// Only what may have happened is taken back, once, and not while it may go on.
@@ -85,6 +89,8 @@ impl Violated {
             Self::CompensatedLeavesNothing => "I5: compensated",
             Self::CompletedStands => "I5: completed",
             Self::FailedLeavesNothing => "I5: failed and stands",
+            Self::SaysWhatItDid => "its output",
+            Self::CancelHolds => "cancelled, and not taken back",
             Self::NothingOwed => "I5: owed",
             Self::OnlyWhatIsOwed => "taken back without owing",
             Self::PivotHolds => "back past the pivot",

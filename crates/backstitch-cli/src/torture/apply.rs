@@ -149,20 +149,31 @@ async fn wrong_clock(stage: &Stage, worker: &Slot, clock: &'static str) -> Resul
     Ok(comes_true(AIM_PATIENCE, works).await)
 }
 
-/// A worker that has a lease is stopped until somebody else declares it dead, and goes on.
+/// A worker that has work in hand is stopped until somebody else declares it dead, and goes on: a zombie. One that another fault
+/// killed meanwhile was buried as it was dead, and one that had nothing to lose is no danger to anybody.
 async fn frozen(stage: &Stage, worker: &Slot) -> Result<bool, Failed> {
-    let Some(pid) = worker.pid().await else { return Ok(false) };
-    let mut incarnation = None;
-    comes_true(AIM_PATIENCE, async || {
-        incarnation = looks::living(&stage.pool, pid).await.ok().flatten();
-        incarnation.is_some()
-    })
-    .await;
-    let (Some(incarnation), Some(process)) = (incarnation, Pid::from_raw(pid)) else { return Ok(false) };
-    let _frozen = Frozen::of(vec![process]);
+    let Some((pid, incarnation, _frozen)) = freeze_at_work(stage, worker).await else { return Ok(false) };
     let is_buried = async || looks::is_buried(&stage.pool, incarnation).await.unwrap_or(false);
-    // One that another fault killed meanwhile was buried as it was dead: no zombie.
-    Ok(comes_true(BURIAL_MAX, is_buried).await && worker.pid_now() == Some(pid))
+    let left_any = async || looks::left_any(&stage.pool, incarnation).await.unwrap_or(false);
+    Ok(comes_true(BURIAL_MAX, is_buried).await && worker.pid_now() == Some(pid) && left_any().await)
+}
+
+/// The process, its life, and what keeps it frozen; once it is seen to hold a workflow.
+async fn freeze_at_work(stage: &Stage, worker: &Slot) -> Option<(i32, i32, Frozen)> {
+    let began = Instant::now();
+    while began.elapsed() < AIM_PATIENCE {
+        if let Some(pid) = worker.pid_now()
+            && let Ok(Some(incarnation)) = looks::living(&stage.pool, pid).await
+            && let Some(process) = Pid::from_raw(pid)
+        {
+            let frozen = Frozen::of(vec![process]);
+            if looks::holds_any(&stage.pool, incarnation).await.unwrap_or(false) {
+                return Some((pid, incarnation, frozen));
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    None
 }
 
 /// Processes that are stopped (SIGSTOP) as long as this lives, whatever ends it.

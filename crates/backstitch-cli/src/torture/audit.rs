@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use backstitch_testkit::judge::{self, ENDS};
+use backstitch_testkit::judge::{self, ENDS, Told};
 use backstitch_testkit::recorder::{Line, read_log};
 use backstitch_testkit::violation::{Violated, Violation};
 use backstitch_testkit::{looks, oracle};
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::Came;
 use super::crew::{Death, Slot};
+use super::edge::Edge;
 use super::launch::because;
 use super::load::Acknowledged;
 use super::recovery::{self, Recovery};
@@ -53,6 +54,8 @@ pub struct Audit {
     pub effects: u64,
     /// By which numbers of faults calls were met.
     pub met: Vec<u64>,
+    /// How many sessions Postgres has in the end.
+    pub sessions: u64,
     /// How soon the others came to what the dead had left.
     pub recovery: Recovery,
 }
@@ -152,6 +155,13 @@ pub async fn audit(
             audit.violations.push(Violated::NothingLost.by(how));
         }
     }
+    let withdrawn = stage.edge.as_ref().map(Edge::take_withdrawn).unwrap_or_default();
+    let cancelled = acknowledged.iter().filter(|it| it.is_cancelled).map(|it| it.workflow);
+    for workflow in cancelled.chain(withdrawn) {
+        if let Some(Told { status, .. }) = told.get(&workflow.0).filter(|told| told.status != "compensated") {
+            audit.violations.push(Violated::CancelHolds.by(format!("{workflow} is {status}")));
+        }
+    }
     let acknowledged: BTreeSet<Uuid> = acknowledged.iter().map(|it| it.workflow.0).collect();
     for (workflow, told) in told.iter().filter(|(_, told)| told.kind.starts_with(SCRIPTS)) {
         if !acknowledged.contains(workflow) {
@@ -180,10 +190,13 @@ pub async fn audit(
     let round = recovery::Round {
         deaths,
         killed_workers: &killed_workers,
+        living: &stage.slots().filter_map(Slot::living).collect::<Vec<_>>(),
         outages: &stage.outages(),
         faults,
         now: Utc::now(),
     };
-    audit.recovery = round.recovery(&burials, &takeovers);
+    let handovers = looks::handovers(&stage.pool, from).await.map_err(because)?;
+    audit.recovery = round.recovery(&burials, &takeovers, &handovers);
+    audit.sessions = looks::sessions(&stage.pool).await.map_err(because)?.unsigned_abs();
     Ok(audit)
 }

@@ -1,6 +1,6 @@
 //! What must a run have shown, beside that nothing was violated?
 
-use super::report::Report;
+use super::report::{Report, Weight};
 use super::share::Share;
 
 /// A run this long, in seconds, is held to all of it; a shorter one only to what needs no hour.
@@ -31,6 +31,18 @@ const LOOKED_AT_MIN: f64 = 0.50;
 /// load has more to do than the workers that are left have room for.
 const TAKEN_OVER_MIN: f64 = 0.98;
 
+/// How many of the workflows that a worker handed back as it shut down others must have claimed within a second. As above: all are
+/// free at once.
+const HANDED_OVER_MIN: f64 = 0.95;
+
+/// How many worker processes must have died of SIGKILL in a long run, and how much must have been asked for meanwhile.
+const SIGKILLS_MIN: u64 = 1_000;
+const WORKFLOWS_MIN: u64 = 10_000;
+
+/// What is held for good grows with every death. By so much of it what a process or Postgres holds may differ between the second
+/// quarter of a long run and the last: less than what a leak of a session or a descriptor for each of a thousand deaths comes to.
+const GROWTH_MAX: f64 = 0.25;
+
 /// With fewer cases a share says nothing: a long run must have more.
 const CASES_MIN: u64 = 40;
 
@@ -49,6 +61,7 @@ pub fn short_of(report: &Report) -> Vec<String> {
     };
     at_least("killed workers buried in time", report.buried_in_time, IN_TIME_MIN);
     at_least("workflows of killed workers taken over in time", report.taken_over_in_time, TAKEN_OVER_MIN);
+    at_least("workflows handed over by shutdowns in time", report.handed_over_in_time, HANDED_OVER_MIN);
     at_least("completed where nothing was scripted to go wrong", report.unfailing, COMPLETED_MIN);
     if let Some(gateways) = &report.gateways {
         at_least("starts looked at everywhere as they ended", gateways.looked_at, LOOKED_AT_MIN);
@@ -64,10 +77,44 @@ pub fn short_of(report: &Report) -> Vec<String> {
     if let Some(gateways) = &report.gateways {
         at_least("starts and stops of gateways", of_all(gateways.workflows), GATEWAYS_MIN);
     }
+    for (what, reached, wanted) in
+        [("SIGKILLs", report.sigkills, SIGKILLS_MIN), ("workflows", report.workflows, WORKFLOWS_MIN)]
+    {
+        if reached < wanted {
+            short.push(format!("{what}: {reached}, not {wanted}"));
+        }
+    }
+    let of_the_veteran = |what: fn(&Weight) -> u64| report.veteran.iter().map(what).collect();
+    for (what, held) in [
+        ("memory of a worker", of_the_veteran(|weight| weight.resident_kib)),
+        ("descriptors of a worker", of_the_veteran(|weight| weight.descriptors)),
+        ("sessions of Postgres", report.sessions.clone()),
+    ] {
+        short.extend(growth(&held).filter(|growth| *growth > GROWTH_MAX).map(|growth| {
+            format!("{what}: {:.0} % more in the last quarter than in the second", growth * 100.0)
+        }));
+    }
+    for (name, why) in &report.not_possible {
+        short.push(format!("{name}: not possible here: {why}"));
+    }
     for (name, count) in report.faults.iter().filter(|(_, count)| count.fired < FAULT_MIN) {
         short.push(format!("{name}: came about {} times of {}, not {FAULT_MIN}", count.fired, count.aimed));
     }
     short
+}
+
+/// By how much of it what is held has grown from the second quarter of a run to the last: between the middles of both. None: there
+/// are too few rounds.
+#[allow(clippy::cast_precision_loss, reason = "a part of it is asked for")]
+fn growth(held: &[u64]) -> Option<f64> {
+    let middle = |of: &[u64]| {
+        let mut of = of.to_vec();
+        of.sort_unstable();
+        of.get(of.len() / 2).copied()
+    };
+    let quarter = held.len() / 4;
+    let (before, after) = (middle(&held[quarter..quarter * 2])?, middle(&held[held.len() - quarter..])?);
+    Some(after as f64 / (before as f64).max(1.0) - 1.0)
 }
 
 #[cfg(test)]
@@ -77,7 +124,7 @@ mod tests {
 
     fn gateways() -> Gateways {
         Gateways {
-            workflows: 100,
+            workflows: 1000,
             started: 70,
             failed: 30,
             looked_at: Share { count: 50, of: 100 },
@@ -89,8 +136,12 @@ mod tests {
     fn long() -> Report {
         let mut report = Report::of(1);
         report.seconds = LONG_SECONDS;
-        report.workflows = 1000;
-        report.ended.extend([("compensated".to_owned(), 300), ("completed".to_owned(), 700)]);
+        report.sigkills = SIGKILLS_MIN;
+        report.workflows = WORKFLOWS_MIN;
+        report.ended.extend([("compensated".to_owned(), 3000), ("completed".to_owned(), 7000)]);
+        report.sessions = vec![10, 40, 41, 40, 42, 40, 44, 40];
+        report.veteran = vec![Weight { pid: 7, resident_kib: 36_000, descriptors: 28 }; 8];
+        report.handed_over_in_time = Share { count: 95, of: 100 };
         report.gateways = Some(gateways());
         report.unfailing = Share { count: 600, of: 1000 };
         report.buried_in_time = Share { count: 95, of: 100 };
@@ -111,10 +162,23 @@ mod tests {
     fn an_hour_must_have_shown_enough_of_everything() {
         assert_eq!(short_of(&long()), [] as [&str; 0]);
         is_short("taken back", |report| {
-            report.ended.insert("compensated".to_owned(), 299);
+            report.ended.insert("compensated".to_owned(), 2999);
+        });
+        is_short("SIGKILLs", |report| report.sigkills -= 1);
+        is_short("workflows: 9999, not 10000", |report| report.workflows -= 1);
+        is_short("sessions of Postgres", |report| report.sessions[6..].fill(60));
+        is_short("memory of a worker", |report| {
+            report.veteran[6..].iter_mut().for_each(|weight| weight.resident_kib += 10_000);
+        });
+        is_short("descriptors of a worker", |report| {
+            report.veteran[6..].iter_mut().for_each(|weight| weight.descriptors += 10);
+        });
+        is_short("workflows handed over", |report| report.handed_over_in_time.count = 94);
+        is_short("postgres disk full: not possible here", |report| {
+            report.not_possible.insert("postgres disk full".to_owned(), "no tmpfs".to_owned());
         });
         is_short("starts and stops of gateways", |report| {
-            report.gateways = Some(Gateways { workflows: 99, ..gateways() });
+            report.gateways = Some(Gateways { workflows: 999, ..gateways() });
         });
         is_short("starts looked at everywhere", |report| {
             report.gateways = Some(Gateways { looked_at: Share { count: 49, of: 100 }, ..gateways() });

@@ -36,6 +36,8 @@ pub struct Launch {
 pub struct Death {
     /// Which.
     pub pid: i32,
+    /// When it had begun: numbers of processes come again.
+    pub born_at: DateTime<Utc>,
     /// When.
     pub at: DateTime<Utc>,
     /// Of which signal. None: by itself.
@@ -49,6 +51,15 @@ impl Death {
     }
 }
 
+/// A process that lives.
+#[derive(Debug, Clone, Copy)]
+pub struct Living {
+    /// Which.
+    pub pid: i32,
+    /// When it began.
+    pub born_at: DateTime<Utc>,
+}
+
 /// A place where a process lives, and after its death the next.
 #[derive(Debug)]
 pub struct Slot {
@@ -57,7 +68,7 @@ pub struct Slot {
     /// Only one fault at a time has to do with its process.
     pub turn: tokio::sync::Mutex<()>,
     launch: Arc<Mutex<Launch>>,
-    pid: watch::Receiver<Option<i32>>,
+    living: watch::Receiver<Option<Living>>,
     deaths: Arc<Mutex<Vec<Death>>>,
     supervisor: JoinHandle<()>,
 }
@@ -65,36 +76,41 @@ pub struct Slot {
 impl Slot {
     /// A slot whose lives begin with this command.
     pub fn open(line: Line, command: impl Fn(Launch) -> Command + Send + 'static) -> Self {
-        let (tell, pid) = watch::channel(None);
+        let (tell, living) = watch::channel(None);
         let launch = Arc::new(Mutex::new(Launch::default()));
         let deaths = Arc::new(Mutex::new(Vec::new()));
         let supervisor = tokio::spawn(supervise(command, Arc::clone(&launch), tell, Arc::clone(&deaths)));
-        Self { line, turn: tokio::sync::Mutex::default(), launch, pid, deaths, supervisor }
+        Self { line, turn: tokio::sync::Mutex::default(), launch, living, deaths, supervisor }
     }
 
     /// The process that lives now, once there is one.
     pub async fn pid(&self) -> Option<i32> {
-        let mut pid = self.pid.clone();
-        pid.wait_for(Option::is_some).await.ok().and_then(|pid| *pid)
+        let mut living = self.living.clone();
+        living.wait_for(Option::is_some).await.ok().and_then(|living| *living).map(|living| living.pid)
     }
 
     /// The process that lives at this moment.
     pub fn pid_now(&self) -> Option<i32> {
-        *self.pid.borrow()
+        self.living().map(|living| living.pid)
+    }
+
+    /// The same, and since when.
+    pub fn living(&self) -> Option<Living> {
+        *self.living.borrow()
     }
 
     /// Sends a signal to the process that lives now. False: none does.
     pub fn signal(&self, signal: Signal) -> bool {
-        let pid = self.pid.borrow().and_then(Pid::from_raw);
+        let pid = self.pid_now().and_then(Pid::from_raw);
         pid.is_some_and(|pid| kill_process(pid, signal).is_ok())
     }
 
     /// SIGKILL, and waits until it is gone. False: none lived.
     pub async fn kill(&self) -> bool {
-        let mut pid = self.pid.clone();
-        let victim = *pid.borrow_and_update();
+        let mut living = self.living.clone();
+        let victim = living.borrow_and_update().map(|living| living.born_at);
         let killed = victim.is_some() && self.signal(Signal::KILL);
-        killed && pid.wait_for(|now| *now != victim).await.is_ok()
+        killed && living.wait_for(|now| now.map(|living| living.born_at) != victim).await.is_ok()
     }
 
     /// With which clock the next life begins; those after it have the right one again.
@@ -118,7 +134,7 @@ impl Drop for Slot {
 async fn supervise(
     command: impl Fn(Launch) -> Command,
     launch: Arc<Mutex<Launch>>,
-    tell: watch::Sender<Option<i32>>,
+    tell: watch::Sender<Option<Living>>,
     deaths: Arc<Mutex<Vec<Death>>>,
 ) {
     loop {
@@ -127,13 +143,14 @@ async fn supervise(
         if let Ok(mut child) = spawned
             && let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok())
         {
-            tell.send_replace(Some(pid));
+            let born_at = Utc::now();
+            tell.send_replace(Some(Living { pid, born_at }));
             // Waiting would close it, and that would be the end of the process.
             let held = child.stdin.take();
             let status = child.wait().await;
             drop(held);
             let signal = status.ok().and_then(|status| status.signal());
-            lock(&deaths).push(Death { pid, at: Utc::now(), signal });
+            lock(&deaths).push(Death { pid, born_at, at: Utc::now(), signal });
             tell.send_replace(None);
         }
         tokio::time::sleep(PAUSE).await;

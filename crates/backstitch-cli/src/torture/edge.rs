@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use backstitch::Client;
+use backstitch::{Client, WorkflowId};
 use backstitch_gateway::identifiers::OrganizationId;
 use backstitch_gateway::pool;
 use backstitch_gateway::request::{self, Requested};
@@ -75,6 +75,8 @@ pub struct Edge {
     served: Mutex<Vec<(OrganizationId, Served)>>,
     /// Those whose start is said to have left nothing.
     taken_back: Mutex<Vec<OrganizationId>>,
+    /// Starts whose withdrawal was accepted.
+    withdrawn: Mutex<Vec<WorkflowId>>,
     /// Gateways that torture has restarted in this round: what they knew is gone, and calls to them failed.
     restarted: Mutex<BTreeSet<String>>,
     /// What did not stand as it should while everything went wrong.
@@ -154,6 +156,7 @@ impl Edge {
             places,
             http: http.map_err(because)?,
             taken_back: Mutex::default(),
+            withdrawn: Mutex::default(),
             restarted: Mutex::default(),
             found: Mutex::default(),
             organizations: Mutex::default(),
@@ -172,7 +175,7 @@ impl Edge {
             lock(&self.organizations).push(organization);
             let asked = tokio::select! {
                 asked = start(client, organization) => asked,
-                never = withdrawal::withdraw(client, organization) => match never {},
+                never = withdrawal::withdraw(client, organization, &self.withdrawn) => match never {},
             };
             let (counted, serves) = match asked {
                 Requested::Started { allocation, .. } | Requested::Active { allocation, .. } => {
@@ -301,6 +304,11 @@ impl Edge {
     /// The next round may begin.
     pub fn go_on(&self) {
         self.stopped.store(false, Ordering::Relaxed);
+    }
+
+    /// Starts whose withdrawal was accepted since this was asked last: they must have been taken back.
+    pub fn take_withdrawn(&self) -> Vec<WorkflowId> {
+        std::mem::take(&mut lock(&self.withdrawn))
     }
 
     /// What became of it so far.

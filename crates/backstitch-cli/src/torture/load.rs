@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use backstitch::{Client, WorkflowId};
+use backstitch::{Answered, Client, WorkflowId};
 use backstitch_testkit::script::Script;
 
 use super::plan::{Errand, errand};
@@ -18,6 +18,8 @@ pub struct Acknowledged {
     pub workflow: WorkflowId,
     /// It completes where nothing goes wrong.
     pub is_meant_to_complete: bool,
+    /// It was cancelled, and whoever did was told so.
+    pub is_cancelled: bool,
 }
 
 /// The workflows of a round.
@@ -37,15 +39,14 @@ impl Load {
             ticks.tick().await;
             number += 1;
             let errand = errand(seed, round, number);
-            let acknowledged = Acknowledged {
-                is_meant_to_complete: errand.is_meant_to_complete(),
-                workflow: enqueue(client, &errand, &format!("{seed}/{round}/{number}")).await,
+            let workflow = enqueue(client, &errand, &format!("{seed}/{round}/{number}")).await;
+            let is_cancelled = errand.is_cancelled && {
+                // It may have ended, or Postgres may be down: then nothing is promised.
+                let cancelled = client.cancel(workflow, "torture", "the plan says so").await;
+                cancelled.is_ok_and(|answered| answered == Answered::Accepted)
             };
-            self.lock().push(acknowledged);
-            if errand.is_cancelled {
-                // It may have ended, or Postgres may be down: either way it is not cancelled.
-                let _ = client.cancel(acknowledged.workflow, "torture", "the plan says so").await;
-            }
+            let is_meant_to_complete = errand.is_meant_to_complete();
+            self.lock().push(Acknowledged { workflow, is_meant_to_complete, is_cancelled });
         }
     }
 

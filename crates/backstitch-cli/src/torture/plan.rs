@@ -13,7 +13,7 @@ use super::fault::{
 };
 
 /// Beside the deaths at boundaries and in calls, so many at any moment for each round.
-const KILLS_AT_RANDOM: usize = 24;
+const KILLS_AT_RANDOM: usize = 36;
 
 /// So many where one would rarely be in the middle of something.
 const SESSIONS_TERMINATED: usize = 75;
@@ -21,7 +21,7 @@ const STATEMENTS_CANCELLED: usize = 8;
 
 /// So many where there is more than one way to be hit.
 const FROZEN: usize = 9;
-const CUT: usize = 2;
+const CUT: usize = 3;
 const POSTGRES_STOPPED: usize = 2;
 
 /// A fault, and at whom.

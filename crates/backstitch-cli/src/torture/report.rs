@@ -71,14 +71,22 @@ pub struct Report {
     pub taken_over_in_time: Share,
     /// Those that were not, and what went on beside them.
     pub late: Vec<Late>,
+    /// From a workflow's being handed back by a worker that shut down until others had claimed it, in milliseconds.
+    pub handed_over_after_ms: Spread,
+    /// Of those, where nothing kept the others from it: how many within a second.
+    pub handed_over_in_time: Share,
     /// Where less was shown than a run like this must, in words. Each is a violation too.
     pub short_of: Vec<String>,
     /// The worker whose process is not killed, at the end of each round.
     pub veteran: Vec<Weight>,
+    /// How many sessions Postgres has at the end of each round.
+    pub sessions: Vec<u64>,
     #[serde(skip)]
     buried: Vec<u64>,
     #[serde(skip)]
     taken_over: Vec<u64>,
+    #[serde(skip)]
+    handed_over: Vec<u64>,
     #[serde(skip)]
     /// Of those in which no fault was scripted, how many completed.
     pub unfailing: Share,
@@ -145,7 +153,10 @@ impl Report {
         self.taken_over_in_time += recovery.taken_over_in_time;
         self.buried.extend(recovery.buried_after_ms);
         self.taken_over.extend(recovery.taken_over_after_ms);
+        self.handed_over.extend(recovery.handed_over_after_ms);
+        self.handed_over_in_time += recovery.handed_over_in_time;
         self.late.extend(recovery.late);
+        self.sessions.push(audit.sessions);
         if let Some(gateways) = &mut self.gateways {
             gateways.workflows += audit.gateway_workflows;
         }
@@ -199,6 +210,7 @@ impl Report {
             self.every_violation.iter().take(VIOLATIONS_TOLD).map(ToString::to_string).collect();
         self.buried_after_ms = spread(&mut self.buried);
         self.taken_over_after_ms = spread(&mut self.taken_over);
+        self.handed_over_after_ms = spread(&mut self.handed_over);
         self.completed_of_unfailing = self.unfailing.part();
     }
 
@@ -260,12 +272,28 @@ pub fn told(report: &Report) -> String {
     };
     text.push_str(&lag("from a worker's death to its burial", &report.buried_after_ms));
     text.push_str(&lag("until others had claimed its work", &report.taken_over_after_ms));
+    text.push_str(&lag(
+        "from a shutdown's handing back until others had claimed it",
+        &report.handed_over_after_ms,
+    ));
     let share = |share: Share| format!("{:.1} % ({} of {})", share.part() * 100.0, share.count, share.of);
     text.push_str(&format!(
-        "while Postgres was there, within a lease and 2 s: {} buried, {} taken over\n",
+        "while Postgres was there, within a lease and 2 s: {} buried, {} taken over; within 1 s {} handed over by a shutdown\n",
         share(report.buried_in_time),
-        share(report.taken_over_in_time)
+        share(report.taken_over_in_time),
+        share(report.handed_over_in_time)
     ));
+    if let (Some(first), Some(last)) = (report.veteran.first(), report.veteran.last()) {
+        text.push_str(&format!(
+            "the worker that is spared: {} KiB and {} descriptors after the first round, {} KiB and {} after the last; {} and {} sessions\n",
+            first.resident_kib,
+            first.descriptors,
+            last.resident_kib,
+            last.descriptors,
+            report.sessions.first().copied().unwrap_or(0),
+            report.sessions.last().copied().unwrap_or(0),
+        ));
+    }
     for (name, why) in &report.not_possible {
         text.push_str(&format!("not possible here: {name}: {why}\n"));
     }

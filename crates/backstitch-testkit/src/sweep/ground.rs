@@ -1,9 +1,10 @@
 //! How does a workflow fare that is hurt at one point, or nowhere?
 
 use std::convert::Infallible;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use backstitch::{Client, Database, Status, Workflow, WorkflowId};
+use backstitch::{Answered, Client, Database, Status, Workflow, WorkflowId};
 use sqlx::PgPool;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -14,7 +15,7 @@ use super::world::World;
 use crate::clock;
 use crate::cut::{Held, Moment};
 use crate::oracle;
-use crate::violation::Violation;
+use crate::violation::{Violated, Violation};
 use crate::wait::PATIENCE;
 
 /// A worker that has ended its workflow says nothing but that it lives: it has come to a boundary by then, or never does.
@@ -42,7 +43,7 @@ pub(super) struct Ended<L> {
     pub boundaries: u32,
     /// How many attempts did not succeed.
     pub failures: u32,
-    /// What its journal is guilty of.
+    /// What its journal is guilty of; and that it was not taken back, though somebody was told that it is cancelled.
     pub faults: Vec<Violation>,
 }
 
@@ -52,6 +53,8 @@ pub(super) struct Ground {
     client: Client,
     pool: PgPool,
     state: TempDir,
+    /// Whose cancel was accepted.
+    cancelled: Mutex<Vec<WorkflowId>>,
 }
 
 impl Ground {
@@ -62,7 +65,7 @@ impl Ground {
         let pool = engine.pool().clone();
         clock::take(&pool).await.expect("a sweep's database is its user's");
         let state = tempfile::tempdir().expect("a temporary directory");
-        Self { launch, client: Client::new(engine), pool, state }
+        Self { launch, client: Client::new(engine), pool, state, cancelled: Mutex::default() }
     }
 
     /// A new workflow goes this way, and nothing hurts it.
@@ -180,13 +183,17 @@ impl Ground {
         let view = self.client.workflow(workflow).await.expect("it answers").expect("it is there");
         let attempts = self.client.attempts(workflow).await.expect("it answers");
         let failed = attempts.iter().filter(|attempt| attempt.outcome.as_deref() != Some("succeeded"));
+        let mut faults = oracle::faults(&self.pool, None, None, workflow).await;
+        if view.status != Status::Compensated && self.cancelled().contains(&workflow) {
+            faults.push(Violated::CancelHolds.by(format!("it is {}", view.status)));
+        }
         Ok(Ended {
             status: view.status,
             before,
             after,
             boundaries,
             failures: u32::try_from(failed.count()).expect("few"),
-            faults: oracle::faults(&self.pool, None, None, workflow).await,
+            faults,
         })
     }
 
@@ -212,7 +219,14 @@ impl Ground {
 
     /// Refused once it has ended, or past its pivot: then it completes.
     async fn cancel(&self, workflow: WorkflowId) {
-        let _ = self.client.cancel(workflow, "sweep", "to see it taken back").await;
+        let answered = self.client.cancel(workflow, "sweep", "to see it taken back").await;
+        if answered.is_ok_and(|answered| answered == Answered::Accepted) {
+            self.cancelled().push(workflow);
+        }
+    }
+
+    fn cancelled(&self) -> MutexGuard<'_, Vec<WorkflowId>> {
+        self.cancelled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It has come to that.

@@ -92,7 +92,8 @@ async fn random_hardships_notice_that_there_is_no_fence() {
         let (world, cases) = (Rc::clone(&world), Rc::clone(&cases));
         lanes.spawn_local(async move { gone_through(&world, &cases).await })
     };
-    let is_unwell = lanes.run_until(going).await.is_err();
+    // It may come to a bad end, for that reason or another.
+    let _ = lanes.run_until(going).await;
     let stale = looks::written_under_a_stale_claim(&world.pool).await.expect("it answers");
-    assert!(is_unwell || !stale.is_empty(), "all was well");
+    assert!(!stale.is_empty(), "nobody wrote who has no right to");
 }

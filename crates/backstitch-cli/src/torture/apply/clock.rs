@@ -28,7 +28,11 @@ pub async fn jump(stage: &Stage, off_by: &str) -> Result<bool, Failed> {
     if !comes_true(OPERATOR_MAX, is_right).await {
         return Err(Failed::new(crate::exit::Exit::Error, "the database's clock can't be set right again"));
     }
-    comes_true(OPERATOR_MAX, async || nothing_waits_for_another_hour(stage).await.unwrap_or(false)).await;
+    let is_well = async || nothing_waits_for_another_hour(stage).await.unwrap_or(false);
+    comes_true(OPERATOR_MAX, is_well).await;
+    // What was in somebody's hand may wait for it since.
+    tokio::time::sleep(SILENCE).await;
+    comes_true(OPERATOR_MAX, is_well).await;
     Ok(came_about)
 }
 

@@ -1,12 +1,13 @@
 //! Who changes their mind while their start is under way?
 
 use std::convert::Infallible;
+use std::sync::Mutex;
 use std::time::Duration;
 
-use backstitch::{Client, Filter};
+use backstitch::{Answered, Client, Filter, WorkflowId};
 use backstitch_gateway::identifiers::OrganizationId;
 
-use super::PAUSE;
+use super::{PAUSE, lock};
 
 /// Somebody withdraws within this time: a start takes longer than a half of it, so that each of its steps is hit, and at times
 /// what follows its end.
@@ -20,29 +21,38 @@ pub fn after(organization: OrganizationId) -> Option<Duration> {
     (!high.is_multiple_of(3)).then(|| WITHIN * share / 0xff)
 }
 
-/// Withdraws a start, if it is to be, and waits until whoever asked for it is answered.
-pub async fn withdraw(client: &Client, organization: OrganizationId) -> Infallible {
+/// Withdraws a start, if it is to be, and waits until whoever asked for it is answered. `accepted`: where the promise is kept
+/// that it is taken back.
+pub async fn withdraw(
+    client: &Client,
+    organization: OrganizationId,
+    accepted: &Mutex<Vec<WorkflowId>>,
+) -> Infallible {
     if let Some(after) = after(organization) {
         tokio::time::sleep(after).await;
-        while !is_withdrawn(client, organization).await {
-            tokio::time::sleep(PAUSE).await;
+        loop {
+            match withdrawn(client, organization).await {
+                Some((start, Answered::Accepted)) => break lock(accepted).push(start),
+                // Refused once it has ended: then it was too late.
+                Some(_) => break,
+                None => tokio::time::sleep(PAUSE).await,
+            }
         }
     }
     std::future::pending().await
 }
 
-/// False: there is nothing to withdraw yet, or Postgres is down.
-async fn is_withdrawn(client: &Client, organization: OrganizationId) -> bool {
+/// What came of the withdrawal of which start. None: there is nothing to withdraw yet, or Postgres is down.
+async fn withdrawn(client: &Client, organization: OrganizationId) -> Option<(WorkflowId, Answered)> {
     let starts = Filter {
         kind: Some("gateway.start".to_owned()),
         key: Some(format!("{organization}/1")),
         limit: 1,
         ..Filter::default()
     };
-    let Ok(starts) = client.workflows(starts).await else { return false };
-    let Some(start) = starts.first() else { return false };
-    // Refused once it has ended: then it was too late.
-    client.cancel(start.workflow, "torture", "they have changed their mind").await.is_ok()
+    let start = client.workflows(starts).await.ok()?.first()?.workflow;
+    let answered = client.cancel(start, "torture", "they have changed their mind").await.ok()?;
+    Some((start, answered))
 }
 
 #[cfg(test)]
