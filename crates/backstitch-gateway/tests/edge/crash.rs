@@ -1,11 +1,14 @@
 //! What becomes of a start whose worker process dies in the middle?
 
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use backstitch::{AttemptView, Database, Fate, Unfinished, WorkflowId};
+use backstitch_gateway::StartGateway;
 use backstitch_gateway::identifiers::OrganizationId;
+use backstitch_gateway::nginx::Vhost;
 use backstitch_gateway::request::Requested;
 use backstitch_testkit::clock;
 use backstitch_testkit::cut::{Line, Moment, Statement};
@@ -13,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use crate::platform::{Platform, TIMING, described_worker, failed, organization, started};
+use crate::platform::{Platform, TIMING, described_worker, failed, organization, started, until};
 use crate::wrong::Wrong::{self, *};
 
 /// Set in the processes that are to be killed: what their worker is built from.
@@ -78,6 +81,39 @@ async fn a_start_whose_worker_is_killed_is_taken_back_by_the_next() {
     // The start that the dead worker sent is refused if it comes again, and the gateway serves the next organisation.
     platform.edge.sandbox.gateways[0].restart(&[]).await.unwrap();
     started(platform.start(organization).await);
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_vhost_that_is_written_after_it_was_taken_back_is_found_and_removed() {
+    let platform = Platform::of(1).await;
+    let (state, config) = (tempfile::tempdir().unwrap(), platform.config().nginx);
+    // Its worker dies while it waits to write.
+    let writing = File::options().create(true).append(true).open(config.state.join("writing.lock")).unwrap();
+    writing.lock().unwrap();
+    let (start, starting) = killed_at(&platform, state.path(), "write-vhost").await;
+    drop(writing);
+    let start_input = platform.client.workflow(start).await.unwrap().unwrap().input.unwrap();
+    let StartGateway { organization } = start_input.decode().unwrap();
+    let site = platform.edge.site(&format!("org-{organization}.conf"));
+    assert!(!site.exists());
+
+    // A stand-in for a worker that was not killed but stopped, and goes on when the running nginx was seen without the route.
+    let nginx = platform.edge.sandbox.nginx().unwrap();
+    let (hostname, upstream) = (platform.hostname(organization), platform.edge.sandbox.gateways[0].upstream);
+    nginx.write_vhost(&Vhost { hostname, upstream, owner: start.0.into() }).await.unwrap();
+    let late = fs::read(&site).unwrap();
+    fs::remove_file(&site).unwrap();
+    let reloads = nginx.reloads_done().unwrap();
+    let worker = platform.worker_over(platform.config()).await.state_directory(state.path());
+    let worker = worker.start().await.unwrap();
+    until("it was taken back", async || (nginx.reloads_done().unwrap() > reloads).then_some(())).await;
+    fs::write(&site, late).unwrap();
+
+    let unfinished = failed(starting.await.unwrap());
+    assert_eq!(unfinished.report.owed().count(), 0, "{}", unfinished.report);
+    platform.assert_nothing_left(organization).await;
+    assert_eq!(platform.stats().await.ready, 1);
     worker.shut_down().await;
 }
 
