@@ -10,6 +10,7 @@
 pub mod agent;
 mod answer;
 mod checkup;
+mod confirm;
 mod edge;
 pub mod found;
 pub mod identifiers;

@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::confirm;
 use crate::found::Found;
 use crate::identifiers::{Hostname, OrganizationId, Owner};
 use crate::networks::AllowedNetworks;
@@ -153,7 +154,7 @@ impl Nginx {
     }
 
     /// Removes the vhost of an organisation if it is this owner's. The route stands until a reload has left it behind:
-    /// follow with [`Nginx::reload_until_gone`], whatever this says.
+    /// follow with [`Nginx::reload_until_gone`], whatever this says, or call [`Nginx::withdraw`].
     pub async fn remove_vhost(
         &self,
         organization: OrganizationId,
@@ -168,6 +169,35 @@ impl Nginx {
                 Ok(if standing == Standing::Ours { Removal::Removed } else { Removal::Absent })
             }
         }
+    }
+
+    /// Removes an organisation's vhost if it is this owner's, and makes sure that the running nginx has forgotten it. Whatever
+    /// removing the file says, the running nginx has the last word: it may serve one that is long gone.
+    pub async fn withdraw(&self, hostname: &Hostname, owner: Owner) -> Result<Removal, NginxError> {
+        let removal = self.remove_vhost(hostname.organization(), owner).await?;
+        self.reload_until_gone(hostname, owner).await?;
+        Ok(removal)
+    }
+
+    /// Withdraws a vhost whose writing is in doubt: a process that was stopped before it had the lock may write it when it goes
+    /// on, and the file would come to life with the next reload of anybody. So file and route must be seen gone twice, a second
+    /// apart, and any sighting begins again. The second look waits for the lock, too: who has it is writing.
+    pub async fn withdraw_and_confirm(
+        &self,
+        hostname: &Hostname,
+        owner: Owner,
+    ) -> Result<Removal, NginxError> {
+        let mut removal = self.withdraw(hostname, owner).await?;
+        for _ in 0..confirm::ROUNDS_MAX {
+            tokio::time::sleep(confirm::PAUSE).await;
+            let again = self.remove_vhost(hostname.organization(), owner).await?;
+            if again != Removal::Removed && self.route(hostname).await? != Some(owner) {
+                return Ok(removal);
+            }
+            removal = Removal::Removed;
+            self.reload_until_gone(hostname, owner).await?;
+        }
+        Err(NginxError::ComesBack { hostname: hostname.clone() })
     }
 
     /// What stands on the disk of this vhost. The running nginx may serve another route.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use backstitch::Plaintext;
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::confirm;
 use crate::found::Found;
 use crate::identifiers::{Domain, Hostname, Owner};
 use api::Api;
@@ -27,10 +28,6 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_millis(1500);
 const WRITER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long resolvers may remember an address: a route that moved must be found again within a minute.
 pub const TTL_SECONDS: u32 = 60;
-/// A late change of a frozen server was seen within this time of the read-back before it.
-const CONFIRM_PAUSE: Duration = Duration::from_secs(1);
-/// Each sighting begins again; a record that comes back more often has an owner who is alive.
-const CONFIRM_ROUNDS_MAX: u32 = 3;
 
 /// Where PowerDNS is and what may be changed there.
 #[derive(Debug, Clone)]
@@ -110,7 +107,7 @@ impl PowerDns {
         owner: Owner,
     ) -> Result<(), PowerDnsError> {
         self.register(hostname, address, owner).await?;
-        tokio::time::sleep(CONFIRM_PAUSE).await;
+        tokio::time::sleep(confirm::PAUSE).await;
         self.register(hostname, address, owner).await
     }
 
@@ -140,8 +137,8 @@ impl PowerDns {
         owner: Owner,
     ) -> Result<Removal, PowerDnsError> {
         let mut removal = self.remove(hostname, owner).await?;
-        for _ in 0..CONFIRM_ROUNDS_MAX {
-            tokio::time::sleep(CONFIRM_PAUSE).await;
+        for _ in 0..confirm::ROUNDS_MAX {
+            tokio::time::sleep(confirm::PAUSE).await;
             match self.remove(hostname, owner).await? {
                 Removal::Removed => removal = Removal::Removed,
                 Removal::Absent | Removal::NotOurs { .. } => return Ok(removal),

@@ -1,8 +1,8 @@
 //! The part of torture that is real: gateways of organisations, on a private PowerDNS and nginx, served by real daemons.
 
 mod disks;
-mod lying_powerdns;
 mod standing;
+mod way;
 mod withdrawal;
 
 use std::collections::BTreeSet;
@@ -25,8 +25,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::disks::OUTAGE;
-use self::lying_powerdns::LyingPowerDns;
 use self::standing::{Places, Served, Standing};
+use self::way::{Manner, Way};
 use super::crew::Slot;
 use super::fault::OnEdge;
 use super::launch::{DATABASE, because, line_to, log_file, own_program};
@@ -60,8 +60,8 @@ const PAGE_MAX: Duration = Duration::from_secs(2);
 pub struct Edge {
     sandbox: tokio::sync::Mutex<Sandbox>,
     daemons: Vec<Slot>,
-    /// Between the daemons and PowerDNS, where a removal that did nothing is to be noticed.
-    _lying: Option<LyingPowerDns>,
+    /// Between PowerDNS and the first daemon; or all of them, where a removal that did nothing is to be noticed.
+    way: Way,
     /// The disk of the vhosts; or why there is none that could be full. Goes after the nginx that it is for.
     pub vhost_disk: Result<SmallDisk, String>,
     pool: PgPool,
@@ -125,18 +125,15 @@ impl Edge {
         drop(connection);
         let key = directory.join("powerdns.key");
         sandbox.write_api_key(&key).map_err(because)?;
-        let mut gateway = sandbox.daemon_configuration(&key);
-        let lying = match lies {
-            true => {
-                Some(LyingPowerDns::before(sandbox.powerdns_config().url.as_str()).await.map_err(because)?)
-            }
-            false => None,
-        };
-        if let Some(lying) = &lying {
-            gateway["powerdns"]["url"] = lying.url().into();
-        }
+        let way = Way::to(sandbox.powerdns_config().url.as_str(), lies).await.map_err(because)?;
         let daemons = (0..DAEMONS)
-            .map(|number| daemon(directory, postgres, &gateway, number))
+            .map(|number| {
+                let mut gateway = sandbox.daemon_configuration(&key);
+                if lies || number == 0 {
+                    gateway["powerdns"]["url"] = way.url().into();
+                }
+                daemon(directory, postgres, &gateway, number)
+            })
             .collect::<Result<_, _>>()?;
         let places = Places {
             pool: pool.clone(),
@@ -150,7 +147,7 @@ impl Edge {
             routes: sandbox.edge(),
             sandbox: tokio::sync::Mutex::new(sandbox),
             daemons,
-            _lying: lying,
+            way,
             vhost_disk,
             pool,
             places,
@@ -352,6 +349,12 @@ impl Edge {
             OnEdge::PowerDnsFailing => {
                 let sandbox = self.sandbox.lock().await;
                 return disks::lock(&sandbox).await;
+            }
+            OnEdge::PowerDnsSlow | OnEdge::PowerDnsAnswersLate => {
+                let manner = if how == OnEdge::PowerDnsSlow { Manner::Slow } else { Manner::AnswersLate };
+                // Nothing else is wrong with it now.
+                let _sandbox = self.sandbox.lock().await;
+                return Ok(self.way.be(manner).await);
             }
             OnEdge::HandshakeRefused => return self.restart_free_gateways(&["--refuse-start"]).await,
             OnEdge::HandshakeHangs => return self.restart_free_gateways(&["--hang-start", "20"]).await,

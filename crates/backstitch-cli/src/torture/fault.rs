@@ -149,6 +149,10 @@ pub enum OnEdge {
     PowerDnsFrozen,
     /// PowerDNS answers 500: its database is locked.
     PowerDnsFailing,
+    /// PowerDNS is slow, for one of the daemons; less so than anybody waits.
+    PowerDnsSlow,
+    /// PowerDNS makes each change, and one of the daemons hears so when it waits no more.
+    PowerDnsAnswersLate,
     /// The free gateways refuse their handshake.
     HandshakeRefused,
     /// The free gateways take longer over their handshake than anybody waits.
@@ -194,13 +198,15 @@ pub const PASSAGES: [Passage; 4] =
     [Passage::Frozen, Passage::AnswersHeld, Passage::WorkerShut, Passage::PostgresShut];
 
 /// Everything that can happen to the edge.
-pub const EDGE: [OnEdge; 10] = [
+pub const EDGE: [OnEdge; 12] = [
     OnEdge::DaemonKilled,
     OnEdge::NginxKilled,
     OnEdge::NginxFrozen,
     OnEdge::PowerDnsKilled,
     OnEdge::PowerDnsFrozen,
     OnEdge::PowerDnsFailing,
+    OnEdge::PowerDnsSlow,
+    OnEdge::PowerDnsAnswersLate,
     OnEdge::HandshakeRefused,
     OnEdge::HandshakeHangs,
     OnEdge::ForeignVhostBroken,
@@ -378,6 +384,8 @@ impl OnEdge {
             Self::PowerDnsKilled => "powerdns killed",
             Self::PowerDnsFrozen => "powerdns frozen",
             Self::PowerDnsFailing => "powerdns answers 500",
+            Self::PowerDnsSlow => "powerdns slow",
+            Self::PowerDnsAnswersLate => "powerdns answers late",
             Self::HandshakeRefused => "handshake refused",
             Self::HandshakeHangs => "handshake hangs",
             Self::ForeignVhostBroken => "foreign vhost broken",

@@ -216,7 +216,7 @@ mod tests {
         let names: HashSet<String> = plan.iter().map(|aimed| aimed.fault.name()).collect();
         let all: HashSet<String> = deck(true).into_iter().map(Fault::name).collect();
         assert_eq!(names, all);
-        assert_eq!(names.len(), 88 + 22 + 7 + 4 + 1 + 8 + 2 + 10 + 16 + 4);
+        assert_eq!(names.len(), 88 + 22 + 7 + 4 + 1 + 8 + 2 + 12 + 16 + 4);
         let veteran = |aimed: &&Aimed| aimed.worker == VETERAN;
         assert!(plan.iter().filter(veteran).all(|aimed| !aimed.fault.kills_a_worker()));
         assert!(plan.iter().any(|aimed| veteran(&aimed)), "it has its share of the others");

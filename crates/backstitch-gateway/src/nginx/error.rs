@@ -136,6 +136,14 @@ pub enum NginxError {
         /// The name that was asked for.
         hostname: Hostname,
     },
+    /// The vhost was removed and came back, again and again.
+    #[error(
+        "the route of {hostname} comes back after each removal: somebody still writes it for this workflow"
+    )]
+    ComesBack {
+        /// The name that it answers to.
+        hostname: Hostname,
+    },
 }
 
 impl NginxError {
@@ -181,7 +189,8 @@ impl Classified for NginxError {
             | Self::ReloadFailed { .. }
             | Self::EdgeSilent { .. }
             | Self::RouteNotLive { .. }
-            | Self::RouteStillStands { .. } => true,
+            | Self::RouteStillStands { .. }
+            | Self::ComesBack { .. } => true,
             Self::NotRunnable { .. }
             | Self::NotAllowed { .. }
             | Self::NameTooLong { .. }
@@ -197,7 +206,10 @@ impl Classified for NginxError {
             Self::Disk { changed, .. }
             | Self::TestTimedOut { changed }
             | Self::EdgeSilent { changed, .. } => *changed,
-            Self::ReloadFailed { .. } | Self::RouteNotLive { .. } | Self::RouteStillStands { .. } => true,
+            Self::ReloadFailed { .. }
+            | Self::RouteNotLive { .. }
+            | Self::RouteStillStands { .. }
+            | Self::ComesBack { .. } => true,
             Self::NotRunnable { .. }
             | Self::NotRunning { .. }
             | Self::NotAllowed { .. }
@@ -229,6 +241,7 @@ impl Classified for NginxError {
             Self::EdgeSilent { .. } => "nginx_silent",
             Self::RouteNotLive { .. } => "route_not_live",
             Self::RouteStillStands { .. } => "route_still_stands",
+            Self::ComesBack { .. } => "route_comes_back",
         }
     }
 }

@@ -42,13 +42,34 @@ impl HostLock {
         let file = private::open(&self.path, OpenOptions::new().append(true)).map_err(disk)?;
         loop {
             match file.try_lock() {
-                Ok(()) => {
-                    return Ok(HostLockGuard { _file: file, _here: here });
-                }
                 Err(TryLockError::Error(e)) => return Err(disk(e)),
-                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return Err(busy()),
+                // Also when it is free by now: who was stopped meanwhile comes too late, and may be taken back already.
+                _ if Instant::now() >= deadline => return Err(busy()),
+                Ok(()) => return Ok(HostLockGuard { _file: file, _here: here }),
                 Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_POLL).await,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_was_stopped_while_waiting_does_not_get_it_when_the_time_is_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = HostLock::new(directory.path().join("a.lock"));
+        let held = lock.acquire(LOCK_POLL).await.unwrap();
+        let other = HostLock::new(directory.path().join("a.lock"));
+        let patience = 4 * LOCK_POLL;
+        let stopped = async {
+            tokio::task::yield_now().await;
+            drop(held);
+            std::thread::sleep(2 * patience);
+        };
+        let (got, ()) = tokio::join!(other.acquire(patience), stopped);
+        assert!(matches!(got, Err(NginxError::Busy { .. })), "{got:?}");
+        lock.acquire(patience).await.unwrap();
     }
 }

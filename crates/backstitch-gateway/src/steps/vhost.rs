@@ -10,7 +10,7 @@ use super::{START, STOP, gone_or_stopped, owner};
 use crate::edge::Edge;
 use crate::identifiers::{Hostname, Owner};
 use crate::networks::Upstream;
-use crate::nginx::{NginxError, Removal, Vhost};
+use crate::nginx::{Removal, Vhost};
 use crate::verdict::step_error;
 
 /// Writes the organisation's vhost, marked with the workflow's id. The running nginx does not know of it yet.
@@ -43,8 +43,17 @@ impl WriteVhost {
 }
 
 impl Compensate<Edge> for WriteVhost {
-    async fn compensate(&self, edge: &Edge, attempt: &Attempt, _: Outcome<()>) -> Result<(), StepError> {
-        remove_route(edge, attempt, &self.hostname, owner(attempt.workflow())).await.map_err(step_error)
+    async fn compensate(
+        &self,
+        edge: &Edge,
+        attempt: &Attempt,
+        outcome: Outcome<()>,
+    ) -> Result<(), StepError> {
+        let written = match outcome {
+            Outcome::Succeeded(()) => Written::ByNow,
+            Outcome::Unknown => Written::MaybeLater,
+        };
+        remove_route(edge, attempt, &self.hostname, owner(attempt.workflow()), written).await
     }
 }
 
@@ -115,7 +124,7 @@ impl Step<Edge> for RemoveVhost {
     type Output = ();
 
     async fn run(&self, edge: &Edge, attempt: &Attempt) -> Result<(), StepError> {
-        remove_route(edge, attempt, &self.hostname, self.owner).await.map_err(step_error)
+        remove_route(edge, attempt, &self.hostname, self.owner, Written::ByNow).await
     }
 }
 
@@ -137,18 +146,30 @@ impl Probe<Edge> for RemoveVhost {
     }
 }
 
-/// Whatever removing the file says, the running nginx has the last word: it may serve a file that is long gone.
+/// When the vhost was written that is to be removed.
+enum Written {
+    ByNow,
+    /// The process that was to write it is not known to be gone, as far as a step knows.
+    MaybeLater,
+}
+
+/// A removal that is repeated needs no second look: it takes only what is its owner's, whenever it comes.
 async fn remove_route(
     edge: &Edge,
     attempt: &Attempt,
     hostname: &Hostname,
     owner: Owner,
-) -> Result<(), NginxError> {
-    if let Removal::NotOurs { holder } = edge.nginx.remove_vhost(hostname.organization(), owner).await? {
+    written: Written,
+) -> Result<(), StepError> {
+    let removal = match written {
+        Written::ByNow => edge.nginx.withdraw(hostname, owner).await,
+        Written::MaybeLater => edge.nginx.withdraw_and_confirm(hostname, owner).await,
+    };
+    if let Removal::NotOurs { holder } = removal.map_err(step_error)? {
         tracing::warn!(
             workflow.id = %attempt.workflow(), %hostname, holder,
             "the vhost is someone else's and was left alone"
         );
     }
-    edge.nginx.reload_until_gone(hostname, owner).await
+    Ok(())
 }

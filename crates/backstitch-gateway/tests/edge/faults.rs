@@ -13,6 +13,7 @@ use backstitch_gateway::identifiers::OrganizationId;
 use backstitch_gateway::pool;
 use backstitch_gateway::powerdns::PowerDnsConfig;
 use backstitch_gateway::request::{self, Requested};
+use backstitch_postgres::test::SmallDisk;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::sync::{Notify, oneshot};
 
@@ -162,6 +163,36 @@ async fn someone_elses_broken_vhost_is_reported_as_such() {
 
     fs::remove_file(broken).unwrap();
     started(platform.start(first).await);
+    worker.shut_down().await;
+}
+
+/// A few vhosts.
+const DISK_BYTES: u64 = 64 * 1024;
+
+#[tokio::test]
+async fn a_start_without_room_for_its_vhost_is_taken_back_and_who_is_served_loses_nothing() {
+    let platform = Platform::of(2).await;
+    let disk = SmallDisk::mount(&platform.config().nginx.sites, DISK_BYTES).unwrap();
+    let worker = platform.start_worker().await;
+    let served = organization();
+    let gateway = started(platform.start(served).await);
+    disk.fill().unwrap();
+
+    let first = organization();
+    let unfinished = failed(platform.start(first).await);
+    assert_eq!(unfinished.error.failure.code, "nginx_directory_failed");
+    assert_eq!(unfinished.error.step.as_deref(), Some("write-vhost"));
+    assert_eq!(unfinished.report.owed().count(), 0, "{}", unfinished.report);
+    platform.assert_nothing_left(first).await;
+    assert_eq!(platform.stats().await.ready, 1);
+
+    // Nothing has to be written for a stop.
+    platform.assert_served(served, gateway).await;
+    assert!(matches!(platform.stop(served).await, Requested::Stopped));
+    platform.assert_nothing_left(served).await;
+    disk.make_room().unwrap();
+    let gateway = started(platform.start(first).await);
+    platform.assert_served(first, gateway).await;
     worker.shut_down().await;
 }
 

@@ -20,3 +20,4 @@ mod start;
 mod sweep;
 mod verify;
 mod ways;
+mod wrong;

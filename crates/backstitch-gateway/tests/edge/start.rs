@@ -17,6 +17,8 @@ use uuid::Uuid;
 
 use crate::platform::{Platform, TIMING, failed, organization, started};
 use crate::sandboxes::read_head;
+use crate::wrong::BY_HAND;
+use crate::wrong::Wrong::*;
 
 /// The steps that began, and whether each is settled.
 fn fates(unfinished: &Unfinished) -> Vec<(&str, &str)> {
@@ -138,64 +140,42 @@ async fn failure_at_each_step_compensates_the_steps_before_it() {
     drop(connection);
     assert_eq!(platform.stats().await.ready, 1);
 
-    // 2: somebody has the name.
-    let second = organization();
-    platform.edge.somebody_writes(&platform.hostname(second), "A", "10.1.1.1").await;
-    let unfinished = failed(platform.start(second).await);
-    assert_eq!(unfinished.error.failure.code, "hostname_taken");
-    assert_eq!(fates(&unfinished), [("allocate-gateway", "compensated"), ("register-dns", "did not happen")]);
-    platform.assert_nothing_left(second).await;
-    assert_eq!(platform.stats().await.ready, 1);
-
-    // 3: somebody has the file.
-    let third = organization();
-    let file = platform.edge.site(&format!("org-{third}.conf"));
-    fs::write(&file, "# by hand\n").unwrap();
-    let unfinished = failed(platform.start(third).await);
-    assert_eq!(unfinished.error.failure.code, "vhost_taken");
-    let before = [("allocate-gateway", "compensated"), ("register-dns", "compensated")];
-    assert_eq!(fates(&unfinished)[..2], before);
-    assert_eq!(fates(&unfinished)[2..], [("write-vhost", "did not happen")]);
-    platform.assert_nothing_left(third).await;
-    assert_eq!(fs::read_to_string(&file).unwrap(), "# by hand\n");
-    assert_eq!(platform.stats().await.ready, 1);
-
-    // 4: nginx is reloaded, and somebody else's vhost answers to the name.
-    let fourth = organization();
-    let thief = platform.edge.site("000-first.conf");
-    let (listen, name) = (platform.edge.sandbox.edge(), platform.hostname(fourth));
-    fs::write(&thief, format!("server {{ listen {listen}; server_name {name}; return 204; }}")).unwrap();
-    let unfinished = failed(platform.start(fourth).await);
-    assert_eq!(unfinished.error.failure.code, "route_not_live");
-    assert_eq!(unfinished.error.step.as_deref(), Some("reload-nginx"));
+    // 2 to 5, for all that can be wrong there.
+    let taken_back = [("allocate-gateway", "compensated"), ("register-dns", "compensated")];
     let written = [("write-vhost", "compensated"), ("reload-nginx", "nothing")];
-    assert_eq!(fates(&unfinished)[..2], before);
-    assert_eq!(fates(&unfinished)[2..], written);
-    platform.assert_nothing_left(fourth).await;
-    assert_eq!(platform.stats().await.ready, 1);
-    fs::remove_file(thief).unwrap();
-
-    // 5: the gateway says no; and the gateway takes the organisation, but says that it failed.
-    for (fault, code, handshake) in [
-        ("--refuse-start", "gateway_refused", "did not happen"),
-        ("--fail-start", "gateway_failed", "compensated"),
+    for (wrong, expected) in [
+        (NameIsTaken, [&taken_back[..1], &[("register-dns", "did not happen")]].concat()),
+        (FileIsTaken, [&taken_back[..], &[("write-vhost", "did not happen")]].concat()),
+        (RouteIsTaken, [taken_back, written].concat()),
+        (GatewayRefuses, [&taken_back[..], &written, &[("handshake", "did not happen")]].concat()),
+        (GatewayFails, [&taken_back[..], &written, &[("handshake", "compensated")]].concat()),
     ] {
-        let fifth = organization();
-        platform.edge.sandbox.gateways[0].restart(&[fault]).await.unwrap();
+        let organization = organization();
+        wrong.begin(&mut platform, organization).await;
         let began = Instant::now();
-        let unfinished = failed(platform.start(fifth).await);
-        println!("a start that fails at its handshake ({fault}) took {:?}", began.elapsed());
-        assert_eq!(unfinished.error.failure.code, code);
-        assert_eq!(fates(&unfinished)[..2], before);
-        assert_eq!(fates(&unfinished)[2..4], written);
-        assert_eq!(fates(&unfinished)[4..], [("handshake", handshake)]);
-        platform.assert_nothing_left(fifth).await;
-        assert_eq!(platform.edge.sandbox.fetch(&platform.hostname(fifth), "/").await.unwrap().status, 404);
-        assert_eq!(platform.stats().await.ready, 1);
+        let unfinished = failed(platform.start(organization).await);
+        println!("a start that fails ({wrong:?}) took {:?}", began.elapsed());
+        let (step, code) = wrong.error();
+        assert_eq!(unfinished.error.step.as_deref(), Some(step), "{wrong:?}");
+        assert_eq!(unfinished.error.failure.code, code, "{wrong:?}");
+        assert_eq!(fates(&unfinished), expected, "{wrong:?}");
+        platform.assert_nothing_left(organization).await;
+        assert_eq!(platform.stats().await.ready, 1, "{wrong:?}");
+        match wrong {
+            FileIsTaken => {
+                let file = platform.edge.site(&format!("org-{organization}.conf"));
+                assert_eq!(fs::read_to_string(&file).unwrap(), BY_HAND);
+            }
+            GatewayRefuses | GatewayFails => {
+                let page = platform.edge.sandbox.fetch(&platform.hostname(organization), "/").await.unwrap();
+                assert_eq!(page.status, 404, "{wrong:?}");
+            }
+            NameIsTaken | RouteIsTaken => {}
+        }
+        wrong.mend(&mut platform).await;
     }
 
     // And whoever comes next is served by the same gateway.
-    platform.edge.sandbox.gateways[0].restart(&[]).await.unwrap();
     let next = organization();
     assert_eq!(started(platform.start(next).await), gateway);
     platform.assert_served(next, gateway).await;

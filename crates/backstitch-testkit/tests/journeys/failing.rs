@@ -1,9 +1,12 @@
 //! How steps fail, are tried again, and are taken back.
 
-use backstitch::Fate;
-use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
-use backstitch_testkit::world::World;
+use backstitch::{Ending, Fate};
+use backstitch_testkit::oracle;
+use backstitch_testkit::recorder::{self, Lacking, Line, Recorder, Verdict, read_log};
+use backstitch_testkit::script::{Act, Compensating, Do, Ground, Manner, Resuming};
+use backstitch_testkit::world::{World, worker_on};
 
+use crate::WORKER;
 use crate::look::{attempts, broken, compensated, died_of, effects, fates, giving_up, retried};
 
 const EVERY_MANNER: [Manner; 5] =
@@ -163,6 +166,65 @@ async fn every_compensation_twice_leaves_nothing() {
     let effects = effects(&world, handle.workflow).await;
     assert_eq!((count(&effects, "compensate 1"), count(&effects, "compensate 2")), (3, 5));
     worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn each_step_fails_and_the_compensation_before_it_runs_twice() {
+    const STEPS: u32 = 5;
+    let world = World::new().await;
+    let (socket, log) = (world.directory.path().join("recorder"), world.directory.path().join("log"));
+    let serving = tokio::spawn({
+        let (socket, log) = (socket.clone(), log.clone());
+        async move { recorder::serve(&socket, &log, Lacking::default()).await }
+    });
+    for failing in 1..STEPS {
+        let twice = failing - 1;
+        let mut steps = vec![Act::new(); STEPS as usize];
+        steps[failing as usize] = broken();
+        // It has its effect, and its outcome dies with its process.
+        steps[twice as usize] = Act::new().compensate([Do::Effect, Do::Kill]);
+        let handle = world.enqueue(Compensating::of(steps)).await;
+        let process = world.process(WORKER).with_lock(&world.state_directory()).variable("RECORDER", &socket);
+        process.spawn().await.killed().await;
+        let ground = Ground { ledger: world.ledger.clone(), recorder: Some(Recorder::at(&socket)) };
+        let worker =
+            worker_on(world.client.database().clone(), ground).state_directory(world.state_directory());
+        let worker = worker.start().await.expect("the worker starts");
+        let ending = world.client.wait(&handle).await.expect("it answers");
+        worker.shut_down().await;
+
+        let Ending::Compensated(unfinished) = ending else { panic!("step {failing} failed: {ending:?}") };
+        assert_eq!(unfinished.error.failure.code, "broken", "step {failing}: the original error");
+        let tries = |step| 1 + u32::from(step == twice);
+        assert_eq!(
+            fates(&unfinished),
+            (0..=failing).map(|step| compensated(tries(step))).collect::<Vec<_>>()
+        );
+        let attempts = attempts(&world, handle.workflow).await;
+        let of_the_one = format!("{twice} compensate");
+        let of_the_one: Vec<_> = attempts.iter().filter(|what| what.starts_with(&of_the_one)).collect();
+        assert_eq!(*of_the_one[0], format!("{twice} compensate 1 open"), "{attempts:?}");
+        assert_eq!(of_the_one[1..], [&format!("{twice} compensate 2 succeeded")], "{attempts:?}");
+
+        let lines = read_log(&log).expect("it has a log");
+        let verdicts = |step, direction| -> Vec<Verdict> {
+            let of_it = |line: &&Line| {
+                let call = &line.call;
+                (call.workflow, call.position, call.direction.as_str())
+                    == (handle.workflow.0, step, direction)
+            };
+            lines.iter().filter(of_it).map(|line| line.verdict).collect()
+        };
+        for step in 0..STEPS {
+            let (run, back) = (verdicts(step, "run"), verdicts(step, "compensate"));
+            let once: &[_] = if step > failing { &[] } else { &[Verdict::Applied] };
+            let expected = if step == twice { &[Verdict::Applied, Verdict::Repeated] } else { once };
+            assert_eq!((&run[..], &back[..]), (once, expected), "step {step}, where step {failing} failed");
+        }
+        let faults = oracle::faults(&world.pool, None, None, handle.workflow).await;
+        assert!(faults.is_empty(), "step {failing} failed: {faults:#?}");
+    }
+    serving.abort();
 }
 
 #[tokio::test]

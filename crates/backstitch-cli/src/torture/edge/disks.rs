@@ -20,14 +20,14 @@ pub const OUTAGE: Duration = Duration::from_millis(2500);
 /// What a step says that can't write its vhost.
 const NO_ROOM: &str = "nginx_directory_failed";
 
-/// For how long a step is waited for that finds no room.
-const MET_WITHIN: Duration = Duration::from_secs(15);
+/// For how long somebody is waited for who meets what is wrong.
+pub const MET_WITHIN: Duration = Duration::from_secs(15);
 
 /// A gateway that is being started or stopped was asked for within this time.
 const ASKED_FOR_WITHIN: TimeDelta = TimeDelta::minutes(10);
 
 /// Between two looks.
-const PAUSE: Duration = Duration::from_millis(100);
+pub const PAUSE: Duration = Duration::from_millis(100);
 
 /// Leaves no room for vhosts until a daemon's step has met that, and a while longer. False: none has.
 pub async fn fill(disk: &SmallDisk, pool: &PgPool) -> Result<bool, Failed> {
