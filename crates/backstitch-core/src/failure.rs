@@ -23,14 +23,7 @@ impl Failure {
     /// always be journaled.
     #[must_use]
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        let mut message = message.into();
-        if message.contains('\0') {
-            message = message.replace('\0', "\u{FFFD}");
-        }
-        if message.len() > MESSAGE_BYTES_MAX {
-            message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
-            message.push_str(" … (cut)");
-        }
+        let message = journaled(message.into());
         let mut code = code.into();
         if code.contains('\0') {
             code = code.replace('\0', "\u{FFFD}").into();
@@ -54,6 +47,19 @@ impl Failure {
         }
         Self::new(code, message)
     }
+}
+
+/// A text as it can be journaled: null characters, which Postgres can't hold, are replaced, and an overlong one is cut.
+#[must_use]
+pub fn journaled(mut text: String) -> String {
+    if text.contains('\0') {
+        text = text.replace('\0', "\u{FFFD}");
+    }
+    if text.len() > MESSAGE_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(MESSAGE_BYTES_MAX));
+        text.push_str(" … (cut)");
+    }
+    text
 }
 
 impl Failure {
@@ -166,6 +172,12 @@ impl WorkflowError {
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self { failure: Failure::new(code, message), step: None }
     }
+
+    /// This error as it can be journaled: its fields are open, and may have been filled with anything.
+    #[must_use]
+    pub fn journaled(self) -> Self {
+        Self { failure: self.failure.journaled(), step: self.step.map(journaled) }
+    }
 }
 
 impl From<StepFailed> for WorkflowError {
@@ -184,5 +196,13 @@ mod tests {
         assert!(!failure.message.contains('\0') && !failure.code.contains('\0'));
         assert!(failure.message.len() < MESSAGE_BYTES_MAX + 20);
         assert!(failure.message.ends_with("(cut)"));
+    }
+
+    #[test]
+    fn any_step_that_a_function_names_can_be_journaled() {
+        let failure = Failure { code: "c\0".into(), message: "m\0".into() };
+        let error = WorkflowError { failure, step: Some("register\0dns".into()) }.journaled();
+        assert!(!error.failure.message.contains('\0') && !error.failure.code.contains('\0'));
+        assert_eq!(error.step.as_deref(), Some("register\u{FFFD}dns"));
     }
 }

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::failure::{Failure, WorkflowError};
+use crate::failure::{self, Failure, WorkflowError};
 use crate::id::{Direction, Position};
 use crate::json::Json;
 
@@ -228,6 +228,16 @@ impl Cause {
             Self::Orphaned => "orphaned",
             Self::CrashLoop { .. } => "crash_loop",
             Self::Mismatch { .. } => "mismatch",
+        }
+    }
+
+    /// This cause as it can be journaled: what a function says of its error may be anything.
+    #[must_use]
+    pub fn journaled(self) -> Self {
+        match self {
+            Self::Failed(error) => Self::Failed(error.journaled()),
+            Self::Mismatch { message } => Self::Mismatch { message: failure::journaled(message) },
+            other => other,
         }
     }
 

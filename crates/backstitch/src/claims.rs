@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::claim::{Claimed, Departure, Want, claim};
 use crate::drive::drive;
 use crate::future::catch_panic;
-use crate::journal::{After, Attention, AttentionChange};
+use crate::journal::{After, Attention};
 use crate::life::{Life, Plan, Shop};
 use crate::outage::Outage;
 use crate::park;
@@ -207,9 +207,7 @@ impl<S: Send + Sync + 'static> Work<'_, S> {
                 Ok(departure) => departure,
                 // A defect of ours parks one workflow: held by nobody who drives it, it would be lost for this life.
                 Err(message) => {
-                    let attention = Attention { reason: "engine_panicked", message };
-                    let after =
-                        After { attention: Some(AttentionChange::Raise(attention)), ..After::default() };
+                    let after = After::raising(Attention::new("engine_panicked", message));
                     Box::pin(park::park(&shop, &life, &hold, SLOW_RETRY, after)).await
                 }
             };

@@ -77,7 +77,7 @@ impl<S: Send + Sync + 'static> Course<S> {
                 around.crash_charges
             );
             let due = later(around.now, SLOW_RETRY);
-            return Next::Attention(due, Attention { reason: "crash_loop", message });
+            return Next::Attention(due, Attention::new("crash_loop", message));
         }
         loop {
             let next = if self.history.unwinding().is_some() {
@@ -113,7 +113,7 @@ impl<S: Send + Sync + 'static> Course<S> {
                         }
                     })
                     .collect();
-                Next::Attention(due, Attention { reason: "compensation_stuck", message: stuck.join("; ") })
+                Next::Attention(due, Attention::new("compensation_stuck", stuck.join("; ")))
             }
         }
     }
@@ -126,7 +126,7 @@ impl<S: Send + Sync + 'static> Course<S> {
             Ok(Polled::Misuses(misuse)) => return self.give_up(Cause::Failed(misuse.into())),
             Err(message) => {
                 let due = later(around.now, SLOW_RETRY);
-                return Some(Next::Attention(due, Attention { reason: "undecodable_input", message }));
+                return Some(Next::Attention(due, Attention::new("undecodable_input", message)));
             }
         };
         let code = match self.fitting_code(&asked) {
@@ -155,7 +155,7 @@ impl<S: Send + Sync + 'static> Course<S> {
                 let failure = self.history.slot(position).and_then(|slot| slot.run.failure.clone());
                 let failure = failure.map_or_else(String::new, |failure| failure.to_string());
                 let message = format!("{} keeps failing past the pivot: {failure}", asked.step);
-                return Some(Next::Attention(due, Attention { reason: "forward_stuck", message }));
+                return Some(Next::Attention(due, Attention::new("forward_stuck", message)));
             }
             Forward::Unwind(failure) => {
                 let error = WorkflowError { failure, step: Some(asked.step.to_owned()) };
@@ -198,9 +198,7 @@ impl<S: Send + Sync + 'static> Course<S> {
                 self.give_up(Cause::Mismatch { message })
             }
             Ok(output) => Some(Next::Complete(output)),
-            Err(error) => {
-                self.give_up(Cause::Failed(WorkflowError { failure: error.failure.journaled(), ..error }))
-            }
+            Err(error) => self.give_up(Cause::Failed(error)),
         }
     }
 
@@ -254,11 +252,12 @@ impl<S: Send + Sync + 'static> Course<S> {
             return None;
         }
         let reason = if waits { "mismatch" } else { "failed_past_the_pivot" };
-        let message = cause.error().failure.to_string();
-        Some(Next::Attention(later(self.now(), SLOW_RETRY), Attention { reason, message }))
+        let attention = Attention::new(reason, cause.error().failure.to_string());
+        Some(Next::Attention(later(self.now(), SLOW_RETRY), attention))
     }
 
     fn turn_back(&mut self, cause: Cause) {
+        let cause = cause.journaled();
         tracing::info!(
             workflow.id = %self.claimed.workflow, workflow.kind = self.claimed.kind,
             cause = cause.as_str(), error = %cause.error(), "taking the workflow back"

@@ -61,7 +61,7 @@ pub(crate) async fn drive<S: Send + Sync + 'static>(
     let history = match read {
         Ok(history) => history,
         Err(message) => {
-            let after = After { attention: raise("corrupt_journal", message), ..After::default() };
+            let after = After::raising(Attention::new("corrupt_journal", message));
             return Box::pin(park::park(&shop, &life, &claimed.hold(), SLOW_RETRY, after)).await;
         }
     };
@@ -378,7 +378,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
             Err(error) => {
                 let message = format!("the database refuses the workflow's record: {error}");
                 tracing::error!(workflow.id = %self.course.claimed.workflow, workflow.kind = self.course.claimed.kind, "{message}");
-                let after = After { attention: raise("record_refused", message), ..After::default() };
+                let after = After::raising(Attention::new("record_refused", message));
                 let hold = self.course.claimed.hold();
                 let parked = Box::pin(park::park(&self.course.shop, &self.life, &hold, SLOW_RETRY, after));
                 return ControlFlow::Break(parked.await);
@@ -452,8 +452,4 @@ impl<S: Send + Sync + 'static> Drive<S> {
             ),
         }
     }
-}
-
-fn raise(reason: &'static str, message: String) -> Option<AttentionChange> {
-    Some(AttentionChange::Raise(Attention { reason, message }))
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use backstitch_core::failure::WorkflowError;
+use backstitch_core::failure::{WorkflowError, journaled};
 use backstitch_core::id::{Epoch, IncarnationId, Seq, WorkflowId};
 use backstitch_core::json::Json;
 use backstitch_core::record::{AttemptId, Cause, Operator, Stitch, Turn, Verdict};
@@ -57,7 +57,9 @@ pub(crate) struct Unwinding {
 
 impl Unwinding {
     pub(crate) fn of(report: RollbackReport) -> Self {
-        Self { cause: report.cause.clone(), error: report.cause.error(), report }
+        // It may have been journaled, as text that holds anything, by the version before.
+        let cause = report.cause.journaled();
+        Self { cause: cause.clone(), error: cause.error(), report: RollbackReport { cause, ..report } }
     }
 }
 
@@ -72,11 +74,31 @@ pub(crate) enum AttentionChange {
 /// Why a person should look.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Attention {
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
+    reason: &'static str,
+    message: String,
+}
+
+impl Attention {
+    /// Whatever the message quotes, it is one that the database can hold.
+    pub(crate) fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: journaled(message.into()) }
+    }
+
+    pub(crate) fn reason(&self) -> &'static str {
+        self.reason
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
 }
 
 impl After {
+    /// A person should look, and nothing else.
+    pub(crate) fn raising(attention: Attention) -> Self {
+        Self { attention: Some(AttentionChange::Raise(attention)), ..Self::default() }
+    }
+
     /// Apart from the output.
     fn is_nothing(&self) -> bool {
         self.phase.is_none()

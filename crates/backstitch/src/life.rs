@@ -13,6 +13,7 @@ use crate::appender::Appender;
 use crate::claim::Hold;
 use crate::database::{Database, Kept};
 use crate::lease::Lease;
+use crate::outage::Outage;
 use crate::secret::Secrets;
 use crate::timing::Timing;
 use crate::watchdog::Watchdog;
@@ -54,6 +55,9 @@ pub(crate) struct Life {
     /// A suspect is driven alone: nothing else is begun until it has left, or an outcome has cleared it.
     pub(crate) alone: watch::Sender<bool>,
     pub(crate) in_flight: Arc<InFlight>,
+    /// That workflows can't be parked for now: hundreds are at once where a worker stops beside a database that is away. It never
+    /// ends, for while one can be parked another may be kept by somebody.
+    pub(crate) parking: Mutex<Outage>,
 }
 
 impl Life {

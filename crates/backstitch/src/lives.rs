@@ -147,6 +147,7 @@ async fn register<S>(shop: &Shop<S>, token: Uuid) -> Result<(Life, DropGuard), E
         makes_room: AtomicBool::new(false),
         alone: watch::Sender::new(false),
         in_flight,
+        parking: std::sync::Mutex::default(),
     };
     Ok((life, heart))
 }

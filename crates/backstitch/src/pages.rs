@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::claim::{Departure, Hold};
 use crate::error::Error;
-use crate::journal::{After, Attention, AttentionChange};
+use crate::journal::{After, Attention};
 use crate::life::{Life, Shop};
 use crate::outage::Outage;
 use crate::park;
@@ -71,8 +71,7 @@ pub(crate) async fn read<S>(
             Err(error) if !error.is_transient() => {
                 // Such as a right that this role has not: whoever can give it has to be told.
                 let message = format!("its journal can't be read: {error}");
-                let attention = Attention { reason: "journal_unreadable", message };
-                let after = After { attention: Some(AttentionChange::Raise(attention)), ..After::default() };
+                let after = After::raising(Attention::new("journal_unreadable", message));
                 return ControlFlow::Break(park::park(shop, life, hold, SLOW_RETRY, after).await);
             }
             Err(error) => {

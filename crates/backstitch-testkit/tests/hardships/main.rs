@@ -14,6 +14,7 @@ mod pivots;
 mod poison;
 mod poolers;
 mod previous;
+mod refusals;
 mod requests;
 mod servers;
 mod shutdowns;
