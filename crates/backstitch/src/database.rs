@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 use tokio::time::timeout;
 
-use crate::error::Error;
+use crate::error::{Error, is_of_the_session};
 use crate::places::Places;
+use crate::way::{Bounds, Way};
 
 /// How many connections transactional steps, recovery and a client share. The claims, the heartbeat and the listener of a
 /// worker have one each beside, its appender one or two: so no more than eleven in all, and five or six while no step is
@@ -19,10 +20,6 @@ const CONNECTIONS_MAX: u32 = 6;
 /// How many of them are never lent to transactional steps, which have theirs for as long as their code runs: one, for
 /// recovery and for what is parked.
 const CONNECTIONS_SPARED: u32 = 1;
-
-/// Which part of its deadline a call has left when the server gives up waiting for a lock: enough for the answer to come
-/// back. A client that leaves ends nothing: its statement would wait on in the server, for ever, and the next one beside it.
-const LOCK_WAIT_SPARES: u32 = 8;
 
 /// Postgres, with a deadline on every call.
 #[derive(Debug, Clone)]
@@ -36,15 +33,6 @@ pub struct Database {
     deadline: Duration,
     /// From which is looked through much.
     looks: Places,
-}
-
-/// What lies between here and Postgres.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// Nothing that shows: a connection is a session.
-    Direct,
-    /// A pooler that lends out a session for one transaction.
-    TransactionPooler,
 }
 
 impl Database {
@@ -171,7 +159,7 @@ impl Database {
     /// statement that fails there takes those before it along, whatever the call makes of its error. How long
     /// that may take is the caller's to say, but no statement waits for a lock for longer than 3.5 s, nor such a transaction for
     /// its next statement for longer than 4 s. Where it is dropped before its end, its connection is closed: what is still on its
-    /// way on it must not meet the next borrower.
+    /// way on it must not meet the next borrower. So is one whose session can only read, found out when a call on it fails.
     ///
     /// # Errors
     /// Those of the call, and when there is no connection.
@@ -179,11 +167,32 @@ impl Database {
         &self,
         call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, E> {
+        let (mut lent, answer) = self.make(call).await?;
+        // What the caller makes of an error need not tell of its session: that one is asked.
+        if answer.is_ok() || self.is_of_use(lent.connection()).await {
+            lent.give_back();
+        }
+        answer
+    }
+
+    /// Makes a call on a connection that its calls share.
+    async fn make<T, E: From<sqlx::Error>>(
+        &self,
+        call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> sqlx::Result<(Lent, Result<T, E>)> {
         let mut lent = self.lend().await?;
         // On the heap: whoever awaits it is one of hundreds of workflows, and small.
         let answer = Box::pin(self.way.make(lent.connection(), Bounds::of(self.deadline), call)).await;
-        lent.give_back();
-        answer
+        Ok((lent, answer))
+    }
+
+    /// Whether the next call can be made on this connection, too: it answers, and not as one that can only read.
+    async fn is_of_use(&self, connection: &mut PgConnection) -> bool {
+        let asked = sqlx::raw_sql("show transaction_read_only").fetch_one(connection);
+        match timeout(self.deadline, asked).await {
+            Ok(Ok(shown)) => shown.try_get::<String, _>(0).is_ok_and(|only_reads| only_reads == "off"),
+            _ => false,
+        }
     }
 
     /// Whether a connection is a session: only then can it hear what is announced, or hold a lock beyond a transaction.
@@ -213,7 +222,12 @@ impl Database {
         doing: &'static str,
         call: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T, Error> {
-        within(self.deadline, doing, self.call(call)).await
+        within(self.deadline, doing, async {
+            let (lent, answer) = self.make(call).await?;
+            lent.give_back_after(&answer);
+            answer
+        })
+        .await
     }
 
     /// Looks through what may be much: within the deadline, from one of few places, and no longer in the server than here. It
@@ -231,7 +245,7 @@ impl Database {
         let answer = within(self.deadline, doing, async {
             let mut lent = self.lend().await?;
             let answer = Box::pin(self.way.look(lent.connection(), bounds, call)).await;
-            lent.give_back();
+            lent.give_back_after(&answer);
             answer
         })
         .await;
@@ -269,83 +283,10 @@ impl Database {
     }
 }
 
-impl Way {
-    /// Options for connections whose statements wait for a lock no longer than this.
-    fn waits_for_locks(self, options: PgConnectOptions, lock_wait: Duration) -> PgConnectOptions {
-        match self {
-            // Where it is said already, the last one counts.
-            Self::Direct => options.options([("lock_timeout", format!("{}ms", lock_wait.as_millis()))]),
-            // A session of its own does not begin with them: each transaction does.
-            Self::TransactionPooler => options,
-        }
-    }
-
-    /// Makes a call on a connection that came this way.
-    async fn make<T, E: From<sqlx::Error>>(
-        self,
-        connection: &mut PgConnection,
-        bounds: Bounds,
-        call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
-    ) -> Result<T, E> {
-        match self {
-            Self::Direct => call(connection).await,
-            Self::TransactionPooler => self.make_in_transaction(connection, bounds, call).await,
-        }
-    }
-
-    /// Makes a call in a transaction of its own.
-    async fn make_in_transaction<T, E: From<sqlx::Error>>(
-        self,
-        connection: &mut PgConnection,
-        bounds: Bounds,
-        call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
-    ) -> Result<T, E> {
-        self.make_after(format!("begin; {}", bounds.set_local()), connection, call).await
-    }
-
-    /// Makes a call in a transaction of its own that writes nothing, and whose statements the server gives up.
-    async fn look<T, E: From<sqlx::Error>>(
-        self,
-        connection: &mut PgConnection,
-        bounds: Bounds,
-        call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let statement = bounds.lock_wait.as_millis();
-        let begin =
-            format!("begin read only; {}; set local statement_timeout = {statement}", bounds.set_local());
-        self.make_after(begin, connection, call).await
-    }
-
-    async fn make_after<T, E: From<sqlx::Error>>(
-        self,
-        begin: String,
-        connection: &mut PgConnection,
-        call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let mut transaction = connection.begin_with(AssertSqlSafe(begin)).await?;
-        let answer = call(&mut transaction).await;
-        // While the session is lent: after the COMMIT another may have it.
-        self.leave(&mut transaction).await?;
-        match answer {
-            Ok(answer) => transaction.commit().await.map(|()| answer).map_err(E::from),
-            Err(error) => {
-                transaction.rollback().await?;
-                Err(error)
-            }
-        }
-    }
-
-    async fn leave(self, transaction: &mut PgConnection) -> sqlx::Result<()> {
-        match self {
-            Self::Direct => Ok(()),
-            Self::TransactionPooler => transaction.clear_cached_statements().await,
-        }
-    }
-}
-
 /// A connection of one's own, outside the pool: always there, its plans made and its caches warm.
 ///
-/// After a call that failed, did not end in time or was dropped, the next one makes a new connection.
+/// After a call that failed, did not end in time or was dropped, the next one makes a new connection; after one that the server
+/// refused, only if it refused that to the session.
 pub(crate) struct Kept {
     database: Database,
     connection: Option<PgConnection>,
@@ -400,11 +341,14 @@ impl Kept {
         // On the heap, as above.
         let answer = within(deadline, doing, Box::pin(call(&mut connection))).await;
         match &answer {
-            // The server said no: the connection is as good as before.
-            Ok(_) | Err(Error::Database { source: sqlx::Error::Database(_), .. }) => {
+            Ok(_) => self.connection = Some(connection),
+            // The server said no, and not to this session: the connection is as good as before.
+            Err(Error::Database { source: source @ sqlx::Error::Database(_), .. })
+                if !is_of_the_session(source) =>
+            {
                 self.connection = Some(connection);
             }
-            // Its call may still be under way: not to be used again.
+            // Its call may still be under way, or no call on it will succeed: not to be used again.
             Err(_) => drop(connection.close_hard()),
         }
         answer
@@ -422,6 +366,13 @@ impl Lent {
     pub(crate) fn give_back(mut self) {
         drop(self.0.take());
     }
+
+    /// Gives it back, unless its call was answered with what every call on it will be.
+    fn give_back_after<T>(self, answer: &sqlx::Result<T>) {
+        if !answer.as_ref().is_err_and(is_of_the_session) {
+            self.give_back();
+        }
+    }
 }
 
 impl Drop for Lent {
@@ -429,33 +380,6 @@ impl Drop for Lent {
         if let Some(connection) = self.0.take() {
             drop(connection.detach());
         }
-    }
-}
-
-/// What the server is told of a call, so that nothing of it is left there long after its caller has given it up.
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    /// How long a statement may wait for a lock; and how long it may take in all, if it only looks.
-    lock_wait: Duration,
-    /// How long a transaction may wait for its next statement. Whoever is frozen or cut off in the middle of one holds the
-    /// fence, and behind a pooler nobody can tell whose session that is: until it ends he can't be buried.
-    silence: Duration,
-}
-
-impl Bounds {
-    /// Of a call whose caller waits for so long. Zero would be for ever.
-    fn of(deadline: Duration) -> Self {
-        let lock_wait = deadline - deadline / LOCK_WAIT_SPARES;
-        let some = Duration::from_millis(1);
-        Self { lock_wait: lock_wait.max(some), silence: deadline.max(some) }
-    }
-
-    /// As a transaction is told at its beginning.
-    fn set_local(self) -> String {
-        let (lock_wait, silence) = (self.lock_wait.as_millis(), self.silence.as_millis());
-        format!(
-            "set local lock_timeout = {lock_wait}; set local idle_in_transaction_session_timeout = {silence}"
-        )
     }
 }
 

@@ -220,6 +220,13 @@ pub(crate) fn is_of_the_statement(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether it is the session that the server said this of, which is of no use any more, while a new one may be: it can only read,
+/// for it began on a standby, on a primary that became one since, or when none could write; or it is about to end.
+pub(crate) fn is_of_the_session(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| ["08", "57P", "25006", "25P03"].iter().any(|class| code.starts_with(class)))
+}
+
 /// Whether repeating the same batch would only wait again: for a lock, or for whoever wrote the same place of a journal.
 pub(crate) fn is_held_up(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());

@@ -64,6 +64,7 @@ mod verify;
 mod view;
 mod waits;
 mod watchdog;
+mod way;
 mod worker;
 mod workflow;
 

@@ -7,6 +7,7 @@ use backstitch_testkit::cut::{Moment, Passage, Statement};
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
 use backstitch_testkit::wait::{until, until_equal};
 use backstitch_testkit::world::World;
+use sqlx::postgres::PgPoolOptions;
 
 use crate::WORKER;
 use crate::facts::{attempts, effects, ended, incarnations};
@@ -203,6 +204,62 @@ async fn backend_terminated_at_random() {
     assert_eq!(completed + compensated, i64::try_from(WORKFLOWS).expect("few"));
     assert!(completed >= i64::try_from(WORKFLOWS / 2).expect("few"), "only {completed} completed");
     worker.kill().await;
+}
+
+/// So a session looks that began on a primary which became a standby since, or behind a proxy that has moved on; and so here.
+#[tokio::test]
+async fn sessions_that_can_only_read_are_replaced_once_others_can_write() {
+    let world = World::new().await;
+    let url = format!("{}&application_name=worker", world.database.url);
+    let worker = world.process(WORKER).variable("DATABASE_URL", url).spawn().await;
+    let first = world.enqueue(Compensating::of([Act::new()])).await;
+    assert_eq!(world.completes(&first).await, [Some(1)]);
+    // One that can write, whatever new ones can.
+    let mut owner = world.pool.acquire().await.expect("it answers");
+    let run = async |owner: &mut sqlx::PgConnection, sql: &'static str| {
+        sqlx::raw_sql(sql).execute(owner).await.expect("it is ours");
+    };
+    run(
+        &mut owner,
+        "do $$ begin execute format('alter database %I set default_transaction_read_only = on', current_database()); end $$;
+        select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and application_name = 'worker'",
+    )
+    .await;
+    let lease_is_over = "select lease_until <= clock_timestamp() from backstitch.incarnation";
+    until("no beat has got through for a lease", async || {
+        let over: bool = sqlx::query_scalar(lease_is_over).fetch_one(&mut *owner).await.expect("it answers");
+        over.then_some(())
+    })
+    .await;
+    run(
+        &mut owner,
+        "do $$ begin execute format('alter database %I reset default_transaction_read_only', current_database()); end $$",
+    )
+    .await;
+    let steps = [Act::new(), Act::new().manner(Manner::Transactional)];
+    let handle = world.enqueue(Compensating::of(steps)).await;
+    assert_eq!(world.completes(&handle).await, [Some(1), Some(1)]);
+    worker.kill().await;
+}
+
+/// An application's own calls share the engine's connections.
+#[tokio::test]
+async fn a_call_of_an_applications_own_leaves_no_session_behind_that_can_only_read() {
+    let world = World::new().await;
+    let options = (*world.pool.connect_options()).clone();
+    // Of one session: whoever calls gets what the call before has left.
+    let database = Database::from_pool(PgPoolOptions::new().max_connections(1).connect_lazy_with(options));
+    let write = async |on: &mut sqlx::PgConnection| {
+        sqlx::query("create table if not exists public.orders (id int)").execute(on).await.map(|_| ())
+    };
+    let turn = async |on: &mut sqlx::PgConnection| {
+        sqlx::query("set default_transaction_read_only = on").execute(on).await.map(|_| ())
+    };
+    database.call::<_, sqlx::Error>(turn).await.expect("it is ours");
+    let refused = database.call::<_, sqlx::Error>(write).await.expect_err("its session only reads");
+    assert_eq!(refused.as_database_error().and_then(|error| error.code()).as_deref(), Some("25006"));
+    database.call::<_, sqlx::Error>(write).await.expect("the next one has another session");
 }
 
 /// sqlx counts no transaction whose BEGIN it was not answered, and so rolls none back.

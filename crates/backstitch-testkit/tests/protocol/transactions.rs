@@ -6,7 +6,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use crate::record::{append, appending, first, record, verdict};
-use crate::stage::{Session, Stage, bury, burying, claim, execute, one, park};
+use crate::stage::{Session, Stage, bury, burying, claim, code, execute, one, park};
 
 /// A transaction at the workflow's place 0, whose step has made its effect.
 async fn entered(stage: &Stage, worker: i32, workflow: Uuid) -> Session {
@@ -156,6 +156,18 @@ async fn a_transaction_left_alone_ends_by_itself() {
     let gone = format!("select not exists (select from pg_stat_activity where pid = {})", step.pid);
     until("the server ends it", async || one::<bool>(&stage.pool, &gone).await.then_some(())).await;
     step.commit().await.expect_err("it is over");
+}
+
+#[tokio::test]
+async fn a_step_is_not_begun_in_a_session_that_can_only_read() {
+    let stage = staged().await;
+    let worker = stage.worker().await;
+    let workflow = stage.held_by(worker).await;
+    let mut session = stage.session().await;
+    execute(&mut session.connection, "set default_transaction_read_only = on").await.expect("set");
+    session.open().await;
+    let enter = format!("select backstitch.enter_slot({worker}, '{workflow}', 0, 0, 60000)");
+    assert_eq!(code(execute(&mut session.connection, &enter).await), "25006", "as Postgres says of a write");
 }
 
 #[tokio::test]
