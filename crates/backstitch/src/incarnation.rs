@@ -128,19 +128,35 @@ pub(crate) async fn living(database: &Database) -> Result<Vec<Seen>, Error> {
         .await
 }
 
+/// What became of the workflows of one that is buried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Burial {
+    /// How many came free.
+    pub(crate) freed: u32,
+    /// How many somebody's transaction keeps: until they come free, too, it is not buried.
+    pub(crate) kept: u32,
+}
+
 /// Declares an incarnation dead and frees its workflows. None: it was not to be buried after all.
-pub(crate) async fn bury(database: &Database, dead: Seen, gone: bool) -> Result<Option<u32>, Error> {
+pub(crate) async fn bury(database: &Database, dead: Seen, gone: bool) -> Result<Option<Burial>, Error> {
     database
         .run("burying a dead worker", async |connection| {
-            let orphans = sqlx::query_scalar!(
+            let freed = sqlx::query_scalar!(
                 "select backstitch.bury($1, $2, $3)",
                 dead.incarnation.0,
                 dead.beat,
                 gone
             )
+            .fetch_one(&mut *connection)
+            .await?;
+            let Some(freed) = freed else { return Ok(None) };
+            let kept = sqlx::query_scalar!(
+                r#"select count(*)::integer as "kept!" from backstitch.ready where holder = $1"#,
+                dead.incarnation.0
+            )
             .fetch_one(connection)
             .await?;
-            Ok(orphans.map(|orphans| orphans.unsigned_abs()))
+            Ok(Some(Burial { freed: freed.unsigned_abs(), kept: kept.unsigned_abs() }))
         })
         .await
 }

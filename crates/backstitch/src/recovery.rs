@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::database::Database;
-use crate::incarnation::{self, LeaseSeen, Seen};
+use crate::incarnation::{self, Burial, LeaseSeen, Seen};
 use crate::lock_file::{self, Abandoned};
 use crate::outage::Outage;
 use crate::timing::Timing;
@@ -92,16 +92,24 @@ async fn bury_all(
     }
 }
 
-/// False: it could not be done.
+/// False: it could not be done, or not wholly.
 async fn bury(database: &Database, dead: Seen, gone: bool, buried: &Notify) -> bool {
     match incarnation::bury(database, dead, gone).await {
-        Ok(Some(orphans)) => {
-            let how = if gone { "its process is gone" } else { "its lease expired" };
-            tracing::warn!(incarnation = %dead.incarnation, orphans, "buried a worker: {how}");
-            if orphans > 0 {
+        Ok(Some(Burial { freed, kept })) => {
+            if freed > 0 {
                 buried.notify_one();
             }
-            true
+            let (incarnation, orphans) = (dead.incarnation, freed);
+            let how = if gone { "its process is gone" } else { "its lease expired" };
+            if kept == 0 {
+                tracing::warn!(%incarnation, orphans, "buried a worker: {how}");
+            } else {
+                tracing::warn!(
+                    %incarnation, orphans, kept,
+                    "burying a worker, {how}: somebody's transaction keeps what it holds still, trying again"
+                );
+            }
+            kept == 0
         }
         // It lives after all, or somebody else was first.
         Ok(None) => true,

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use backstitch_testkit::script::{Act, Compensating, Do, Manner};
+use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
 use backstitch_testkit::wait::{until, until_equal};
 use backstitch_testkit::world::World;
 use sqlx::PgConnection;
 use sqlx::migrate::Migrator;
 
-use crate::facts::incarnations;
+use crate::WORKER;
+use crate::facts::{first_dies, incarnations};
 
 /// How many of the database's sessions wait for a lock.
 async fn waiting_for_locks(world: &World) -> i64 {
@@ -172,6 +173,33 @@ async fn a_burial_that_has_to_wait_keeps_nobody_else_from_being_buried() {
     left_open.rollback().await.expect("it is ours");
     until("the first one is buried", async || is_buried(dead[0]).await).await;
     worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_dead_workers_workflow_that_somebody_keeps_holds_up_no_other_of_it() {
+    let world = World::new().await;
+    let dead = world.spawn_worker_with_lock(WORKER).await;
+    let mut held = Vec::new();
+    for mark in ["kept", "other"] {
+        let step = Act::new().manner(Manner::Long).run([Do::Effect, Do::Mark(mark.into()), Do::Hang]);
+        held.push(world.enqueue(Resuming::of([step])).await);
+        world.marked(mark).await;
+    }
+    let [kept, other] = held.try_into().expect("two");
+    let mut left_open = world.pool.begin().await.expect("a transaction");
+    sqlx::query("select backstitch.cancel($1, 'ada', 'not sure yet')")
+        .bind(kept.workflow.0)
+        .execute(&mut *left_open)
+        .await
+        .expect("it is ours");
+    let heir = world.start_worker_with_lock().await;
+    dead.kill().await;
+    assert_eq!(world.completes(&other).await, [Some(2)]);
+    assert_eq!(incarnations(&world).await[0].died_at, None, "it still holds one");
+    left_open.rollback().await.expect("it is ours");
+    assert_eq!(world.completes(&kept).await, [Some(2)]);
+    first_dies(&world, "gone").await;
+    heir.shut_down().await;
 }
 
 /// A directory of migrations, as an application's own, that makes a table and then adds a column.

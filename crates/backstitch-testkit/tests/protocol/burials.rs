@@ -6,7 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::record::{InFlight, appending, first, record, verdict};
-use crate::stage::{Stage, bury, burying, claim, execute, one, park, register};
+use crate::stage::{Session, Stage, bury, burying, cancel, claim, execute, one, park, register};
 
 /// Buries by the lease: whoever saw this beat.
 async fn bury_expired(stage: &Stage, worker: i32, beat: i64) -> Option<i32> {
@@ -160,6 +160,89 @@ async fn what_somebody_was_told_of_is_due_as_soon_as_its_worker_is_buried_unless
     for (workflow, is_due) in held {
         let due = if is_due { "due_at <= now()" } else { "due_at > now() + interval '4 minutes'" };
         assert_eq!(stage.ready(workflow, due).await.as_deref(), Some("true"));
+    }
+}
+
+/// Buries as the engine does, which waits for no lock for longer than this.
+async fn bury_in_time(stage: &Stage, worker: i32) -> Option<i32> {
+    let mut burier = stage.session().await;
+    execute(&mut burier.connection, "set lock_timeout = '3500ms'").await.expect("set");
+    bury(&mut burier.connection, worker).await
+}
+
+/// A session that has cancelled a workflow, and has not made up its mind.
+async fn keeping(stage: &Stage, workflow: Uuid) -> Session {
+    let mut keeper = stage.session().await;
+    keeper.open().await;
+    assert_eq!(cancel(&mut keeper.connection, workflow).await, "accepted");
+    keeper
+}
+
+#[tokio::test]
+async fn a_workflow_that_somebody_keeps_holds_up_no_other_of_its_dead_worker() {
+    let stage = Stage::new().await;
+    let (dead, heir) = (stage.worker().await, stage.worker().await);
+    let (kept, other) = (stage.held_by(dead).await, stage.held_by(dead).await);
+    for workflow in [kept, other] {
+        assert_eq!(verdict(&stage.pool, dead, first(workflow)).await, "written");
+    }
+    let mut keeper = keeping(&stage, kept).await;
+    assert_eq!(bury_in_time(&stage, dead).await, Some(1));
+    assert_eq!(claim(&stage.pool, heir, 2).await, [other]);
+    assert_eq!(verdict(&stage.pool, dead, record(other, 1, 1).ends(0, "succeeded")).await, "fenced");
+    assert_eq!(verdict(&stage.pool, heir, record(other, 2, 1).ends(0, "in_doubt")).await, "written");
+    assert_eq!(bury_in_time(&stage, dead).await, Some(0), "as long as it is kept");
+
+    execute(&mut keeper.connection, "rollback").await.expect("it is ours");
+    assert_eq!(bury_in_time(&stage, dead).await, Some(1));
+    assert_eq!(bury_in_time(&stage, dead).await, None, "now it is buried");
+    assert_eq!(claim(&stage.pool, heir, 2).await, [kept]);
+    for workflow in [kept, other] {
+        assert_eq!(stage.ready(workflow, "orphaned").await.as_deref(), Some("gone"));
+        assert_eq!(stage.ready(workflow, "crash_charges").await.as_deref(), Some("1"));
+    }
+}
+
+#[tokio::test]
+async fn who_is_buried_but_for_what_somebody_keeps_does_not_come_back() {
+    let stage = Stage::new().await;
+    let late = stage.worker().await;
+    let (kept, other) = (stage.held_by(late).await, stage.held_by(late).await);
+    let keeper = keeping(&stage, kept).await;
+    expire(&stage, late).await;
+    assert_eq!(bury_expired(&stage, late, 0).await, Some(1));
+    // Its attempts would go on by a lease that it had anew, beside those of whoever claims the other one.
+    assert!(!beat(&stage, late).await, "it hears of its burial");
+    assert_eq!(claim(&stage.pool, late, 1).await, Vec::<Uuid>::new());
+    assert_eq!(verdict(&stage.pool, late, first(other)).await, "fenced");
+    drop(keeper);
+    until("the cancel is rolled back", async || {
+        let buried = bury_expired(&stage, late, 0).await.expect("it is not buried yet");
+        (buried == 1).then_some(())
+    })
+    .await;
+    assert_eq!(stage.ready(kept, "holder is null").await.as_deref(), Some("true"));
+    let death = format!("select death from backstitch.incarnation where incarnation_id = {late}");
+    assert_eq!(one::<String>(&stage.pool, &death).await, "expired");
+}
+
+#[tokio::test]
+async fn a_suspect_that_somebody_keeps_is_charged_only_if_it_was_alone_when_its_worker_died() {
+    for (others, charges) in [(0, "3"), (1, "2")] {
+        let stage = Stage::new().await;
+        let dead = stage.worker().await;
+        let suspect = stage.held_by(dead).await;
+        stage
+            .run(&format!("update backstitch.ready set crash_charges = 2 where workflow_id = '{suspect}'"))
+            .await;
+        for _ in 0..others {
+            stage.held_by(dead).await;
+        }
+        let mut keeper = keeping(&stage, suspect).await;
+        assert_eq!(bury_in_time(&stage, dead).await, Some(others));
+        execute(&mut keeper.connection, "rollback").await.expect("it is ours");
+        assert_eq!(bury_in_time(&stage, dead).await, Some(1));
+        assert_eq!(stage.ready(suspect, "crash_charges").await.as_deref(), Some(charges));
     }
 }
 
