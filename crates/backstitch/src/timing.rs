@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use backstitch_core::limits;
 
-/// The times of a worker. The default is what every figure in the documentation is measured at; tests shorten them.
+/// The times of a worker, each of at most a day. The default is what every figure in the documentation is measured at; tests shorten
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     /// How long an incarnation may begin effects after its last heartbeat was asked for.
@@ -37,9 +38,23 @@ impl Timing {
     };
 }
 
+/// The longest of these times: longer than anybody waits for a process, and short enough to be counted on from any moment. One
+/// that stands for ever is no moment at all.
+const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 impl Timing {
     /// What is wrong with these times, in words. None: a worker can keep them.
     pub(crate) fn fault(&self) -> Option<String> {
+        // The others end before the lease does.
+        let unbounded = [
+            ("lease", self.lease),
+            ("recovery_look", self.recovery_look),
+            ("poll", self.poll),
+            ("shutdown_grace", self.shutdown_grace),
+        ];
+        if let Some((name, time)) = unbounded.into_iter().find(|(_, time)| *time > TIME_MAX) {
+            return Some(format!("{name} is {time:?}, and may be at most a day"));
+        }
         let times = [
             ("lease", self.lease),
             ("beat", self.beat),
@@ -93,5 +108,10 @@ mod tests {
         assert!(long.contains("beat is 2.5s") && long.contains("self_stop of 11s"), "{long}");
         let deaf = said(Timing { database_deadline: Duration::from_secs(8), ..Timing::DEFAULT });
         assert!(deaf.contains("database_deadline is 8s"), "{deaf}");
+        let endless = said(Timing { shutdown_grace: Duration::MAX, ..Timing::DEFAULT });
+        assert!(endless.contains("shutdown_grace is ") && endless.contains("at most a day"), "{endless}");
+        let for_ever = Duration::MAX;
+        let unbounded = said(Timing { lease: for_ever, self_stop: Duration::ZERO, ..Timing::DEFAULT });
+        assert!(unbounded.contains("lease is "), "{unbounded}");
     }
 }
