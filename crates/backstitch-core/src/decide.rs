@@ -337,7 +337,7 @@ fn compensation(
 }
 
 /// Whether this side's attempts kill their process, and there is no budget left to turn back with (I11). Then it is
-/// tried slowly, and somebody is told. The deaths that made the workflow turn back are not held against the way back.
+/// tried slowly, and somebody is told.
 fn is_deadly(history: &History, side: &Side, around: &Circumstances) -> bool {
     side.open && has_no_lives_left(history, around)
 }
@@ -353,9 +353,11 @@ pub fn dies_of_what_is_not_journaled(history: &History, around: &Circumstances) 
         && !history.slots().any(|(_, slot)| slot.run.open || slot.compensate.open)
 }
 
+/// The deaths that made the workflow turn back are not held against the way back. They stand among the charges only until an
+/// outcome clears those: from then on nothing is to be taken off.
 fn has_no_lives_left(history: &History, around: &Circumstances) -> bool {
     let deaths_before = match history.unwinding() {
-        Some(Cause::CrashLoop { deaths }) => *deaths,
+        Some(Cause::CrashLoop { deaths }) if !history.answered_since_turn => *deaths,
         _ => 0,
     };
     around.crash_charges >= deaths_before.saturating_add(CRASH_BUDGET)
