@@ -92,7 +92,8 @@ impl Patience {
 pub enum LateEffects {
     /// The target refuses a repeated key or a stale epoch, or keeps a tombstone: nothing to wait for.
     Refused,
-    /// The effect is made by this process itself, on local files: once the process is known to be gone, nothing comes.
+    /// The effect is made by this process itself, on local files: once the process is known to be gone, nothing comes of the attempt
+    /// that it was making. Any other attempt in doubt is waited out, for its process may live.
     Local,
     /// The target takes whatever arrives: before an attempt in doubt is compensated, its timeout and
     /// [`LATE_EFFECT_GRACE`] are waited out.
@@ -371,12 +372,14 @@ fn due_after_failure(side: &Side, deadly: bool, delay: Duration) -> Option<DateT
 
 /// When no late effect of an attempt with an unknown outcome can arrive any more. None: now.
 fn late_effects_gone(run: &Side, conduct: &Conduct, around: &Circumstances) -> Option<DateTime<Utc>> {
-    match (conduct.late_effects, around.orphaned) {
-        (LateEffects::Refused, _) | (LateEffects::Local, Some(Orphaned::Gone)) => None,
-        (LateEffects::Local | LateEffects::WaitOut, _) => {
-            run.unknown_since.map(|since| later(since, conduct.timeout.saturating_add(LATE_EFFECT_GRACE)))
-        }
-    }
+    let unknown_since = match conduct.late_effects {
+        LateEffects::Refused => None,
+        // It is the last holder that is gone, and an attempt without an outcome was its last word. One that was given up, or begun
+        // before, may be another process's, which lives, and has a thread that is not done with it.
+        LateEffects::Local if run.open && around.orphaned == Some(Orphaned::Gone) => run.unknown_before,
+        LateEffects::Local | LateEffects::WaitOut => run.unknown_since,
+    };
+    unknown_since.map(|since| later(since, conduct.timeout.saturating_add(LATE_EFFECT_GRACE)))
 }
 
 /// How an attempt ended, before anyone judged it.

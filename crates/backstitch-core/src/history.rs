@@ -68,7 +68,7 @@ pub struct Side {
     /// When the last failed one ended; none before, and none again once an operator said "retry".
     pub failed_at: Option<DateTime<Utc>>,
     /// What `unknown_since` was before the last attempt, and is again when that one ends in a known way.
-    unknown_before: Option<DateTime<Utc>>,
+    pub(crate) unknown_before: Option<DateTime<Utc>>,
 }
 
 /// A journal that breaks the rules. Nobody guesses what it means: the workflow waits for a person.

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 
 use crate::decisions::{CONDUCT, LATER, back_from, begun, compensate, done};
 use crate::drive::{WORKFLOW, back, failure, operator, run, succeeded};
-use crate::stitches::{around, at, begins, commits, ends, turns, unwinds};
+use crate::stitches::{around, at, begins, commits, ends, retry, turns, unwinds};
 
 #[test]
 fn late_effects_are_waited_out_unless_refused_or_local_and_gone() {
@@ -30,6 +30,32 @@ fn late_effects_are_waited_out_unless_refused_or_local_and_gone() {
         let around = Circumstances { orphaned, ..around(2) };
         let next = back_from(&rows, Conduct { late_effects, ..CONDUCT }, &around);
         assert_eq!(&next, expected, "{late_effects:?} {orphaned:?}");
+    }
+}
+
+#[test]
+fn only_the_open_attempt_of_a_process_that_is_gone_needs_no_wait() {
+    let local = Conduct { late_effects: LateEffects::Local, ..CONDUCT };
+    let around = Circumstances { orphaned: Some(Orphaned::Gone), ..around(10) };
+    let begin = |attempt| begins(run(0, attempt), LATER);
+    let end = |attempt, verdict| ends(run(0, attempt), verdict);
+    let in_doubt = || Verdict::InDoubt(failure());
+    let table = [
+        ("open", vec![begin(1)], compensate(0, 1)),
+        ("open, after one that was answered", vec![begin(1), end(1, retry()), begin(2)], compensate(0, 1)),
+        // Whoever began these may live: a write that was given up goes on in its process.
+        ("timed out", vec![begin(1), end(1, in_doubt())], Unwind::WaitUntil(at(62))),
+        ("handed back", vec![begin(1), end(1, Verdict::HandedBack)], Unwind::WaitUntil(at(62))),
+        (
+            "open, after one that timed out",
+            vec![begin(1), end(1, in_doubt()), begin(2)],
+            Unwind::WaitUntil(at(62)),
+        ),
+        ("open, after one of another process", vec![begin(1), begin(2)], Unwind::WaitUntil(at(62))),
+    ];
+    for (what, mut rows, expected) in table {
+        rows.push(unwinds());
+        assert_eq!(back_from(&rows, local, &around), expected, "{what}");
     }
 }
 

@@ -205,13 +205,14 @@ impl Ledger {
     ) -> Result<(), String> {
         let conduct = kind.steps[index].conduct;
         let told = &self.steps[index];
-        if conduct.late_effects == LateEffects::Refused
-            || conduct.late_effects == LateEffects::Local && around.orphaned == Some(Orphaned::Gone)
-            || !told.compensations.is_empty()
-        {
+        if conduct.late_effects == LateEffects::Refused || !told.compensations.is_empty() {
             return Ok(());
         }
-        let late = told.runs.iter().filter(|attempt| attempt.may_arrive_late());
+        // Of the process that is gone is only what was under way at last.
+        let gone = conduct.late_effects == LateEffects::Local && around.orphaned == Some(Orphaned::Gone);
+        let last_is_gone = gone && told.runs.last().is_some_and(|last| last.ended.is_none());
+        let runs = &told.runs[..told.runs.len() - usize::from(last_is_gone)];
+        let late = runs.iter().filter(|attempt| attempt.may_arrive_late());
         let gone_at = late.map(|attempt| attempt.began_at + conduct.timeout + LATE_EFFECT_GRACE).max();
         demand(gone_at.is_none_or(|gone_at| gone_at <= at), "late effects are waited out")?;
         Ok(())
