@@ -36,7 +36,7 @@ pub enum Orphaned {
 /// How a step is tried, in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conduct {
-    /// How long one attempt may take.
+    /// How long one attempt may take, from when its intent stands in the journal.
     pub timeout: Duration,
     /// How often it is run.
     pub retry: RetryPolicy,
