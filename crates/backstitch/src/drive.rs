@@ -364,7 +364,13 @@ impl<S: Send + Sync + 'static> Drive<S> {
         let wait = (due - self.course.now()).to_std().unwrap_or_default();
         let unwinding =
             attention.as_ref().and_then(|_| RollbackReport::of(&self.course.history)).map(Unwinding::of);
-        let after = After { attention: attention.map(AttentionChange::Raise), unwinding, ..After::default() };
+        let after = After {
+            // It was decided upon a journal that is understood, and a cancel comes before all such decisions.
+            heeds_cancel: attention.is_some(),
+            attention: attention.map(AttentionChange::Raise),
+            unwinding,
+            ..After::default()
+        };
         if self.course.row.is_empty() {
             return park::park(&self.course.shop, &self.life, &self.course.claimed.hold(), wait, after).await;
         }

@@ -36,6 +36,9 @@ pub(crate) struct After {
     /// It got an outcome: the deaths of its process are not its fault.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) innocent: bool,
+    /// A cancel can be acted on although a person is called: it does not wait as long as that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) heeds_cancel: bool,
     /// Nobody holds it until then.
     #[serde(rename = "park_ms", serialize_with = "milliseconds", skip_serializing_if = "Option::is_none")]
     pub(crate) park: Option<Duration>,
@@ -82,6 +85,7 @@ impl After {
         self.phase.is_none()
             && self.attention.is_none()
             && !self.innocent
+            && !self.heeds_cancel
             && self.park.is_none()
             && self.unwinding.is_none()
     }
