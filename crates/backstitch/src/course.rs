@@ -14,7 +14,7 @@ use backstitch_core::history::{History, Slot};
 use backstitch_core::id::{Direction, Position};
 use backstitch_core::json::Json;
 use backstitch_core::limits::SLOW_RETRY;
-use backstitch_core::record::{Cause, Stitch, Turn};
+use backstitch_core::record::{Backward, Cause, Stitch, Turn, Verdict};
 use chrono::{DateTime, Utc};
 
 use crate::claim::Claimed;
@@ -268,6 +268,16 @@ impl<S: Send + Sync + 'static> Course<S> {
         self.row.turn = Some(turn);
         self.phase = Some("compensating");
         (self.function, self.asked) = (None, None);
+    }
+
+    /// Whether this row, which is noted, tells of a pivot that did not happen: there is a way back again.
+    pub(crate) fn reopens(&self, row: &Stitch) -> bool {
+        row.outcome.as_ref().is_some_and(|outcome| {
+            let slot = self.history.slot(outcome.attempt.position);
+            matches!(outcome.verdict, Verdict::Rejected(_))
+                && slot.is_some_and(|slot| slot.backward == Backward::Pivot)
+                && !self.history.past_pivot()
+        })
     }
 
     /// Another attempt of a step that the journal knows.

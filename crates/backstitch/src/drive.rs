@@ -393,6 +393,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
         self.course.claimed.has_outcome(&gained);
         let attention = after.attention.or(gained.attention);
         let innocent = gained.innocent;
+        let past_pivot = self.course.reopens(&stitch).then_some(false);
         // An outcome and the turn back are kept whatever comes between; so if nothing was, something else stands there.
         let is_kept = stitch.outcome.is_some() || matches!(stitch.turn, Some(Turn::Unwinding(_)));
         let record = Record {
@@ -400,7 +401,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
             seq: self.course.history.seq_next(),
             epoch: self.course.claimed.epoch,
             stitch,
-            after: After { phase: self.course.phase.take(), innocent, attention, ..after },
+            after: After { phase: self.course.phase.take(), innocent, attention, past_pivot, ..after },
         };
         let (intent, transactional) = (record.stitch.intent.clone(), record.stitch.is_transactional());
         let asked_at = Instant::now();

@@ -190,3 +190,18 @@ async fn a_cancel_that_comes_just_before_a_person_is_called_is_acted_on_at_once(
     world.reaches(handle.workflow, Status::Compensated).await;
     worker.shut_down().await;
 }
+
+#[tokio::test]
+async fn a_workflow_that_goes_on_after_a_pivot_that_did_nothing_can_be_cancelled() {
+    let world = World::new().await;
+    let worker = world.start_worker().await;
+    let pivot = Act::new().manner(Manner::Pivot).run([Do::Reject("closed".into())]).caught();
+    let hears = Act::new().run([Do::Effect, Do::Mark("running".into()), Do::AwaitCancel]);
+    let handle = world.enqueue(Resuming::of([Act::new(), pivot, hears])).await;
+    world.marked("running").await;
+    let cancel = world.client.cancel(handle.workflow, "ada", "not wanted");
+    assert_eq!(cancel.await.expect("it answers"), Answered::Accepted);
+    let unfinished = world.compensates(&handle).await;
+    assert!(matches!(unfinished.report.cause, Cause::Cancelled(_)), "{:?}", unfinished.report);
+    worker.shut_down().await;
+}

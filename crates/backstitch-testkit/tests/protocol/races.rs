@@ -155,6 +155,29 @@ async fn after_an_accepted_cancel_nothing_begins_forward_and_all_is_taken_back()
 }
 
 #[tokio::test]
+async fn a_pivot_that_did_not_happen_opens_the_way_back_again_as_its_record_says() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    for (after, cancelled) in [(json!({"past_pivot": false}), "accepted"), (json!({}), "past_the_pivot")] {
+        let workflow = stage.held_by(worker).await;
+        let pivot = record(workflow, 1, 0).begins_pivot(0);
+        assert_eq!(verdict(&stage.pool, worker, pivot).await, "written");
+        assert_eq!(cancel(&stage.pool, workflow).await, "past_the_pivot");
+        let goes_on = record(workflow, 1, 1).ends(0, "rejected").begins(1).after(after);
+        assert_eq!(verdict(&stage.pool, worker, goes_on).await, "written");
+        assert_eq!(cancel(&stage.pool, workflow).await, cancelled);
+    }
+
+    // The next one closes it, also in the same row.
+    let workflow = stage.held_by(worker).await;
+    assert_eq!(verdict(&stage.pool, worker, record(workflow, 1, 0).begins_pivot(0)).await, "written");
+    let another =
+        record(workflow, 1, 1).ends(0, "rejected").begins_pivot(1).after(json!({"past_pivot": false}));
+    assert_eq!(verdict(&stage.pool, worker, another).await, "written");
+    assert_eq!(cancel(&stage.pool, workflow).await, "past_the_pivot");
+}
+
+#[tokio::test]
 async fn a_cancel_before_a_park_that_calls_a_person_is_acted_on_at_once_if_its_worker_says_that_it_can_be() {
     let stage = Stage::new().await;
     let worker = stage.worker().await;
