@@ -36,7 +36,7 @@ pub enum Orphaned {
 /// How a step is tried, in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conduct {
-    /// How long one attempt may take.
+    /// How long one attempt may take, from when its intent stands in the journal.
     pub timeout: Duration,
     /// How often it is run.
     pub retry: RetryPolicy,
@@ -92,7 +92,8 @@ impl Patience {
 pub enum LateEffects {
     /// The target refuses a repeated key or a stale epoch, or keeps a tombstone: nothing to wait for.
     Refused,
-    /// The effect is made by this process itself, on local files: once the process is known to be gone, nothing comes.
+    /// The effect is made by this process itself, on local files: once the process is known to be gone, nothing comes of the attempt
+    /// that it was making. Any other attempt in doubt is waited out, for its process may live.
     Local,
     /// The target takes whatever arrives: before an attempt in doubt is compensated, its timeout and
     /// [`LATE_EFFECT_GRACE`] are waited out.
@@ -337,7 +338,7 @@ fn compensation(
 }
 
 /// Whether this side's attempts kill their process, and there is no budget left to turn back with (I11). Then it is
-/// tried slowly, and somebody is told. The deaths that made the workflow turn back are not held against the way back.
+/// tried slowly, and somebody is told.
 fn is_deadly(history: &History, side: &Side, around: &Circumstances) -> bool {
     side.open && has_no_lives_left(history, around)
 }
@@ -353,9 +354,11 @@ pub fn dies_of_what_is_not_journaled(history: &History, around: &Circumstances) 
         && !history.slots().any(|(_, slot)| slot.run.open || slot.compensate.open)
 }
 
+/// The deaths that made the workflow turn back are not held against the way back. They stand among the charges only until an
+/// outcome clears those: from then on nothing is to be taken off.
 fn has_no_lives_left(history: &History, around: &Circumstances) -> bool {
     let deaths_before = match history.unwinding() {
-        Some(Cause::CrashLoop { deaths }) => *deaths,
+        Some(Cause::CrashLoop { deaths }) if !history.answered_since_turn => *deaths,
         _ => 0,
     };
     around.crash_charges >= deaths_before.saturating_add(CRASH_BUDGET)
@@ -369,12 +372,14 @@ fn due_after_failure(side: &Side, deadly: bool, delay: Duration) -> Option<DateT
 
 /// When no late effect of an attempt with an unknown outcome can arrive any more. None: now.
 fn late_effects_gone(run: &Side, conduct: &Conduct, around: &Circumstances) -> Option<DateTime<Utc>> {
-    match (conduct.late_effects, around.orphaned) {
-        (LateEffects::Refused, _) | (LateEffects::Local, Some(Orphaned::Gone)) => None,
-        (LateEffects::Local | LateEffects::WaitOut, _) => {
-            run.unknown_since.map(|since| later(since, conduct.timeout.saturating_add(LATE_EFFECT_GRACE)))
-        }
-    }
+    let unknown_since = match conduct.late_effects {
+        LateEffects::Refused => None,
+        // It is the last holder that is gone, and an attempt without an outcome was its last word. One that was given up, or begun
+        // before, may be another process's, which lives, and has a thread that is not done with it.
+        LateEffects::Local if run.open && around.orphaned == Some(Orphaned::Gone) => run.unknown_before,
+        LateEffects::Local | LateEffects::WaitOut => run.unknown_since,
+    };
+    unknown_since.map(|since| later(since, conduct.timeout.saturating_add(LATE_EFFECT_GRACE)))
 }
 
 /// How an attempt ended, before anyone judged it.

@@ -15,6 +15,8 @@ pub struct History {
     slots: Vec<Slot>,
     rows: u32,
     unwinding: Option<Cause>,
+    /// Whether an attempt was answered since it turned back: that has cleared the deaths which may have turned it.
+    pub(crate) answered_since_turn: bool,
     end: Option<Turn>,
     /// The failure that the row in the making tells of.
     failure_noted: Option<AttemptId>,
@@ -66,7 +68,7 @@ pub struct Side {
     /// When the last failed one ended; none before, and none again once an operator said "retry".
     pub failed_at: Option<DateTime<Utc>>,
     /// What `unknown_since` was before the last attempt, and is again when that one ends in a known way.
-    unknown_before: Option<DateTime<Utc>>,
+    pub(crate) unknown_before: Option<DateTime<Utc>>,
 }
 
 /// A journal that breaks the rules. Nobody guesses what it means: the workflow waits for a person.
@@ -288,6 +290,7 @@ impl History {
             check(slot.compensate.begun == 0, "a run ends after its compensation began")?;
         }
         let verdict = slot.believe(direction, &outcome.verdict);
+        self.answered_since_turn |= self.unwinding.is_some() && verdict != Verdict::HandedBack;
         let fails = matches!(verdict, Verdict::Failed(_) | Verdict::FailedInDoubt(_));
         if fails || matches!(verdict, Verdict::Rejected(_)) {
             check(direction == Direction::Run, "a compensation gives up (I12)")?;

@@ -6,7 +6,7 @@
 use backstitch_core::decide::Orphaned;
 use backstitch_core::history::Slot;
 use backstitch_core::id::Direction;
-use backstitch_core::record::{Backward, Cause, Intent, Resolution, Skip, Stitch, Turn};
+use backstitch_core::record::{Backward, Cause, Intent, Resolution, Skip, Stitch, Turn, Verdict};
 
 use crate::protocol::{Defect, Protocol};
 use crate::state::{Answer, Hand, Hold, Rule, Stage, State, Statement, Told, Written};
@@ -220,7 +220,11 @@ fn append(state: &mut State, row: &Stitch) {
 fn follow(state: &mut State, statement: &Statement, kept: &Stitch) {
     let (now, unwinding) = (state.now, state.journal.unwinding().is_some());
     let ended = state.has_ended();
+    let rejected = kept.outcome.as_ref().is_some_and(|it| matches!(it.verdict, Verdict::Rejected(_)));
+    let reopened = rejected && !state.journal.past_pivot();
     let ready = &mut state.ready;
+    // Of the pivot that is believed: there is a way back again.
+    ready.past_pivot &= !reopened;
     ready.past_pivot |= kept.intent.as_ref().is_some_and(|intent| {
         intent.backward == Backward::Pivot && intent.attempt.direction == Direction::Run
     });

@@ -71,6 +71,8 @@ pub enum Defect {
     TombstoneOff,
     /// A target that takes anything is not waited out.
     NotWaitedOut,
+    /// An attempt's time counts from when its worker heard that its intent stands.
+    TimeFromAnswer,
     /// Each attempt has a key of its own.
     KeyNotStable,
     /// A worker whose lease is over goes on with its effects.

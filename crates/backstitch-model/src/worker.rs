@@ -13,7 +13,7 @@ use backstitch_core::record::{AttemptId, Cause, Intent, Operator, Outcome, Stitc
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::protocol::{Defect, Protocol, TICK};
+use crate::protocol::{Defect, LATE_TICKS, Protocol, TICK};
 use crate::state::{Answer, Call, Hand, Hold, Life, Park, Rule, Stage, State, Statement, Told, Written};
 
 /// The workflow.
@@ -98,10 +98,15 @@ pub(crate) fn hear(protocol: &Protocol, state: &mut State, life: usize, answer: 
     match (&stitch.intent, &stitch.turn) {
         (Some(intent), _) if whole => {
             let begun = Stitch { intent: Some(intent.clone()), ..Stitch::default() };
-            if note(&mut hold, &begun, answer.at).is_err() {
+            // An attempt's time counts from its row, whose answer may have come long after.
+            let counted_from = if protocol.has(Defect::TimeFromAnswer) { state.now } else { answer.at };
+            if note(&mut hold, &begun, counted_from).is_err() {
                 return state.breaks(Rule::DecisionRefused);
             }
             state.lives[life].hand = Hand::Attempting(hold, intent.attempt, Call::Unsent);
+            if state.now >= counted_from + LATE_TICKS {
+                return end_attempt(protocol, state, life, Ended::CutShort);
+            }
             stop_if_silent(protocol, state, life);
         }
         // Until the next beat; unless that has come meanwhile.

@@ -97,6 +97,13 @@ fn what_is_not_waited_out_arrives_after_its_compensation() {
 }
 
 #[test]
+fn an_attempt_whose_time_counts_from_a_late_answer_arrives_after_its_compensation() {
+    // Three mischances: the answer is lost, time passes before it is repeated, and the worker dies. The sound protocol withstands
+    // any three, too: ten million states, which are not walked through each time.
+    finds(Defect::TimeFromAnswer, Protocol::new([TAKES, KEEPS], 3), rules::COMPENSATED_LEAVES_NOTHING);
+}
+
+#[test]
 fn without_a_stable_key_an_effect_stands_twice() {
     let resumed = Protocol { recovery: Recovery::Resume, ..Protocol::new([KEEPS, TAKES], 1) };
     finds(Defect::KeyNotStable, resumed, rules::COMPLETED_STANDS_ONCE);

@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::database::Kept;
 use crate::error::Error;
 use crate::journal::{After, AttentionChange, operator};
@@ -37,8 +38,8 @@ pub(crate) struct Claimed {
     pub(crate) cancel: Option<Operator>,
     pub(crate) crash_charges: u32,
     pub(crate) deadline_at: Option<DateTime<Utc>>,
-    /// The database's clock at the claim, and when the claim was answered.
-    pub(crate) now: (DateTime<Utc>, Instant),
+    /// The database's, by the claim and the answers since.
+    pub(crate) clock: Clock,
     /// What its journal says; or why it can't be understood. None: it is too long to come along, and yet to be read.
     pub(crate) history: Option<Result<History, String>>,
 }
@@ -117,6 +118,7 @@ async fn take(
     incarnation: IncarnationId,
     want: &Want,
 ) -> sqlx::Result<Vec<Claimed>> {
+    let asked_at = Instant::now();
     let rows = sqlx::query!(
         r#"
         select workflow_id as "workflow_id!", kind as "kind!", input as "input!", epoch as "epoch!",
@@ -134,7 +136,6 @@ async fn take(
     )
     .fetch_all(connection)
     .await?;
-    let answered = Instant::now();
     Ok(rows
         .into_iter()
         .map(|row| Claimed {
@@ -151,7 +152,7 @@ async fn take(
             cancel: row.cancel.and_then(operator),
             crash_charges: row.crash_charges.unsigned_abs(),
             deadline_at: row.deadline_at,
-            now: (row.now, answered),
+            clock: Clock::showed(row.now, asked_at),
             history: row.journal.map(|journal| replay::history(&journal)),
         })
         .collect())

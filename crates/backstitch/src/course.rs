@@ -14,7 +14,7 @@ use backstitch_core::history::{History, Slot};
 use backstitch_core::id::{Direction, Position};
 use backstitch_core::json::Json;
 use backstitch_core::limits::SLOW_RETRY;
-use backstitch_core::record::{Cause, Stitch, Turn};
+use backstitch_core::record::{Backward, Cause, Stitch, Turn, Verdict};
 use chrono::{DateTime, Utc};
 
 use crate::claim::Claimed;
@@ -269,6 +269,16 @@ impl<S: Send + Sync + 'static> Course<S> {
         (self.function, self.asked) = (None, None);
     }
 
+    /// Whether this row, which is noted, tells of a pivot that did not happen: there is a way back again.
+    pub(crate) fn reopens(&self, row: &Stitch) -> bool {
+        row.outcome.as_ref().is_some_and(|outcome| {
+            let slot = self.history.slot(outcome.attempt.position);
+            matches!(outcome.verdict, Verdict::Rejected(_))
+                && slot.is_some_and(|slot| slot.backward == Backward::Pivot)
+                && !self.history.past_pivot()
+        })
+    }
+
     /// Another attempt of a step that the journal knows.
     fn again(&self, position: Position, direction: Direction, number: u32) -> Next {
         let step = self.history.slot(position).map(|slot| slot.step.clone()).unwrap_or_default();
@@ -286,10 +296,8 @@ impl<S: Send + Sync + 'static> Course<S> {
         }
     }
 
-    /// The database's clock: read at the last answer, and counted on from there.
     pub(crate) fn now(&self) -> DateTime<Utc> {
-        let (at, read) = self.claimed.now;
-        later(at, read.elapsed())
+        self.claimed.clock.now()
     }
 
     pub(crate) fn circumstances(&self) -> Circumstances {

@@ -34,6 +34,10 @@ const LEASE_LOOK: Duration = Duration::from_millis(100);
 /// How long to wait before a journal is read again that holds what its holder does not know.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
+/// An attempt begins while at least one of so many parts of its time is left: whoever chose a timeout left himself twice as much as
+/// he needs.
+const TIME_PARTS: u32 = 2;
+
 /// How long a workflow's function may run from one step to the next, without an await: it decides, steps do the work.
 const FUNCTION_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -42,6 +46,8 @@ struct Drive<S> {
     course: Course<S>,
     life: Arc<Life>,
     cancelled: CancellationToken,
+    /// Whether the last intent was answered when too little of its attempt's time was left.
+    was_late: bool,
 }
 
 /// Drives a claimed workflow until it leaves this worker.
@@ -65,7 +71,7 @@ pub(crate) async fn drive<S: Send + Sync + 'static>(
             return Box::pin(park::park(&shop, &life, &claimed.hold(), SLOW_RETRY, after)).await;
         }
     };
-    let mut drive = Drive { course: Course::new(shop, claimed, history), life, cancelled };
+    let mut drive = Drive { course: Course::new(shop, claimed, history), life, cancelled, was_late: false };
     loop {
         if drive.was_told_of_a_cancel()
             && let ControlFlow::Break(departure) = Box::pin(drive.write(After::default())).await
@@ -122,7 +128,16 @@ impl<S: Send + Sync + 'static> Drive<S> {
                     return ControlFlow::Continue(());
                 }
                 let slot = self.course.history.slot(position).expect("the intent made the slot");
-                let attempt = self.describe(id, &code.conduct);
+                let begun_at = slot.side(direction).last_begun_at.expect("the intent began it");
+                // Its time counts from its row, as the wait for its late effects does. That may have been written long before the
+                // answer that came: an earlier one was lost.
+                let spent = self.course.claimed.clock.since(begun_at);
+                let attempt = self.describe(id, &code.conduct, spent);
+                if self.is_too_late(&attempt, code.conduct.timeout) {
+                    self.end_attempt(id, Ended::CutShort, code);
+                    return ControlFlow::Continue(());
+                }
+                let slot = self.course.history.slot(position).expect("the intent made the slot");
                 let call = Call { services: &shop.services, input: &slot.input, attempt: &attempt };
                 let output = slot.output();
                 let ended = effect::perform(&self.life, call, code.conduct.timeout, |call| match direction {
@@ -138,6 +153,14 @@ impl<S: Send + Sync + 'static> Drive<S> {
             Effect::InTransaction { .. } => Box::pin(self.transact(intent, code.conduct)).await?,
         }
         ControlFlow::Continue(())
+    }
+
+    /// Whether so little is left of an attempt's time that it is handed back unmade, and made under a fresh intent. Once: where the
+    /// database is always so slow, an attempt has what is left, and its retry policy ends that.
+    fn is_too_late(&mut self, attempt: &Attempt, timeout: Duration) -> bool {
+        let is_late = attempt.time_left() < timeout / TIME_PARTS;
+        let was_late = std::mem::replace(&mut self.was_late, is_late);
+        is_late && !was_late
     }
 
     /// Makes what was noted durable, and waits until effects may begin again. What comes next is to be decided again.
@@ -211,6 +234,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
         let input = intent.input.clone().or_else(|| slot.map(|slot| slot.input.clone()));
         let input = input.expect("the first attempt brings its input");
         let forward = self.course.history.unwinding().is_none();
+        let asked_at = Instant::now();
         let place = Place {
             incarnation: self.life.lease.incarnation,
             seq: self.course.history.seq_next(),
@@ -218,7 +242,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
                 .course
                 .claimed
                 .after_outcome(&Verdict::Succeeded(Json::from_journal("null")), forward),
-            attempt: self.describe(id, &conduct),
+            attempt: self.describe(id, &conduct, Duration::ZERO),
             timeout: conduct.timeout,
             input,
             output: slot.and_then(|slot| slot.output().cloned()),
@@ -263,7 +287,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
             Transacted::Committed { stitch, answer } => {
                 self.course.note_at(&stitch, answer.at);
                 self.course.history.row_written(answer.at);
-                self.learn(&answer);
+                self.learn(&answer, asked_at);
                 let was_suspect = self.course.claimed.is_suspect();
                 self.course.claimed.has_outcome(&place.after);
                 self.end_isolation(was_suspect);
@@ -273,7 +297,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
                 return ControlFlow::Break(Departure::Fenced);
             }
             Transacted::Refused(answer) => {
-                self.learn(&answer);
+                self.learn(&answer, asked_at);
                 if !self.must_unwind() {
                     return ControlFlow::Break(Box::pin(self.read_again()).await);
                 }
@@ -340,7 +364,13 @@ impl<S: Send + Sync + 'static> Drive<S> {
         let wait = (due - self.course.now()).to_std().unwrap_or_default();
         let unwinding =
             attention.as_ref().and_then(|_| RollbackReport::of(&self.course.history)).map(Unwinding::of);
-        let after = After { attention: attention.map(AttentionChange::Raise), unwinding, ..After::default() };
+        let after = After {
+            // It was decided upon a journal that is understood, and a cancel comes before all such decisions.
+            heeds_cancel: attention.is_some(),
+            attention: attention.map(AttentionChange::Raise),
+            unwinding,
+            ..After::default()
+        };
         if self.course.row.is_empty() {
             return park::park(&self.course.shop, &self.life, &self.course.claimed.hold(), wait, after).await;
         }
@@ -363,6 +393,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
         self.course.claimed.has_outcome(&gained);
         let attention = after.attention.or(gained.attention);
         let innocent = gained.innocent;
+        let past_pivot = self.course.reopens(&stitch).then_some(false);
         // An outcome and the turn back are kept whatever comes between; so if nothing was, something else stands there.
         let is_kept = stitch.outcome.is_some() || matches!(stitch.turn, Some(Turn::Unwinding(_)));
         let record = Record {
@@ -370,9 +401,10 @@ impl<S: Send + Sync + 'static> Drive<S> {
             seq: self.course.history.seq_next(),
             epoch: self.course.claimed.epoch,
             stitch,
-            after: After { phase: self.course.phase.take(), innocent, attention, ..after },
+            after: After { phase: self.course.phase.take(), innocent, attention, past_pivot, ..after },
         };
         let (intent, transactional) = (record.stitch.intent.clone(), record.stitch.is_transactional());
+        let asked_at = Instant::now();
         let answer = match self.life.appender.append(record).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -387,7 +419,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
         if answer.verdict == Written::Fenced {
             return ControlFlow::Break(Departure::Fenced);
         }
-        self.learn(&answer);
+        self.learn(&answer, asked_at);
         if answer.verdict != Written::Nothing {
             self.course.history.row_written(answer.at);
             self.end_isolation(was_suspect);
@@ -408,15 +440,16 @@ impl<S: Send + Sync + 'static> Drive<S> {
     }
 
     /// What an answer of the database tells beside its verdict.
-    fn learn(&mut self, answer: &Answer) {
-        self.course.claimed.now = (answer.at, Instant::now());
+    fn learn(&mut self, answer: &Answer, asked_at: Instant) {
+        self.course.claimed.clock.learn(answer.at, asked_at);
         if let Some(cancel) = &answer.cancel {
             self.course.claimed.cancel = Some(cancel.clone());
             self.cancelled.cancel();
         }
     }
 
-    fn describe(&self, id: AttemptId, conduct: &Conduct) -> Attempt {
+    /// `spent`: how much of its time has passed.
+    fn describe(&self, id: AttemptId, conduct: &Conduct, spent: Duration) -> Attempt {
         Attempt {
             key: IdempotencyKey {
                 workflow: self.course.claimed.workflow,
@@ -425,7 +458,7 @@ impl<S: Send + Sync + 'static> Drive<S> {
             },
             number: id.attempt,
             epoch: self.course.claimed.epoch,
-            deadline: Instant::now() + conduct.timeout,
+            deadline: Instant::now() + conduct.timeout.saturating_sub(spent),
             // Taking back is not what was cancelled.
             cancelled: match id.direction {
                 Direction::Run => self.cancelled.clone(),

@@ -26,6 +26,10 @@ pub(crate) async fn perform<'a, S>(
         return Ended::CutShort;
     }
     let attempt = call.attempt;
+    // What it sends now would arrive after its time.
+    if attempt.time_left().is_zero() {
+        return Ended::TimedOut(timeout);
+    }
     let _watching = life.watchdog.watch(What::Attempt(attempt.key()), timeout);
     tokio::select! {
         // The effect first: what has ended, has ended.

@@ -36,6 +36,12 @@ pub(crate) struct After {
     /// It got an outcome: the deaths of its process are not its fault.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) innocent: bool,
+    /// False: there is a way back again, for its pivot did not happen. None: that stays as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) past_pivot: Option<bool>,
+    /// A cancel can be acted on although a person is called: it does not wait as long as that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) heeds_cancel: bool,
     /// Nobody holds it until then.
     #[serde(rename = "park_ms", serialize_with = "milliseconds", skip_serializing_if = "Option::is_none")]
     pub(crate) park: Option<Duration>,
@@ -104,6 +110,8 @@ impl After {
         self.phase.is_none()
             && self.attention.is_none()
             && !self.innocent
+            && self.past_pivot.is_none()
+            && !self.heeds_cancel
             && self.park.is_none()
             && self.unwinding.is_none()
     }

@@ -16,6 +16,7 @@ mod checkup;
 mod claim;
 mod claims;
 mod client;
+mod clock;
 mod course;
 mod database;
 mod drive;

@@ -311,9 +311,6 @@ impl<'a, S: Script> Drive<'a, S> {
         self.around.now +=
             if ending == Ending::TimesOut { plan.conduct.timeout } else { Duration::from_secs(1) };
         let verdict = judge(ended(ending), &self.history, position, direction, &plan.conduct.retry);
-        if ending == Ending::IsCutShort {
-            self.around.orphaned = None;
-        }
         Outcome { attempt, verdict }
     }
 
@@ -327,11 +324,12 @@ impl<'a, S: Script> Drive<'a, S> {
             panic!("{broken}\n{row:#?}\nafter {:#?}", self.rows);
         }
         self.ledger.agrees_with(&self.history);
-        let (seq, answered, open) = (row.0, row.1.outcome.is_some(), row.1.intent.is_some());
-        self.rows.push(row);
-        if answered {
-            self.around.crash_charges = 0;
+        let (seq, open) = (row.0, row.1.intent.is_some());
+        let verdict = row.1.outcome.as_ref().map(|outcome| &outcome.verdict);
+        if verdict.is_some_and(|verdict| *verdict != Verdict::HandedBack) {
+            (self.around.crash_charges, self.around.orphaned) = (0, None);
         }
+        self.rows.push(row);
         if self.history.end().is_some() {
             return true;
         }

@@ -5,7 +5,7 @@ use backstitch_core::history::History;
 use backstitch_core::id::{Direction, Position};
 use backstitch_core::json::Json;
 use backstitch_core::limits::{CRASH_BUDGET, LATE_EFFECT_GRACE};
-use backstitch_core::record::{Backward, Intent, Outcome, Turn, Verdict};
+use backstitch_core::record::{Backward, Cause, Intent, Outcome, Turn, Verdict};
 use chrono::{DateTime, Utc};
 
 use crate::drive::{Kind, Row, failure};
@@ -16,6 +16,8 @@ pub struct Ledger {
     rows: u32,
     steps: Vec<Told>,
     unwinding: bool,
+    /// The deaths that turned it back, for as long as they stand among the charges.
+    deaths_before: u32,
     ended: bool,
 }
 
@@ -190,7 +192,7 @@ impl Ledger {
         let first = tries.first().map_or(at, |attempt| attempt.began_at);
         let impatient = failed >= patience.attempts as usize || failed > 0 && first + patience.time <= at;
         let deadly = tries.last().is_some_and(|attempt| attempt.ended.is_none())
-            && around.crash_charges >= CRASH_BUDGET;
+            && around.crash_charges >= self.deaths_before + CRASH_BUDGET;
         demand(impatient || deadly, "I6: an independent step passes only a stuck one")
     }
 
@@ -203,13 +205,14 @@ impl Ledger {
     ) -> Result<(), String> {
         let conduct = kind.steps[index].conduct;
         let told = &self.steps[index];
-        if conduct.late_effects == LateEffects::Refused
-            || conduct.late_effects == LateEffects::Local && around.orphaned == Some(Orphaned::Gone)
-            || !told.compensations.is_empty()
-        {
+        if conduct.late_effects == LateEffects::Refused || !told.compensations.is_empty() {
             return Ok(());
         }
-        let late = told.runs.iter().filter(|attempt| attempt.may_arrive_late());
+        // Of the process that is gone is only what was under way at last.
+        let gone = conduct.late_effects == LateEffects::Local && around.orphaned == Some(Orphaned::Gone);
+        let last_is_gone = gone && told.runs.last().is_some_and(|last| last.ended.is_none());
+        let runs = &told.runs[..told.runs.len() - usize::from(last_is_gone)];
+        let late = runs.iter().filter(|attempt| attempt.may_arrive_late());
         let gone_at = late.map(|attempt| attempt.began_at + conduct.timeout + LATE_EFFECT_GRACE).max();
         demand(gone_at.is_none_or(|gone_at| gone_at <= at), "late effects are waited out")?;
         Ok(())
@@ -236,6 +239,9 @@ impl Ledger {
             "I12: a compensation never gives up",
         )?;
         attempt.ended = Some(outcome.verdict.clone());
+        if outcome.verdict != Verdict::HandedBack {
+            self.deaths_before = 0;
+        }
         let position = outcome.attempt.position.0 as usize;
         let pivot_before = self.steps[..position].iter().any(Told::is_passed_pivot);
         let is_final =
@@ -248,10 +254,13 @@ impl Ledger {
 
     fn turn(&mut self, turn: &Turn) -> Result<(), String> {
         match turn {
-            Turn::Unwinding(_) => {
+            Turn::Unwinding(cause) => {
                 demand(!self.unwinding, "unwinding once")?;
                 demand(!self.past_pivot(), "no way back past the pivot")?;
                 self.unwinding = true;
+                if let Cause::CrashLoop { deaths } = cause {
+                    self.deaths_before = *deaths;
+                }
             }
             Turn::Completed => {
                 demand(!self.unwinding, "I4: nothing completes after unwinding")?;

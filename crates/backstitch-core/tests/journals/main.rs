@@ -9,6 +9,7 @@ mod decisions;
 mod drive;
 mod exhaustive;
 mod explore;
+mod late;
 mod ledger;
 mod mutated;
 mod operators;

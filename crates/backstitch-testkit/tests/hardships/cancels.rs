@@ -1,6 +1,7 @@
 //! Somebody cancels: before it began, while it runs, too late, and for nothing.
 
 use backstitch::{Answered, Cause, Ending, Status};
+use backstitch_testkit::cut::{Moment, Statement};
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
 use backstitch_testkit::wait::until;
 use backstitch_testkit::world::World;
@@ -168,5 +169,39 @@ async fn a_retry_makes_a_pending_workflow_due_now() {
     assert_eq!(ending, Ending::Completed(vec![Some(1)]));
     world.reaches(handle.workflow, Status::Completed).await;
     world.assert_sound(handle.workflow).await;
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_cancel_that_comes_just_before_a_person_is_called_is_acted_on_at_once() {
+    let world = World::new().await;
+    let line = world.line();
+    let worker = world.start_worker_over(&line).await;
+    let park = Statement { texts: vec!["backstitch.park"], carries: None };
+    let parking = line.hold(Moment::BeforeStatement, park, 0);
+    let unreadable = serde_json::json!({"steps": "none"});
+    let handle =
+        world.client.enqueue_untyped("script.compensate", &unreadable).send().await.expect("it is enqueued");
+    let parking = parking.await.expect("the line holds");
+    let cancel = world.client.cancel(handle.workflow, "ada", "not wanted");
+    assert_eq!(cancel.await.expect("it answers"), Answered::Accepted);
+    parking.pass();
+    // Else in five minutes.
+    world.reaches(handle.workflow, Status::Compensated).await;
+    worker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_workflow_that_goes_on_after_a_pivot_that_did_nothing_can_be_cancelled() {
+    let world = World::new().await;
+    let worker = world.start_worker().await;
+    let pivot = Act::new().manner(Manner::Pivot).run([Do::Reject("closed".into())]).caught();
+    let hears = Act::new().run([Do::Effect, Do::Mark("running".into()), Do::AwaitCancel]);
+    let handle = world.enqueue(Resuming::of([Act::new(), pivot, hears])).await;
+    world.marked("running").await;
+    let cancel = world.client.cancel(handle.workflow, "ada", "not wanted");
+    assert_eq!(cancel.await.expect("it answers"), Answered::Accepted);
+    let unfinished = world.compensates(&handle).await;
+    assert!(matches!(unfinished.report.cause, Cause::Cancelled(_)), "{:?}", unfinished.report);
     worker.shut_down().await;
 }

@@ -5,6 +5,7 @@ mod batches;
 mod cancels;
 mod disks;
 mod facts;
+mod intents;
 mod journals;
 mod leases;
 mod locks;

@@ -153,3 +153,50 @@ async fn after_an_accepted_cancel_nothing_begins_forward_and_all_is_taken_back()
     assert_eq!(cancel(&stage.pool, workflow).await, "has_ended");
     assert_eq!(bury(&stage.pool, worker).await, Some(0));
 }
+
+#[tokio::test]
+async fn a_pivot_that_did_not_happen_opens_the_way_back_again_as_its_record_says() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    for (after, cancelled) in [(json!({"past_pivot": false}), "accepted"), (json!({}), "past_the_pivot")] {
+        let workflow = stage.held_by(worker).await;
+        let pivot = record(workflow, 1, 0).begins_pivot(0);
+        assert_eq!(verdict(&stage.pool, worker, pivot).await, "written");
+        assert_eq!(cancel(&stage.pool, workflow).await, "past_the_pivot");
+        let goes_on = record(workflow, 1, 1).ends(0, "rejected").begins(1).after(after);
+        assert_eq!(verdict(&stage.pool, worker, goes_on).await, "written");
+        assert_eq!(cancel(&stage.pool, workflow).await, cancelled);
+    }
+
+    // The next one closes it, also in the same row.
+    let workflow = stage.held_by(worker).await;
+    assert_eq!(verdict(&stage.pool, worker, record(workflow, 1, 0).begins_pivot(0)).await, "written");
+    let another =
+        record(workflow, 1, 1).ends(0, "rejected").begins_pivot(1).after(json!({"past_pivot": false}));
+    assert_eq!(verdict(&stage.pool, worker, another).await, "written");
+    assert_eq!(cancel(&stage.pool, workflow).await, "past_the_pivot");
+}
+
+#[tokio::test]
+async fn a_cancel_before_a_park_that_calls_a_person_is_acted_on_at_once_if_its_worker_says_that_it_can_be() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    let attention = json!({"reason": "undecodable_input", "message": "m"});
+    // Held before any is due again.
+    let held = [stage.held_by(worker).await, stage.held_by(worker).await, stage.held_by(worker).await];
+    let cases = [
+        (json!({"attention": attention, "heeds_cancel": true}), true),
+        // A journal that can't be understood can't be taken back, either. And so says a worker of the version before.
+        (json!({"attention": attention}), false),
+        (json!({}), true),
+    ];
+    for (workflow, (after, is_due)) in held.into_iter().zip(cases) {
+        assert_eq!(cancel(&stage.pool, workflow).await, "accepted");
+        let park = format!(
+            "select backstitch.park({worker}, '{workflow}', 1, interval '5 minutes', '{after}'::jsonb)"
+        );
+        assert!(one::<bool>(&stage.pool, &park).await);
+        let due = stage.ready(workflow, "due_at <= backstitch.clock()").await;
+        assert_eq!(due.as_deref(), Some(if is_due { "true" } else { "false" }), "{after}");
+    }
+}
