@@ -76,7 +76,9 @@ pub async fn everything(
 async fn tell(pool: &PgPool, workflows: RangeInclusive<Uuid>) -> sqlx::Result<HashMap<Uuid, Told>> {
     let rows = sqlx::query(
         "select w.workflow_id, w.kind, w.status, r.workflow_id is not null as is_live,
-            case when w.kind like 'script.%' then jsonb_array_length(w.input -> 'steps') end as steps,
+            case when jsonb_typeof(w.input -> 'steps') = 'array' and w.kind like 'script.%'
+                then jsonb_array_length(w.input -> 'steps')
+            end as steps,
             case when w.kind like 'script.%' then w.output end as said
         from backstitch.workflows w left join backstitch.ready r using (workflow_id)
         where w.workflow_id between $1 and $2",
