@@ -111,7 +111,8 @@ begin
                     and j.intent_position is not null
                 offset 0
             ) then r.orphaned
-            when p_gone then 'gone'
+            -- Of an earlier holder nobody knows that it is gone: its attempt may be the open one still.
+            when p_gone and r.orphaned is distinct from 'expired' then 'gone'
             else 'expired'
         end,
         -- Charged: an attempt begun under this very claim has no outcome; or nothing at all was written under it, for a

@@ -179,6 +179,20 @@ async fn keeping(stage: &Stage, workflow: Uuid) -> Session {
 }
 
 #[tokio::test]
+async fn whose_first_holder_may_live_is_not_said_to_be_of_one_that_is_gone() {
+    let stage = Stage::new().await;
+    let (frozen, heir) = (stage.worker().await, stage.worker().await);
+    let workflow = stage.held_by(frozen).await;
+    assert_eq!(verdict(&stage.pool, frozen, first(workflow)).await, "written");
+    expire(&stage, frozen).await;
+    assert_eq!(bury_expired(&stage, frozen, 0).await, Some(1));
+    // It wrote nothing: the open attempt is the first one's.
+    assert_eq!(claim(&stage.pool, heir, 1).await, [workflow]);
+    assert_eq!(bury(&stage.pool, heir).await, Some(1));
+    assert_eq!(stage.ready(workflow, "orphaned").await.as_deref(), Some("expired"));
+}
+
+#[tokio::test]
 async fn a_workflow_that_somebody_keeps_holds_up_no_other_of_its_dead_worker() {
     let stage = Stage::new().await;
     let (dead, heir) = (stage.worker().await, stage.worker().await);
