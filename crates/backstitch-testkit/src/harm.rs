@@ -100,10 +100,10 @@ pub async fn note_takeovers(pool: &PgPool) -> sqlx::Result<()> {
         as $$
         begin
             if tg_op = 'UPDATE' and new.holder is null then
+                -- Somebody else's burial, part of one too, or the holder's own word.
                 insert into public.freed (workflow_id, epoch, incarnation, by_burial)
-                select new.workflow_id, new.epoch, old.holder, i.died_at is not null
-                from backstitch.incarnation i
-                where i.incarnation_id = old.holder and new.due_at <= backstitch.clock();
+                select new.workflow_id, new.epoch, old.holder, current_query() like '%backstitch.bury(%'
+                where new.due_at <= backstitch.clock();
             else
                 update public.freed f set taken_at = clock_timestamp()
                 where f.workflow_id = old.workflow_id and f.epoch = old.epoch and f.taken_at is null;

@@ -149,10 +149,10 @@ async fn write_on(
     let mut queue = Queue { submitted, held_over: None };
     let (beside, held_up) = mpsc::unbounded_channel();
     tokio::spawn({
-        let (database, lease) = (database.clone(), Arc::clone(&lease));
+        let (database, lease, unanswered) = (database.clone(), Arc::clone(&lease), Arc::clone(&unanswered));
         async move {
             let _ends_with_panic = EndsWithPanic(Arc::clone(&lease));
-            write_one_by_one(database, lease, held_up).await;
+            write_one_by_one(database, lease, held_up, &unanswered).await;
         }
     });
     let mut at_rest: Vec<_> = (0..STATEMENTS_MAX).map(|_| Kept::of(database.clone())).collect();
@@ -168,8 +168,8 @@ async fn write_on(
                 let Written { journal, told, held_up } = written.expect("a write does not panic");
                 at_rest.push(journal);
                 answered = told;
-                // They share no write any more: one that comes now may be alone.
-                unanswered.fetch_sub(held_up.len(), Ordering::Relaxed);
+                // Unanswered still: what somebody keeps is often kept beside more of it, and the next that waits for it must not
+                // do so on the connection of the claims.
                 for submission in held_up {
                     beside.send(submission).expect("it is received for as long as it can be sent");
                 }

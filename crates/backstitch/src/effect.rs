@@ -1,5 +1,8 @@
 //! How one attempt of a step is made on the outside, and how it ends whatever the step does.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use backstitch_core::decide::Ended;
@@ -21,24 +24,34 @@ pub(crate) async fn perform<'a, S>(
     timeout: Duration,
     effect: impl FnOnce(Call<'a, S>) -> BoxFuture<'a, Result<Json, StepError>>,
 ) -> Ended {
-    // The answer that its intent is durable may have come after the lease: too late to begin anything.
-    if !life.lease.is_usable() || life.abort.is_cancelled() {
+    if life.abort.is_cancelled() {
         return Ended::CutShort;
     }
     let attempt = call.attempt;
-    // What it sends now would arrive after its time.
-    if attempt.time_left().is_zero() {
-        return Ended::TimedOut(timeout);
-    }
+    let is_over = || match () {
+        // The answer that its intent is durable may have come after the lease: too late to begin anything.
+        () if !life.lease.is_usable() => Some(Ended::CutShort),
+        // What it sends now would arrive after its time.
+        () if attempt.time_left().is_zero() => Some(Ended::TimedOut(timeout)),
+        () => None,
+    };
     let _watching = life.watchdog.watch(What::Attempt(attempt.key()), timeout);
+    let effect = async { concealed(ended_as(catch_panic(async { effect(call).await }).await), attempt) };
     tokio::select! {
         // The effect first: what has ended, has ended.
         biased;
-        ended = catch_panic(async { effect(call).await }) => concealed(ended_as(ended), attempt),
+        ended = unless(is_over, effect) => ended,
         () = sleep_until(attempt.deadline) => Ended::TimedOut(timeout),
         () = life.lease.lost() => Ended::CutShort,
         () = life.abort.cancelled() => Ended::CutShort,
     }
+}
+
+/// Goes on with an effect unless it is over, which is asked each time: a process that was stopped and goes on hears of what it was
+/// waiting for before its timers tell that its time has passed, and what it sends then may meet what others have taken back.
+async fn unless(is_over: impl Fn() -> Option<Ended>, effect: impl Future<Output = Ended>) -> Ended {
+    let mut effect = pin!(effect);
+    poll_fn(|context| is_over().map_or_else(|| effect.as_mut().poll(context), Poll::Ready)).await
 }
 
 /// Looks for the effect that an earlier attempt may have made, and makes it only where it does not stand. A look that comes to
@@ -87,5 +100,35 @@ pub(crate) fn concealed(ended: Ended, attempt: &Attempt) -> Ended {
         Ended::Error(error) => Ended::Error(attempt.revealed.scrub_error(error)),
         Ended::Panicked(message) => Ended::Panicked(attempt.revealed.scrub(message)),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_effect_that_was_waiting_does_nothing_more_once_it_is_over() {
+        for is_over in [false, true] {
+            let (answer, waiting) = oneshot::channel();
+            let (over, sent) = (Cell::new(false), Cell::new(false));
+            let effect = async {
+                waiting.await.expect("it is answered");
+                sent.set(true);
+                Ended::Succeeded(Json::from_journal("null"))
+            };
+            let stopped = async {
+                tokio::task::yield_now().await;
+                over.set(is_over);
+                answer.send(()).expect("it waits");
+            };
+            let (ended, ()) = tokio::join!(unless(|| over.get().then_some(Ended::CutShort), effect), stopped);
+            assert_eq!(sent.get(), !is_over);
+            assert_eq!(ended == Ended::CutShort, is_over);
+        }
     }
 }

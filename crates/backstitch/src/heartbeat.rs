@@ -14,6 +14,7 @@ use crate::lease::{EndsWithPanic, Lease};
 use crate::life::InFlight;
 use crate::outage::Outage;
 use crate::timing::Timing;
+use crate::watchdog::{Watchdog, What};
 
 /// How long to wait before a beat that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -24,10 +25,13 @@ pub(crate) fn start(
     lease: Arc<Lease>,
     in_flight: Arc<InFlight>,
     timing: Timing,
+    watchdog: &Watchdog,
     end: CancellationToken,
 ) -> Result<(), Error> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
+    // Without a beat nobody here would hear that this life was buried, and none would follow it.
+    runtime.spawn(watchdog.ticking(What::Heartbeat));
     thread::Builder::new()
         .name("backstitch-heartbeat".to_owned())
         .spawn(move || {

@@ -132,10 +132,11 @@ async fn register<S>(shop: &Shop<S>, token: Uuid) -> Result<(Life, DropGuard), E
     let in_flight = Arc::new(InFlight::default());
     let end = CancellationToken::new();
     let heart = end.clone().drop_guard();
-    heartbeat::start(shop.database.clone(), Arc::clone(&lease), Arc::clone(&in_flight), timing, end)?;
+    let watchdog = Watchdog::start(timing.lease / SILENCE_SHARE)?;
+    let (beats_for, hears_of) = (Arc::clone(&lease), Arc::clone(&in_flight));
+    heartbeat::start(shop.database.clone(), beats_for, hears_of, timing, &watchdog, end)?;
     tracing::info!(%incarnation, "the worker begins to work");
     let claims = Arc::new(Mutex::new(Kept::of(shop.database.clone())));
-    let watchdog = Watchdog::start(timing.lease / SILENCE_SHARE)?;
     let (appends_for, appends_on) = (Arc::clone(&lease), Arc::clone(&claims));
     let life = Life {
         appender: Appender::start(shop.database.clone(), appends_for, appends_on, watchdog.clone())?,

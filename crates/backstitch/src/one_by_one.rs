@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -31,11 +32,12 @@ pub(crate) struct Submission {
 
 pub(crate) type Told = Result<Answer, Arc<Error>>;
 
-/// Writes what comes, until nothing can come any more and nobody waits.
+/// Writes what comes, until nothing can come any more and nobody waits. `unanswered`: of how many each that is answered is one.
 pub(crate) async fn write_one_by_one(
     database: Database,
     lease: Arc<Lease>,
     mut coming: mpsc::UnboundedReceiver<Submission>,
+    unanswered: &AtomicUsize,
 ) {
     let (mut journal, mut outage) = (Kept::of(database), Outage::default());
     let mut waiting = VecDeque::new();
@@ -52,6 +54,7 @@ pub(crate) async fn write_one_by_one(
         }
         let Submission { record, answered } = waiting.pop_front().expect("there is one, or one came");
         if answered.is_closed() {
+            unanswered.fetch_sub(1, Ordering::Relaxed);
             continue;
         }
         let told = match write(&mut journal, &lease, record.clone()).await {
@@ -77,6 +80,7 @@ pub(crate) async fn write_one_by_one(
             told => told.map_err(Arc::new),
         };
         (failed, again) = (0, AGAIN_FIRST);
+        unanswered.fetch_sub(1, Ordering::Relaxed);
         // Nobody waits any more: its flow was dropped. The record stands all the same.
         let _ = answered.send(told);
     }

@@ -41,6 +41,8 @@ pub(crate) enum What {
     Runtime,
     /// The appender's own runtime, of one thread.
     Appender,
+    /// The heartbeat's, of one thread, too.
+    Heartbeat,
     /// A step's code.
     Attempt(IdempotencyKey),
     /// A workflow's function.
@@ -61,6 +63,9 @@ impl What {
             }
             Self::Appender => format!(
                 "the appender's thread has not run for {lasted:.1} s (something blocks it: no record is written)"
+            ),
+            Self::Heartbeat => format!(
+                "the heartbeat's thread has not run for {lasted:.1} s (something blocks it: no lease is renewed)"
             ),
             Self::Attempt(key) => format!("attempt {key} outlived its timeout (it blocks its thread)"),
             Self::Function(workflow) => {

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 use tokio::time::{Instant, timeout};
 
 use super::crew::{Slot, VETERAN};
-use super::fault::{Fault, OnPooler, OnProcess, Then};
+use super::fault::{Fault, OnPooler, OnProcess, Then, Whose};
 use super::launch::because;
 use super::plan::Aimed;
 use super::stage::Stage;
@@ -30,6 +30,9 @@ const SILENCE: Duration = Duration::from_millis(2500);
 
 /// How long a frozen worker may take to be buried.
 const BURIAL_MAX: Duration = Duration::from_secs(20);
+
+/// A daemon has the lease of production: 10 s, and its silence is looked at for as long. Twice that, for a busy machine.
+const DAEMON_BURIAL_MAX: Duration = Duration::from_secs(40);
 
 /// Standard input, output and error: always open.
 const DESCRIPTORS_FEW: u64 = 3;
@@ -90,6 +93,11 @@ pub async fn apply(stage: &Stage, aimed: Aimed, number: u64) -> Result<bool, Fai
         Fault::RecorderKilled => stage.restart_recorder().await.map(|()| true),
         Fault::Postgres(how) => postgres::hurt(stage, how, number as usize).await,
         Fault::Pooler(how) => pooler(stage, how).await,
+        Fault::DaemonFrozen => {
+            let Some(daemon) = stage.slot(Whose::Daemon, aimed.worker) else { return Ok(false) };
+            let _turn = daemon.turn.lock().await;
+            frozen(stage, daemon, DAEMON_BURIAL_MAX).await
+        }
         Fault::Edge(how) => match &stage.edge {
             Some(edge) => edge.hurt(how, aimed.worker).await,
             None => Ok(false),
@@ -131,7 +139,7 @@ async fn process(stage: &Stage, worker: &Slot, how: OnProcess) -> Result<bool, F
             let lives = worker.pid_now() == Some(pid.as_raw_nonzero().get());
             Ok(lives && prlimit(Some(pid), Resource::Nofile, before).is_ok())
         }
-        OnProcess::Frozen => frozen(stage, worker).await,
+        OnProcess::Frozen => frozen(stage, worker, BURIAL_MAX).await,
     }
 }
 
@@ -151,11 +159,11 @@ async fn wrong_clock(stage: &Stage, worker: &Slot, clock: &'static str) -> Resul
 
 /// A worker that has work in hand is stopped until somebody else declares it dead, and goes on: a zombie. One that another fault
 /// killed meanwhile was buried as it was dead, and one that had nothing to lose is no danger to anybody.
-async fn frozen(stage: &Stage, worker: &Slot) -> Result<bool, Failed> {
+async fn frozen(stage: &Stage, worker: &Slot, burial_max: Duration) -> Result<bool, Failed> {
     let Some((pid, incarnation, _frozen)) = freeze_at_work(stage, worker).await else { return Ok(false) };
     let is_buried = async || looks::is_buried(&stage.pool, incarnation).await.unwrap_or(false);
     let left_any = async || looks::left_any(&stage.pool, incarnation).await.unwrap_or(false);
-    Ok(comes_true(BURIAL_MAX, is_buried).await && worker.pid_now() == Some(pid) && left_any().await)
+    Ok(comes_true(burial_max, is_buried).await && worker.pid_now() == Some(pid) && left_any().await)
 }
 
 /// The process, its life, and what keeps it frozen; once it is seen to hold a workflow.
@@ -167,6 +175,8 @@ async fn freeze_at_work(stage: &Stage, worker: &Slot) -> Option<(i32, i32, Froze
             && let Some(process) = Pid::from_raw(pid)
         {
             let frozen = Frozen::of(vec![process]);
+            // What it had said already is carried out.
+            tokio::time::sleep(LOOK).await;
             if looks::holds_any(&stage.pool, incarnation).await.unwrap_or(false) {
                 return Some((pid, incarnation, frozen));
             }

@@ -34,6 +34,8 @@ pub enum Fault {
     Pooler(OnPooler),
     /// To the gateway's edge.
     Edge(OnEdge),
+    /// SIGSTOP of a gateway daemon with work in hand until it is buried, then SIGCONT: a zombie before real servers.
+    DaemonFrozen,
 }
 
 /// Who has to do with it.
@@ -311,6 +313,7 @@ impl Fault {
             Self::Pooler(OnPooler::Killed) => "pooler killed".to_owned(),
             Self::Pooler(OnPooler::Frozen) => "pooler frozen".to_owned(),
             Self::Edge(how) => how.name().to_owned(),
+            Self::DaemonFrozen => "gateway daemon frozen past its lease".to_owned(),
         }
     }
 

@@ -98,6 +98,7 @@ fn deck(with_edge: bool) -> Vec<Fault> {
     faults.extend([Fault::Pooler(OnPooler::Killed), Fault::Pooler(OnPooler::Frozen)]);
     if with_edge {
         faults.extend(EDGE.map(Fault::Edge));
+        faults.push(Fault::DaemonFrozen);
         faults.extend(at_boundaries(Whose::Daemon, &[Boundary::Batch, Boundary::Commit], 1));
         faults.extend(PASSAGES.map(|passage| Fault::Line(Whose::Daemon, passage)));
     }
@@ -216,7 +217,7 @@ mod tests {
         let names: HashSet<String> = plan.iter().map(|aimed| aimed.fault.name()).collect();
         let all: HashSet<String> = deck(true).into_iter().map(Fault::name).collect();
         assert_eq!(names, all);
-        assert_eq!(names.len(), 88 + 22 + 7 + 4 + 1 + 8 + 2 + 12 + 16 + 4);
+        assert_eq!(names.len(), 88 + 22 + 7 + 4 + 1 + 8 + 2 + 12 + 16 + 4 + 1);
         let veteran = |aimed: &&Aimed| aimed.worker == VETERAN;
         assert!(plan.iter().filter(veteran).all(|aimed| !aimed.fault.kills_a_worker()));
         assert!(plan.iter().any(|aimed| veteran(&aimed)), "it has its share of the others");

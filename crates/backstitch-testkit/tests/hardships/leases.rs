@@ -193,11 +193,30 @@ async fn an_appender_whose_thread_is_blocked_ends_its_process() {
     let stuck = world.process(WORKER).variable("LOG_STUCK_FOR", "backstitch-appender");
     let mut stuck = stuck.log_to(&log, "backstitch=warn").spawn().await;
     let held = held_with_an_effect(&world).await;
-    on_each_row(&world, "raise exception 'the disk is broken' using errcode = '58030'").await;
+    before_each(&world, "insert on backstitch.journal", BROKEN).await;
     world.ledger.open("go on").await;
     assert_eq!(stuck.ended().await.signal(), Some(Signal::ABORT.as_raw()), "it ends itself");
     says(&log, "the appender's thread has not run for");
-    sqlx::query("drop trigger on_each_row on backstitch.journal").execute(&world.pool).await.expect("ours");
+    sqlx::query("drop trigger before_each on backstitch.journal").execute(&world.pool).await.expect("ours");
+    is_taken_over(&world, &held).await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_whose_thread_is_blocked_ends_its_process() {
+    let world = World::new().await;
+    let log = world.directory.path().join("log");
+    let stuck = world.process(WORKER).variable("LOG_STUCK_FOR", "backstitch-heartbeat");
+    let mut stuck = stuck.log_to(&log, "backstitch=warn").spawn().await;
+    let held = held_with_an_effect(&world).await;
+    // The next beat fails, which it says.
+    before_each(&world, "update of beat on backstitch.incarnation", BROKEN).await;
+    assert_eq!(stuck.ended().await.signal(), Some(Signal::ABORT.as_raw()), "it ends itself");
+    says(&log, "the heartbeat's thread has not run for");
+    sqlx::query("drop trigger before_each on backstitch.incarnation")
+        .execute(&world.pool)
+        .await
+        .expect("ours");
+    world.ledger.open("go on").await;
     is_taken_over(&world, &held).await;
 }
 
@@ -211,7 +230,8 @@ async fn an_append_that_blocks_its_thread_ends_its_process() {
     let stuck = stuck.variable("LOG_STUCK_FOR", "tokio-rt-worker");
     let mut stuck = stuck.log_to(&log, "sqlx::postgres::notice=warn").spawn().await;
     let held = held_with_an_effect(&world).await;
-    on_each_row(&world, "raise warning 'a word of the server, which the client logs'; return new").await;
+    let warns = "raise warning 'a word of the server, which the client logs'; return new";
+    before_each(&world, "insert on backstitch.journal", warns).await;
     world.ledger.open("go on").await;
     assert_eq!(stuck.ended().await.signal(), Some(Signal::ABORT.as_raw()), "it ends itself");
     says(&log, &format!("an append of workflow {} is unanswered past its deadline", held.workflow));
@@ -239,12 +259,14 @@ async fn held_with_an_effect(world: &World) -> Handle<Vec<Option<u32>>> {
     handle
 }
 
-/// From now on the server does this before it writes a row of the journal.
-async fn on_each_row(world: &World, does: &str) {
+/// What the server does that can't write.
+const BROKEN: &str = "raise exception 'the disk is broken' using errcode = '58030'";
+
+/// From now on the server does this before each such write.
+async fn before_each(world: &World, write: &str, does: &str) {
     let sql = format!(
-        "create function public.on_each_row() returns trigger language plpgsql as $$ begin {does}; end $$;
-        create trigger on_each_row before insert on backstitch.journal
-            for each row execute function public.on_each_row()"
+        "create function public.before_each() returns trigger language plpgsql as $$ begin {does}; end $$;
+        create trigger before_each before {write} for each row execute function public.before_each()"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&world.pool).await.expect("it is ours");
 }

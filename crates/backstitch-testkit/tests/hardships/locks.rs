@@ -12,14 +12,8 @@ use crate::WORKER;
 use crate::facts::{first_dies, incarnations};
 
 /// How many of the database's sessions wait for a lock.
-async fn waiting_for_locks(world: &World) -> i64 {
-    sqlx::query_scalar(
-        "select count(*) from pg_stat_activity
-        where datname = current_database() and wait_event_type = 'Lock'",
-    )
-    .fetch_one(&world.pool)
-    .await
-    .expect("it answers")
+async fn waiting_for_locks(world: &World) -> usize {
+    who_waits_for_a_lock(world).await.len()
 }
 
 #[tokio::test]
@@ -60,6 +54,54 @@ async fn a_transaction_left_open_holds_up_only_the_workflows_that_it_keeps() {
         let ending = world.client.poll(handle).await.expect("it answers");
         assert!(ending.is_none(), "its last record waits: {ending:?}");
     }
+    left_open.rollback().await.expect("it is ours");
+    for handle in &kept {
+        assert_eq!(world.completes(handle).await, [Some(1)]);
+    }
+    worker.shut_down().await;
+}
+
+/// The sessions that wait for a lock.
+async fn who_waits_for_a_lock(world: &World) -> Vec<i32> {
+    sqlx::query_scalar(
+        "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    )
+    .fetch_all(&world.pool)
+    .await
+    .expect("it answers")
+}
+
+#[tokio::test]
+async fn what_somebody_keeps_is_waited_for_on_the_connection_of_the_claims_once_at_most() {
+    let world = World::new().await;
+    let worker = world.start_worker().await;
+    let mut kept = Vec::new();
+    for (mark, gate) in [("first", "go on"), ("second", "you too")] {
+        let held =
+            Act::new().manner(Manner::Long).run([Do::Effect, Do::Mark(mark.into()), Do::Wait(gate.into())]);
+        kept.push(world.enqueue(Compensating::of([held])).await);
+        world.marked(mark).await;
+    }
+    let mut left_open = world.pool.begin().await.expect("a transaction");
+    for handle in &kept {
+        sqlx::query("select backstitch.cancel($1, 'ada', 'not sure yet')")
+            .bind(handle.workflow.0)
+            .execute(&mut *left_open)
+            .await
+            .expect("it is ours");
+    }
+    // The first is alone, and waits on the connection of the claims; then in a batch; then by itself, again and again.
+    world.ledger.open("go on").await;
+    let waits =
+        async |is_it: &dyn Fn(&i32) -> bool| who_waits_for_a_lock(&world).await.into_iter().find(is_it);
+    let claims = until("it waits", async || waits(&|_| true).await).await;
+    let batch = until("it waits in a batch", async || waits(&|session| *session != claims).await).await;
+    let by_itself = |session: &i32| ![claims, batch].contains(session);
+    until("it waits by itself", async || waits(&by_itself).await).await;
+
+    world.ledger.open("you too").await;
+    let second = until("the second waits", async || waits(&|session| !by_itself(session)).await).await;
+    assert_eq!(second, batch, "no claim waits behind it");
     left_open.rollback().await.expect("it is ours");
     for handle in &kept {
         assert_eq!(world.completes(handle).await, [Some(1)]);
