@@ -21,6 +21,7 @@ const STATEMENTS_CANCELLED: usize = 8;
 
 /// So many where there is more than one way to be hit.
 const FROZEN: usize = 9;
+const TERMINATED: usize = 6;
 const CUT: usize = 3;
 const POSTGRES_STOPPED: usize = 2;
 
@@ -71,13 +72,10 @@ fn deck(with_edge: bool) -> Vec<Fault> {
         }
     }
     faults.extend([Fault::Process(OnProcess::Frozen); FROZEN]);
-    for how in [
-        OnProcess::Terminated,
-        OnProcess::BuriedAlive,
-        OnProcess::OutOfDescriptors,
-        OnProcess::ClockAhead,
-        OnProcess::ClockBehind,
-    ] {
+    faults.extend([Fault::Process(OnProcess::Terminated); TERMINATED]);
+    for how in
+        [OnProcess::BuriedAlive, OnProcess::OutOfDescriptors, OnProcess::ClockAhead, OnProcess::ClockBehind]
+    {
         faults.push(Fault::Process(how));
     }
     faults.extend([Fault::Process(OnProcess::Killed); KILLS_AT_RANDOM]);
