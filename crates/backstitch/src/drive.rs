@@ -127,11 +127,11 @@ impl<S: Send + Sync + 'static> Drive<S> {
                 if !self.write_intent().await? {
                     return ControlFlow::Continue(());
                 }
-                let slot = self.course.history.slot(position).expect("the intent made the slot");
-                let begun_at = slot.side(direction).last_begun_at.expect("the intent began it");
+                let begun_at =
+                    self.course.history.slot(position).and_then(|slot| slot.side(direction).last_begun_at);
                 // Its time counts from its row, as the wait for its late effects does. That may have been written long before the
                 // answer that came: an earlier one was lost.
-                let spent = self.course.claimed.clock.since(begun_at);
+                let spent = self.course.claimed.clock.since(begun_at.expect("the intent began it"));
                 let attempt = self.describe(id, &code.conduct, spent);
                 if self.is_too_late(&attempt, code.conduct.timeout) {
                     self.end_attempt(id, Ended::CutShort, code);

@@ -28,12 +28,13 @@ pub(crate) async fn perform<'a, S>(
         return Ended::CutShort;
     }
     let attempt = call.attempt;
-    let is_over = || match () {
+    let is_over = || {
         // The answer that its intent is durable may have come after the lease: too late to begin anything.
-        () if !life.lease.is_usable() => Some(Ended::CutShort),
+        if !life.lease.is_usable() {
+            return Some(Ended::CutShort);
+        }
         // What it sends now would arrive after its time.
-        () if attempt.time_left().is_zero() => Some(Ended::TimedOut(timeout)),
-        () => None,
+        attempt.time_left().is_zero().then_some(Ended::TimedOut(timeout))
     };
     let _watching = life.watchdog.watch(What::Attempt(attempt.key()), timeout);
     let effect = async { concealed(ended_as(catch_panic(async { effect(call).await }).await), attempt) };

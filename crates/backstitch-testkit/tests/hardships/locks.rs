@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use backstitch::Handle;
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
 use backstitch_testkit::wait::{until, until_equal};
 use backstitch_testkit::world::World;
-use sqlx::PgConnection;
 use sqlx::migrate::Migrator;
+use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::WORKER;
 use crate::facts::{first_dies, incarnations};
@@ -14,6 +15,22 @@ use crate::facts::{first_dies, incarnations};
 /// How many of the database's sessions wait for a lock.
 async fn waiting_for_locks(world: &World) -> usize {
     who_waits_for_a_lock(world).await.len()
+}
+
+/// Somebody's transaction that has cancelled these, and is neither committed nor rolled back.
+async fn cancelled_and_left_open(
+    world: &World,
+    kept: &[Handle<Vec<Option<u32>>>],
+) -> Transaction<'static, Postgres> {
+    let mut left_open = world.pool.begin().await.expect("a transaction");
+    for handle in kept {
+        sqlx::query("select backstitch.cancel($1, 'ada', 'not sure yet')")
+            .bind(handle.workflow.0)
+            .execute(&mut *left_open)
+            .await
+            .expect("it is ours");
+    }
+    left_open
 }
 
 #[tokio::test]
@@ -31,14 +48,7 @@ async fn a_transaction_left_open_holds_up_only_the_workflows_that_it_keeps() {
         kept.push(world.enqueue(Compensating::of([held])).await);
         world.marked(mark).await;
     }
-    let mut left_open = world.pool.begin().await.expect("a transaction");
-    for handle in &kept {
-        sqlx::query("select backstitch.cancel($1, 'ada', 'not sure yet')")
-            .bind(handle.workflow.0)
-            .execute(&mut *left_open)
-            .await
-            .expect("it is ours");
-    }
+    let left_open = cancelled_and_left_open(&world, &kept).await;
     world.ledger.open("go on").await;
     until("a record waits for the lock", async || (waiting_for_locks(&world).await > 0).then_some(())).await;
     let mut others = Vec::new();
@@ -82,14 +92,7 @@ async fn what_somebody_keeps_is_waited_for_on_the_connection_of_the_claims_once_
         kept.push(world.enqueue(Compensating::of([held])).await);
         world.marked(mark).await;
     }
-    let mut left_open = world.pool.begin().await.expect("a transaction");
-    for handle in &kept {
-        sqlx::query("select backstitch.cancel($1, 'ada', 'not sure yet')")
-            .bind(handle.workflow.0)
-            .execute(&mut *left_open)
-            .await
-            .expect("it is ours");
-    }
+    let left_open = cancelled_and_left_open(&world, &kept).await;
     // The first is alone, and waits on the connection of the claims; then in a batch; then by itself, again and again.
     world.ledger.open("go on").await;
     let waits =
