@@ -278,7 +278,8 @@ pub fn told(report: &Report) -> String {
     ));
     let share = |share: Share| format!("{:.1} % ({} of {})", share.part() * 100.0, share.count, share.of);
     text.push_str(&format!(
-        "while Postgres was there, within a lease and 2 s: {} buried, {} taken over; within 1 s {} handed over by a shutdown\n",
+        "while Postgres was there, within a lease and 2 s: {} buried, {} taken over\n\
+         within 1 s: {} of what a shutdown handed back\n",
         share(report.buried_in_time),
         share(report.taken_over_in_time),
         share(report.handed_over_in_time)
