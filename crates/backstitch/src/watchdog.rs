@@ -2,6 +2,7 @@
 //! still have effects that nobody accounts for, or keep workflows that it does not drive.
 
 use std::collections::HashMap;
+use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -193,14 +194,16 @@ impl Drop for Watching {
 /// Says why, as far as anybody listens, and aborts.
 fn end_process(fault: String) -> ! {
     let (said, heard) = mpsc::channel();
-    // From another thread: saying it may block, and panics where standard error is closed.
+    // From another thread: saying it may block.
     let speaking = thread::Builder::new().name("backstitch-watchdog".to_owned()).spawn(move || {
-        eprintln!("backstitch: {fault}; ending this process, its work is taken over");
+        // Not `eprintln!`: in a test that is kept until the test has ended, which it never does.
+        let words = format!("backstitch: {fault}; ending this process, its work is taken over\n");
+        let _: io::Result<()> = io::stderr().write_all(words.as_bytes());
         tracing::error!(fault, "ending this process: its work is taken over");
         drop(said);
     });
     if speaking.is_ok() {
-        // It never sends: this is over when it has spoken, or panicked.
+        // It never sends: this is over when it has spoken, or a subscriber has panicked.
         let _: Result<(), _> = heard.recv_timeout(LAST_WORDS);
     }
     std::process::abort()
