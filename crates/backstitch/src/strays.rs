@@ -16,6 +16,8 @@ use crate::park;
 
 /// Lets go of every workflow that this incarnation holds and that is not among the `known`.
 ///
+/// In no order: one that somebody keeps, at which this ends, must not keep the same others from it look after look.
+///
 /// Not to be called while a claim of this incarnation is under way that will yet be answered.
 pub(crate) async fn let_go<S>(shop: &Shop<S>, life: &Life, known: Vec<Uuid>) -> Result<(), Error> {
     let incarnation = life.lease.incarnation.0;
@@ -28,6 +30,7 @@ pub(crate) async fn let_go<S>(shop: &Shop<S>, life: &Life, known: Vec<Uuid>) -> 
                 from backstitch.ready
                 where holder = $1
                     and workflow_id <> all ($2)
+                order by random()
                 "#,
                 incarnation,
                 &known
