@@ -63,9 +63,11 @@ fn cases(list: &str) -> Result<BTreeMap<u32, Vec<String>>> {
     Ok(cases)
 }
 
-/// A line for each test that left nothing. `counted`: test, table and number of rows, a tab between them.
+/// A line for each test that left nothing, or of which it can't be told. `counted`: test, table and number of rows, a tab between
+/// them.
 fn missing(cases: &BTreeMap<u32, Vec<String>>, counted: &str) -> Vec<String> {
-    let mut ran = BTreeSet::new();
+    // Which tests of that name ran: the list says no module.
+    let mut ran: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut shown = BTreeSet::new();
     for line in counted.lines() {
         let mut fields = line.split('\t');
@@ -73,20 +75,24 @@ fn missing(cases: &BTreeMap<u32, Vec<String>>, counted: &str) -> Vec<String> {
             continue;
         };
         let name = test.rsplit("::").next().unwrap_or(test);
-        ran.insert(name);
+        ran.entry(name).or_default().insert(test);
         if TABLES.contains(&table) && rows.parse::<u64>().is_ok_and(|rows| rows > 0) {
             shown.insert(name);
         }
     }
     let lines = cases.iter().flat_map(|(number, names)| names.iter().map(move |name| (number, name)));
     lines
-        .filter(|(_, name)| !shown.contains(name.as_str()))
-        .map(|(number, name)| {
-            let why = match ran.contains(name.as_str()) {
-                true => "touched neither journal nor ledger",
-                false => "did not run on a database",
+        .filter_map(|(number, name)| {
+            let why = match ran.get(name.as_str()) {
+                Some(tests) if tests.len() > 1 => {
+                    let tests: Vec<_> = tests.iter().copied().collect();
+                    format!("{} are called so, and one of them could hide the other", tests.join(" and "))
+                }
+                _ if shown.contains(name.as_str()) => return None,
+                Some(_) => "touched neither journal nor ledger".to_owned(),
+                None => "did not run on a database".to_owned(),
             };
-            format!("{number:>3}  {name}: {why}")
+            Some(format!("{number:>3}  {name}: {why}"))
         })
         .collect()
 }
@@ -119,8 +125,7 @@ mod tests {
 
     #[test]
     fn a_case_that_did_not_run_or_touched_nothing_is_missing() {
-        let counted =
-            "back::one\tbackstitch.journal\t0\none\tbackstitch.workflow\t9\nx::three\tpublic.effect\t1\n";
+        let counted = "back::one\tbackstitch.journal\t0\nback::one\tbackstitch.workflow\t9\nx::three\tpublic.effect\t1\n";
         assert_eq!(
             lacks(counted),
             ["  1  one: touched neither journal nor ledger", "  2  four: did not run on a database"]
@@ -131,6 +136,16 @@ mod tests {
     #[test]
     fn a_name_is_not_that_of_a_longer_one() {
         assert_eq!(lacks("one_more\tbackstitch.journal\t1\n").len(), 3);
+    }
+
+    #[test]
+    fn two_tests_of_one_name_show_nothing() {
+        let counted = "back::one\tbackstitch.journal\t3\nforward::one\tbackstitch.journal\t3\n\
+            two\tpublic.effect\t1\nthree\tpublic.effect\t1\nfour\tpublic.effect\t1\n";
+        assert_eq!(
+            lacks(counted),
+            ["  1  one: back::one and forward::one are called so, and one of them could hide the other"]
+        );
     }
 
     #[test]

@@ -444,7 +444,7 @@ async fn open_socket(edge: &Edge, vhost: &Vhost, gateway: &TcpListener) -> (TcpS
 const DISK_BYTES: u64 = 64 * 1024;
 
 #[tokio::test]
-async fn disk_full_is_an_error_not_a_loss() {
+async fn a_full_disk_of_the_vhosts_is_an_error_not_a_loss() {
     let edge = sandbox(0).await;
     let nginx = edge.sandbox.nginx().unwrap();
     let standing = edge.vhost();

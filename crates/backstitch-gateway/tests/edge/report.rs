@@ -19,7 +19,7 @@ impl Write for Log {
 }
 
 #[tokio::test]
-async fn the_rollback_report_is_logged_once_at_its_end() {
+async fn the_rollback_report_of_a_start_is_logged_once_at_its_end() {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt()
