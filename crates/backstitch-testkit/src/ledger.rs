@@ -96,6 +96,14 @@ impl Ledger {
         Ok(taken)
     }
 
+    /// The same in one statement, which does not wait for another of its step.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn send(&self, attempt: &Attempt) -> Result<bool, sqlx::Error> {
+        write_in(&mut *self.pool.acquire().await?, attempt).await
+    }
+
     /// Every row of a workflow, in the order of writing.
     pub async fn entries(&self, workflow: WorkflowId) -> Vec<Entry> {
         let rows: Vec<(i32, String, i32, i32, bool)> = sqlx::query_as(

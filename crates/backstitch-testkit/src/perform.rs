@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use backstitch::{Attempt, Outcome, StepError};
+use backstitch::{Attempt, IdempotencyKey, Outcome, StepError};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
@@ -22,6 +22,19 @@ pub struct Ground {
 }
 
 impl Ground {
+    /// Which attempt of this step's run stands outside.
+    pub(crate) async fn standing(&self, run: IdempotencyKey) -> Result<Option<u32>, StepError> {
+        if let Some(recorder) = &self.recorder {
+            let unreachable = |error| StepError::retry("recorder_unreachable", error);
+            return recorder.look(run).await.map_err(unreachable);
+        }
+        let entries = self.ledger.entries(run.workflow).await;
+        let ours = entries
+            .into_iter()
+            .find(|entry| entry.position == run.position.0 && entry.direction == run.direction.as_str());
+        Ok(ours.map(|entry| entry.attempt))
+    }
+
     /// Makes an attempt's effect outside. Refused, it ends the attempt with `Rejected`.
     async fn effect(&self, attempt: &Attempt) -> Result<(), StepError> {
         let Some(recorder) = &self.recorder else {
@@ -59,6 +72,8 @@ fn unreachable(error: sqlx::Error) -> StepError {
 pub enum Do {
     /// Makes its effect. Refused by a tombstone, it ends the attempt with `Rejected`.
     Effect,
+    /// Makes its effect in one statement to the ledger: once that is on its way it happens, whatever becomes of this process.
+    Send,
     /// Writes to the ledger once the step has been compensated there; the attempt does not wait for it.
     EffectAfterCompensation,
     /// Leaves a mark.
@@ -145,6 +160,7 @@ pub(crate) async fn perform(
                 Some(transaction) => taken(ledger::write_in(transaction, attempt).await)?,
                 None => ground.effect(attempt).await?,
             },
+            Do::Send => taken(ground.ledger.send(attempt).await)?,
             Do::EffectAfterCompensation => {
                 let (ledger, attempt) = (ground.ledger.clone(), attempt.clone());
                 tokio::spawn(async move {

@@ -14,7 +14,7 @@ mod target;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstitch::{Attempt, Direction};
+use backstitch::{Attempt, Direction, IdempotencyKey};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -110,6 +110,12 @@ enum Asked {
         direction: String,
         spares: Option<i32>,
     },
+    /// Which attempt of a step's run stands.
+    Look {
+        workflow: Uuid,
+        position: u32,
+        key: String,
+    },
     /// How many calls are under way, those included whose callers are gone.
     UnderWay,
     /// Whether an aim still waits.
@@ -136,6 +142,10 @@ pub enum Answered {
     Failed,
     /// Never; nothing happened.
     Rejected,
+    /// The effect of this attempt stands.
+    Stands(u32),
+    /// None does.
+    Gone,
     /// It will misbehave.
     Aimed,
     /// It does not wait for that: something has met it, or it was forgotten.
@@ -194,6 +204,19 @@ impl Recorder {
     /// When the connection breaks: nobody knows whether it happened.
     pub async fn call(&self, attempt: &Attempt) -> std::io::Result<Answered> {
         self.ask(&Asked::Call(Call::of(attempt))).await
+    }
+
+    /// Which attempt of this step's run stands there, without touching it.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn look(&self, run: IdempotencyKey) -> std::io::Result<Option<u32>> {
+        let (workflow, position) = (run.workflow.0, run.position.0);
+        match self.ask(&Asked::Look { workflow, position, key: run.to_string() }).await? {
+            Answered::Stands(attempt) => Ok(Some(attempt)),
+            Answered::Gone => Ok(None),
+            _ => Err(std::io::ErrorKind::InvalidData.into()),
+        }
     }
 
     /// The next call in this direction meets this, unless it is of the process that is spared. `aim`: by which number the log

@@ -38,6 +38,8 @@ pub enum Manner {
     Long,
     /// Compensates once every later step is settled, and waits for an operator when its patience is over.
     Halting,
+    /// Compensates once every later step is settled; its target takes whatever arrives, so what may come late is waited out.
+    WaitedOut,
     /// In a transaction of the journal's database; compensates there.
     Transactional,
     /// In a transaction of the journal's database; no way back from here.
@@ -47,7 +49,7 @@ pub enum Manner {
 /// What the probe of a step does that has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Eye {
-    /// Looks into the ledger.
+    /// Looks at the target: the recorder or the ledger.
     #[default]
     Looks,
     /// Sees something that does not tell.
@@ -199,6 +201,9 @@ const LONG_CONDUCT: Conduct = Conduct { timeout: Duration::from_secs(60), ..COND
 /// As fast, and then not again.
 pub const HALTING_CONDUCT: Conduct = Conduct { patience: CONDUCT.patience.halt(), ..CONDUCT };
 
+/// As fast, and what may come late is waited for.
+pub const WAITED_OUT_CONDUCT: Conduct = Conduct { late_effects: LateEffects::WaitOut, ..CONDUCT };
+
 /// A step outside the journal's database. `MANNER`: the number of its [`Manner`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scripted<const MANNER: u8> {
@@ -213,6 +218,7 @@ const LONG: u8 = 4;
 const HALTING: u8 = 5;
 const PROBED: u8 = 6;
 const PROBED_PIVOT: u8 = 7;
+const WAITED_OUT: u8 = 8;
 
 macro_rules! scripted {
     ($manner:ident, $name:literal, $backward:expr) => {
@@ -261,12 +267,13 @@ scripted!(LONG, "long", Backward::after_all_later(), LONG_CONDUCT, compensates);
 scripted!(PROBED, "probed", Backward::after_all_later(), CONDUCT, Probed::to_settle(), compensates);
 scripted!(PROBED_PIVOT, "probed-pivot", Backward::pivot(), CONDUCT, Probed::to_settle());
 scripted!(HALTING, "halting", Backward::after_all_later(), HALTING_CONDUCT, compensates);
+scripted!(WAITED_OUT, "waited-out", Backward::after_all_later(), WAITED_OUT_CONDUCT, compensates);
 
 impl<const MANNER: u8> Probe<Ground> for Scripted<MANNER>
 where
     Self: Step<Ground, Output = u32>,
 {
-    /// Looks into the ledger, unless it is to come to nothing.
+    /// Looks at the target, unless it is to come to nothing.
     async fn probe(
         &self,
         ground: &Ground,
@@ -281,11 +288,7 @@ where
             Eye::Panics => panic!("a ghost"),
             Eye::Hangs => std::future::pending().await,
         }
-        let entries = ground.ledger.entries(key.workflow).await;
-        let ours = entries
-            .into_iter()
-            .find(|entry| entry.position == key.position.0 && entry.direction == key.direction.as_str());
-        Ok(ours.map_or(Sighting::Gone, |entry| Sighting::Stands(entry.attempt)))
+        Ok(ground.standing(key).await?.map_or(Sighting::Gone, Sighting::Stands))
     }
 }
 
@@ -346,6 +349,7 @@ macro_rules! workflow {
                     .step::<Scripted<PIVOT>>()
                     .step::<Scripted<LONG>>()
                     .step::<Scripted<HALTING>>()
+                    .step::<Scripted<WAITED_OUT>>()
                     .step::<Scripted<PROBED>>()
                     .step::<Scripted<PROBED_PIVOT>>()
                     .transactional::<Transacted<false>>()
@@ -387,6 +391,7 @@ async fn ask(flow: &Flow<Ground>, act: Act) -> Result<u32, StepFailed> {
         Manner::Pivot => flow.step(Scripted::<PIVOT> { act }).await,
         Manner::Long => flow.step(Scripted::<LONG> { act }).await,
         Manner::Halting => flow.step(Scripted::<HALTING> { act }).await,
+        Manner::WaitedOut => flow.step(Scripted::<WAITED_OUT> { act }).await,
         Manner::Probed => flow.step(Scripted::<PROBED> { act }).await,
         Manner::ProbedPivot => flow.step(Scripted::<PROBED_PIVOT> { act }).await,
         Manner::Transactional => flow.transactional(Transacted::<false> { act }).await,

@@ -3,12 +3,14 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::str::FromStr;
 use std::time::Duration;
 
 use backstitch::{Client, Database, Ending, Handle, Running, Status, Timing, Worker, Workflow, WorkflowId};
 use backstitch_postgres::test::TestDatabase;
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -18,7 +20,8 @@ use crate::oracle;
 use crate::script::{Compensating, Ground, Resuming};
 use crate::wait::until;
 
-/// Times of a tenth of a design's: a lease of a second. Every relation between them is kept.
+/// Times of a tenth of a design's: a lease of a second and a half. Every relation between them is kept. Of workers that die, or
+/// are cut off: what they hold is waited for.
 pub const TIMING: Timing = Timing {
     lease: Duration::from_millis(1500),
     beat: Duration::from_millis(300),
@@ -28,6 +31,10 @@ pub const TIMING: Timing = Timing {
     poll: Duration::from_millis(50),
     shutdown_grace: Duration::from_millis(1500),
 };
+
+/// The same with the lease of a design. Of workers in a test's own process, which nobody waits for: a busy machine doesn't cost
+/// them a lease; nor their process, as a panic does that takes longer than half of one to tell its backtrace.
+pub const UNHURRIED: Timing = Timing { lease: Timing::DEFAULT.lease, ..TIMING };
 
 /// A world of its own for each case.
 #[derive(Debug)]
@@ -84,7 +91,7 @@ impl World {
     /// The worker of this world, not yet started.
     pub async fn worker(&self) -> Worker<Ground> {
         let database = Database::connect(&self.database.url).await.expect("the test database answers");
-        worker(database, self.ledger.clone())
+        worker(database, self.ledger.clone()).timing(UNHURRIED)
     }
 
     /// A worker in this process.
@@ -98,16 +105,29 @@ impl World {
         Line::to(&self.pool.connect_options())
     }
 
+    /// A line to the ledger's database, and the URL that leads over it.
+    #[must_use]
+    pub fn line_to_the_ledger(&self) -> (Line, String) {
+        let url = &self.ledger_database.url;
+        let line = Line::to(&PgConnectOptions::from_str(url).expect("it is a URL"));
+        let over_it = line.url(url);
+        (line, over_it)
+    }
+
     /// The journal's database, over this line.
     pub async fn database_over(&self, line: &Line) -> Database {
         let options = line.options((*self.pool.connect_options()).clone());
         Database::connect_with(options).await.expect("the database at the line's end answers")
     }
 
-    /// A worker in this process that reaches the journal over this line.
+    /// The worker of this world that reaches the journal over this line, not yet started.
+    pub async fn worker_over(&self, line: &Line) -> Worker<Ground> {
+        worker(self.database_over(line).await, self.ledger.clone()).timing(UNHURRIED)
+    }
+
+    /// A worker in this process that soon loses its lease when this line is cut.
     pub async fn start_worker_over(&self, line: &Line) -> Running {
-        let worker = worker(self.database_over(line).await, self.ledger.clone());
-        worker.start().await.expect("the worker starts")
+        self.worker_over(line).await.timing(TIMING).start().await.expect("the worker starts")
     }
 
     /// A worker in this process that shares the lock files: it sees at once when a process with one is gone.

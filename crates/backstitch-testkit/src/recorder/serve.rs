@@ -84,6 +84,10 @@ impl Desk {
                 self.lock().aims.push_back(Aim { aim, misbehave, direction, spares });
                 Some(Answered::Aimed)
             }
+            Asked::Look { workflow, position, key } => {
+                let standing = self.lock().target.standing(workflow, position, &key);
+                Some(standing.map_or(Answered::Gone, Answered::Stands))
+            }
             // This one is none.
             Asked::UnderWay => Some(Answered::Count(self.under_way.load(Ordering::SeqCst))),
             Asked::Waits { aim } => {

@@ -51,7 +51,8 @@ pub struct Lacking {
 #[derive(Debug, Default)]
 pub(super) struct Target {
     lacking: Lacking,
-    taken: HashSet<String>,
+    /// Which attempt took effect under each key.
+    taken: HashMap<String, u32>,
     compensated: HashSet<(Uuid, u32)>,
     epochs: HashMap<Uuid, i32>,
 }
@@ -80,11 +81,17 @@ impl Target {
             && call.workflow.as_bytes()[15].is_multiple_of(8)
     }
 
+    /// Which attempt of this step's run stands.
+    pub(super) fn standing(&self, workflow: Uuid, position: u32, key: &str) -> Option<u32> {
+        let is_compensated = self.compensated.contains(&(workflow, position));
+        self.taken.get(key).copied().filter(|_| !is_compensated)
+    }
+
     fn judge(&self, call: &Call) -> Verdict {
         if self.epochs.get(&call.workflow).is_some_and(|latest| call.epoch < *latest) && !self.lacking.epochs
         {
             Verdict::StaleEpoch
-        } else if self.taken.contains(&call.key) && !self.lacking.keys {
+        } else if self.taken.contains_key(&call.key) && !self.lacking.keys {
             Verdict::Repeated
         } else if call.direction == "run"
             && self.compensated.contains(&(call.workflow, call.position))
@@ -102,7 +109,7 @@ impl Target {
             *latest = call.epoch.max(*latest);
         }
         if verdict == Verdict::Applied {
-            self.taken.insert(call.key.clone());
+            self.taken.entry(call.key.clone()).or_insert(call.attempt);
             if call.direction == "compensate" {
                 self.compensated.insert((call.workflow, call.position));
             }
@@ -131,6 +138,19 @@ mod tests {
         let mut target = Target::default();
         assert_eq!(target.hear(&call("compensate", 1)), Verdict::Applied, "nothing to take back is no error");
         assert_eq!(target.hear(&call("run", 1)), Verdict::Tombstone);
+    }
+
+    #[test]
+    fn what_stands_is_what_was_run_first_and_not_compensated() {
+        let mut target = Target::default();
+        let (workflow, key) = (call("run", 1).workflow, call("run", 1).key);
+        let standing = |target: &Target| target.standing(workflow, 0, &key);
+        assert_eq!(standing(&target), None);
+        target.hear(&call("run", 1));
+        target.hear(&Call { attempt: 2, ..call("run", 2) });
+        assert_eq!(standing(&target), Some(1));
+        target.hear(&call("compensate", 3));
+        assert_eq!(standing(&target), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use backstitch::{Client, Database, Handle, Timing, WorkflowId};
 use backstitch_testkit::process::faketime;
 use backstitch_testkit::script::{Act, Compensating, Do, Manner, Resuming};
 use backstitch_testkit::wait::until;
-use backstitch_testkit::world::World;
+use backstitch_testkit::world::{TIMING, World};
 use rustix::process::Signal;
 use sqlx::postgres::PgPoolOptions;
 
@@ -73,7 +73,7 @@ async fn a_clock_changes_nothing(library: &Path, offset: &str, mark: &str) {
     let off = world.process(WORKER).variable("LD_PRELOAD", library).variable("FAKETIME", offset);
     // What waits must not wait for an hour, nor be in a hurry.
     let off = off.variable("FAKETIME_DONT_FAKE_MONOTONIC", "1").spawn().await;
-    let right = world.start_worker().await;
+    let right = world.worker().await.timing(TIMING).start().await.expect("the worker starts");
     let long = Act::new().manner(Manner::Long).run([
         Do::MarkClock,
         Do::Effect,
@@ -99,7 +99,7 @@ async fn a_clock_changes_nothing(library: &Path, offset: &str, mark: &str) {
     let held = world.ledger.now().await.expect("it answers");
     until("two leases have passed", async || {
         let now = world.ledger.now().await.expect("it answers");
-        (now > held + 2 * backstitch_testkit::world::TIMING.lease).then_some(())
+        (now > held + 2 * TIMING.lease).then_some(())
     })
     .await;
     assert_eq!(incarnations(&world).await.iter().filter(|life| life.died_at.is_some()).count(), 0);

@@ -7,6 +7,7 @@ mod disks;
 mod facts;
 mod intents;
 mod journals;
+mod late;
 mod leases;
 mod locks;
 mod looks;

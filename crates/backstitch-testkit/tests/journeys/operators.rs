@@ -3,7 +3,7 @@
 use backstitch::{Answered, Client, Database, Ending, Fate, Json, Operator, Position, Status};
 use backstitch_testkit::script::{Act, Compensating, Do, Manner};
 use backstitch_testkit::wait::until;
-use backstitch_testkit::world::World;
+use backstitch_testkit::world::{UNHURRIED, World};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
@@ -171,7 +171,7 @@ async fn a_producer_a_worker_and_an_operator_do_their_work_with_no_other_rights(
     let ((asks, producer), (works, worker), (decides, operator)) =
         (as_a(&world, "producer").await, as_a(&world, "worker").await, as_a(&world, "operator").await);
     let running = backstitch_testkit::world::worker(works.clone(), world.ledger.clone());
-    let running = running.start().await.expect("it starts");
+    let running = running.timing(UNHURRIED).start().await.expect("it starts");
     let (asks, decides) = (Client::new(asks), Client::new(decides));
     let steps = [Act::new(), Act::new().compensates_once_open("never")];
     let asked = asks.enqueue(giving_up::<false>(steps)).send().await.expect("it may");

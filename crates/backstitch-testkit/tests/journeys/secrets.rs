@@ -6,7 +6,7 @@ use backstitch::{
 };
 use backstitch_testkit::script::CONDUCT;
 use backstitch_testkit::wait::until;
-use backstitch_testkit::world::{TIMING, World};
+use backstitch_testkit::world::{UNHURRIED, World};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -71,7 +71,7 @@ fn keyring() -> Keyring {
 }
 
 async fn worker(world: &World, secrets: Secrets) -> Running {
-    let worker = Worker::new(world.client.database().clone(), ()).serve::<Call>().timing(TIMING);
+    let worker = Worker::new(world.client.database().clone(), ()).serve::<Call>().timing(UNHURRIED);
     worker.secrets(secrets).start().await.expect("the worker starts")
 }
 

@@ -13,7 +13,7 @@ use crate::look::{attempts, effects, giving_up, retried};
 pub async fn over_a_line() -> (World, Line, Running) {
     let world = World::new().await;
     let line = world.line();
-    let worker = world.start_worker_over(&line).await;
+    let worker = world.worker_over(&line).await.start().await.expect("the worker starts");
     (world, line, worker)
 }
 
@@ -62,7 +62,7 @@ async fn an_unanswered_claim_is_found_again() {
         let handle = world.enqueue(Compensating::of([Act::new(), Act::new()])).await;
         let line = world.line();
         line.cut(moment, "backstitch.claim", 0);
-        let worker = world.start_worker_over(&line).await;
+        let worker = world.worker_over(&line).await.start().await.expect("the worker starts");
         assert_eq!(world.completes(&handle).await, [Some(1); 2], "{moment:?}");
         assert_eq!(line.cuts(), 1);
         worker.shut_down().await;
