@@ -197,6 +197,10 @@ async fn one_round(
         let (stage, load, every) = (Arc::clone(stage), Arc::clone(&load), how.every());
         asking.spawn(async move { load.ask(&stage.client, seed, round, every).await });
     }
+    {
+        let (stage, load) = (Arc::clone(stage), Arc::clone(&load));
+        asking.spawn(async move { load.operate(&stage.client, &stage.pool).await });
+    }
     if stage.edge.is_some() {
         for _ in 0..edge::ORGANIZATIONS {
             let stage = Arc::clone(stage);

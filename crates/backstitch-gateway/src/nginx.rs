@@ -31,6 +31,7 @@ use binary::{Binary, TestResult};
 pub use error::{NAMES_BUCKET, NginxError, SHUTDOWN_TIMEOUT};
 use ledger::Ledger;
 use lock::HostLock;
+pub use probe::PROBE_TIMEOUT;
 pub use reload::Reload;
 use sites::{Sites, Standing};
 pub use vhost::{MARKER_PATH, Vhost};

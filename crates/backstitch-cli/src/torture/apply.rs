@@ -28,11 +28,14 @@ const DELAY: Duration = Duration::from_millis(400);
 /// How long a line is silent: longer than a lease.
 const SILENCE: Duration = Duration::from_millis(2500);
 
-/// How long a frozen worker may take to be buried.
-const BURIAL_MAX: Duration = Duration::from_secs(20);
-
-/// A daemon has the lease of production: 10 s, and its silence is looked at for as long. Twice that, for a busy machine.
-const DAEMON_BURIAL_MAX: Duration = Duration::from_secs(40);
+/// How long who is frozen may take to be buried. A daemon has the lease of production: 10 s, and its silence is looked at for as
+/// long. Twice that, for a busy machine.
+fn burial_max(whose: Whose) -> Duration {
+    match whose {
+        Whose::Worker => Duration::from_secs(20),
+        Whose::Daemon => Duration::from_secs(40),
+    }
+}
 
 /// Standard input, output and error: always open.
 const DESCRIPTORS_FEW: u64 = 3;
@@ -42,7 +45,10 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Lets it happen. False: what it was aimed at did not come.
 pub async fn apply(stage: &Stage, aimed: Aimed, number: u64) -> Result<bool, Failed> {
     match aimed.fault {
-        Fault::Process(how) => process(stage, &stage.workers[aimed.worker], how).await,
+        Fault::Process(whose, how) => match stage.slot(whose, aimed.worker) {
+            Some(slot) => process(stage, slot, how, burial_max(whose)).await,
+            None => Ok(false),
+        },
         Fault::Statement { whose, boundary, moment, then } => {
             let Some(slot) = stage.slot(whose, aimed.worker) else { return Ok(false) };
             let held = slot.line.hold(moment, boundary.statement(), 0);
@@ -93,13 +99,8 @@ pub async fn apply(stage: &Stage, aimed: Aimed, number: u64) -> Result<bool, Fai
         Fault::RecorderKilled => stage.restart_recorder().await.map(|()| true),
         Fault::Postgres(how) => postgres::hurt(stage, how, number as usize).await,
         Fault::Pooler(how) => pooler(stage, how).await,
-        Fault::DaemonFrozen => {
-            let Some(daemon) = stage.slot(Whose::Daemon, aimed.worker) else { return Ok(false) };
-            let _turn = daemon.turn.lock().await;
-            frozen(stage, daemon, DAEMON_BURIAL_MAX).await
-        }
         Fault::Edge(how) => match &stage.edge {
-            Some(edge) => edge.hurt(how, aimed.worker).await,
+            Some(edge) => edge.hurt(how).await,
             None => Ok(false),
         },
     }
@@ -119,16 +120,16 @@ async fn pooler(stage: &Stage, how: OnPooler) -> Result<bool, Failed> {
     }
 }
 
-async fn process(stage: &Stage, worker: &Slot, how: OnProcess) -> Result<bool, Failed> {
-    let _turn = worker.turn.lock().await;
+async fn process(stage: &Stage, slot: &Slot, how: OnProcess, burial_max: Duration) -> Result<bool, Failed> {
+    let _turn = slot.turn.lock().await;
     match how {
-        OnProcess::Killed => Ok(worker.kill().await),
-        OnProcess::ClockAhead => wrong_clock(stage, worker, "+1h").await,
-        OnProcess::ClockBehind => wrong_clock(stage, worker, "-1h").await,
-        OnProcess::Terminated => Ok(worker.signal(Signal::TERM)),
-        OnProcess::BuriedAlive => Ok(bury(stage, worker).await),
+        OnProcess::Killed => Ok(slot.kill().await),
+        OnProcess::ClockAhead => wrong_clock(stage, slot, "+1h").await,
+        OnProcess::ClockBehind => wrong_clock(stage, slot, "-1h").await,
+        OnProcess::Terminated => Ok(slot.signal(Signal::TERM)),
+        OnProcess::BuriedAlive => Ok(bury(stage, slot).await),
         OnProcess::OutOfDescriptors => {
-            let Some(pid) = worker.pid_now().and_then(Pid::from_raw) else { return Ok(false) };
+            let Some(pid) = slot.pid_now().and_then(Pid::from_raw) else { return Ok(false) };
             // What is open stays open, and can't be opened again.
             // The hard limit stays as it is, or only root could raise it again.
             let none =
@@ -136,20 +137,20 @@ async fn process(stage: &Stage, worker: &Slot, how: OnProcess) -> Result<bool, F
             let Ok(before) = prlimit(Some(pid), Resource::Nofile, none) else { return Ok(false) };
             tokio::time::sleep(SILENCE).await;
             // It may have ended itself, and its number be somebody else's.
-            let lives = worker.pid_now() == Some(pid.as_raw_nonzero().get());
+            let lives = slot.pid_now() == Some(pid.as_raw_nonzero().get());
             Ok(lives && prlimit(Some(pid), Resource::Nofile, before).is_ok())
         }
-        OnProcess::Frozen => frozen(stage, worker, BURIAL_MAX).await,
+        OnProcess::Frozen => frozen(stage, slot, burial_max).await,
     }
 }
 
 /// Kills it, and waits until its next life is at work with that clock.
-async fn wrong_clock(stage: &Stage, worker: &Slot, clock: &'static str) -> Result<bool, Failed> {
-    worker.next_clock(clock);
-    if !worker.kill().await {
+async fn wrong_clock(stage: &Stage, slot: &Slot, clock: &'static str) -> Result<bool, Failed> {
+    slot.next_clock(clock);
+    if !slot.kill().await {
         return Ok(false);
     }
-    let next = worker.pid().await;
+    let next = slot.pid().await;
     let works = async || match next {
         Some(pid) => matches!(looks::living(&stage.pool, pid).await, Ok(Some(_))),
         None => false,
@@ -157,20 +158,20 @@ async fn wrong_clock(stage: &Stage, worker: &Slot, clock: &'static str) -> Resul
     Ok(comes_true(AIM_PATIENCE, works).await)
 }
 
-/// A worker that has work in hand is stopped until somebody else declares it dead, and goes on: a zombie. One that another fault
-/// killed meanwhile was buried as it was dead, and one that had nothing to lose is no danger to anybody.
-async fn frozen(stage: &Stage, worker: &Slot, burial_max: Duration) -> Result<bool, Failed> {
-    let Some((pid, incarnation, _frozen)) = freeze_at_work(stage, worker).await else { return Ok(false) };
+/// Who has work in hand is stopped until somebody else declares it dead, and goes on: a zombie. One that another fault killed
+/// meanwhile was buried as it was dead, and one that had nothing to lose is no danger to anybody.
+async fn frozen(stage: &Stage, slot: &Slot, burial_max: Duration) -> Result<bool, Failed> {
+    let Some((pid, incarnation, _frozen)) = freeze_at_work(stage, slot).await else { return Ok(false) };
     let is_buried = async || looks::is_buried(&stage.pool, incarnation).await.unwrap_or(false);
     let left_any = async || looks::left_any(&stage.pool, incarnation).await.unwrap_or(false);
-    Ok(comes_true(burial_max, is_buried).await && worker.pid_now() == Some(pid) && left_any().await)
+    Ok(comes_true(burial_max, is_buried).await && slot.pid_now() == Some(pid) && left_any().await)
 }
 
 /// The process, its life, and what keeps it frozen; once it is seen to hold a workflow.
-async fn freeze_at_work(stage: &Stage, worker: &Slot) -> Option<(i32, i32, Frozen)> {
+async fn freeze_at_work(stage: &Stage, slot: &Slot) -> Option<(i32, i32, Frozen)> {
     let began = Instant::now();
     while began.elapsed() < AIM_PATIENCE {
-        if let Some(pid) = worker.pid_now()
+        if let Some(pid) = slot.pid_now()
             && let Ok(Some(incarnation)) = looks::living(&stage.pool, pid).await
             && let Some(process) = Pid::from_raw(pid)
         {
@@ -220,8 +221,8 @@ async fn comes_true(within: Duration, mut so: impl AsyncFnMut() -> bool) -> bool
 }
 
 /// False: nobody lives there, or Postgres is down, and nobody can be buried.
-async fn bury(stage: &Stage, worker: &Slot) -> bool {
-    match worker.pid_now() {
+async fn bury(stage: &Stage, slot: &Slot) -> bool {
+    match slot.pid_now() {
         Some(pid) => harm::bury(&stage.pool, pid).await.unwrap_or(false),
         None => false,
     }

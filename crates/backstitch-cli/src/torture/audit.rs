@@ -15,7 +15,7 @@ use super::Came;
 use super::crew::{Death, Slot};
 use super::edge::Edge;
 use super::launch::because;
-use super::load::Acknowledged;
+use super::load::{Acknowledged, NEVER};
 use super::recovery::{self, Recovery};
 use super::share::Share;
 use super::stage::Stage;
@@ -90,7 +90,9 @@ pub async fn settle(stage: &Stage, progress_max: Duration) -> Result<Vec<Violati
                 let stranded = looks::stranded(&stage.pool).await.map_err(because)?;
                 let by_nobody = |workflow| Violated::NothingStranded.by(format!("{workflow}, by nobody"));
                 found.extend(stranded.into_iter().map(by_nobody));
-                let parked = looks::due_beyond(&stage.pool, DUE_WITHIN).await.map_err(because)?;
+                let for_an_operator = looks::due_beyond(&stage.pool, NEVER).await.map_err(because)?;
+                let mut parked = looks::due_beyond(&stage.pool, DUE_WITHIN).await.map_err(because)?;
+                parked.retain(|workflow| !for_an_operator.contains(workflow));
                 let for_long = |workflow| {
                     let minutes = DUE_WITHIN.as_secs() / 60;
                     Violated::NothingStranded

@@ -1,6 +1,7 @@
 //! The part of torture that is real: gateways of organisations, on a private PowerDNS and nginx, served by real daemons.
 
 mod disks;
+mod hurt;
 mod standing;
 mod way;
 mod withdrawal;
@@ -24,12 +25,10 @@ use sqlx::PgPool;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use self::disks::OUTAGE;
 use self::standing::{Places, Served, Standing};
-use self::way::{Manner, Way};
+use self::way::Way;
 use super::crew::Slot;
-use super::fault::OnEdge;
-use super::launch::{DATABASE, because, line_to, log_file, own_program};
+use super::launch::{Clocks, DATABASE, because, line_to, log_file, own_program};
 use super::share::Share;
 use crate::exit::{Exit, Failed};
 use crate::output::note;
@@ -61,7 +60,9 @@ pub struct Edge {
     sandbox: tokio::sync::Mutex<Sandbox>,
     daemons: Vec<Slot>,
     /// Between PowerDNS and the first daemon; or all of them, where a removal that did nothing is to be noticed.
-    way: Way,
+    way_to_powerdns: Way,
+    /// Between nginx and the first daemon, where that asks whose route is live.
+    way_to_nginx: Way,
     /// The disk of the vhosts; or why there is none that could be full. Goes after the nginx that it is for.
     pub vhost_disk: Result<SmallDisk, String>,
     pool: PgPool,
@@ -125,12 +126,17 @@ impl Edge {
         drop(connection);
         let key = directory.join("powerdns.key");
         sandbox.write_api_key(&key).map_err(because)?;
-        let way = Way::to(sandbox.powerdns_config().url.as_str(), lies).await.map_err(because)?;
+        let way_to_powerdns = Way::to(sandbox.powerdns_config().url.as_str(), lies).await.map_err(because)?;
+        let nginx = format!("http://{}", sandbox.nginx_config().probe);
+        let way_to_nginx = Way::to(&nginx, false).await.map_err(because)?;
         let daemons = (0..DAEMONS)
             .map(|number| {
                 let mut gateway = sandbox.daemon_configuration(&key);
                 if lies || number == 0 {
-                    gateway["powerdns"]["url"] = way.url().into();
+                    gateway["powerdns"]["url"] = way_to_powerdns.url().into();
+                }
+                if number == 0 {
+                    gateway["nginx"]["probe"] = way_to_nginx.address().to_string().into();
                 }
                 daemon(directory, postgres, &gateway, number)
             })
@@ -147,7 +153,8 @@ impl Edge {
             routes: sandbox.edge(),
             sandbox: tokio::sync::Mutex::new(sandbox),
             daemons,
-            way,
+            way_to_powerdns,
+            way_to_nginx,
             vhost_disk,
             pool,
             places,
@@ -318,85 +325,6 @@ impl Edge {
         &self.daemons
     }
 
-    /// Lets something happen to it. False: it did not come to that.
-    pub async fn hurt(&self, how: OnEdge, choice: usize) -> Result<bool, Failed> {
-        match how {
-            OnEdge::DaemonKilled => return Ok(self.daemons[choice % DAEMONS].kill().await),
-            OnEdge::NginxKilled => {
-                let mut sandbox = self.sandbox.lock().await;
-                sandbox.nginx_server().kill().map_err(because)?;
-                tokio::time::sleep(OUTAGE).await;
-                sandbox.restart_nginx().await
-            }
-            OnEdge::NginxFrozen => {
-                let mut sandbox = self.sandbox.lock().await;
-                sandbox.nginx_server().freeze().map_err(because)?;
-                tokio::time::sleep(OUTAGE).await;
-                sandbox.nginx_server().thaw()
-            }
-            OnEdge::PowerDnsKilled => {
-                let mut sandbox = self.sandbox.lock().await;
-                sandbox.powerdns_server().kill().map_err(because)?;
-                tokio::time::sleep(OUTAGE).await;
-                sandbox.restart_powerdns().await
-            }
-            OnEdge::PowerDnsFrozen => {
-                let mut sandbox = self.sandbox.lock().await;
-                sandbox.powerdns_server().freeze().map_err(because)?;
-                tokio::time::sleep(OUTAGE).await;
-                sandbox.powerdns_server().thaw()
-            }
-            OnEdge::PowerDnsFailing => {
-                let sandbox = self.sandbox.lock().await;
-                return disks::lock(&sandbox).await;
-            }
-            OnEdge::PowerDnsSlow | OnEdge::PowerDnsAnswersLate => {
-                let manner = if how == OnEdge::PowerDnsSlow { Manner::Slow } else { Manner::AnswersLate };
-                // Nothing else is wrong with it now.
-                let _sandbox = self.sandbox.lock().await;
-                return Ok(self.way.be(manner).await);
-            }
-            OnEdge::HandshakeRefused => return self.restart_free_gateways(&["--refuse-start"]).await,
-            OnEdge::HandshakeHangs => return self.restart_free_gateways(&["--hang-start", "20"]).await,
-            OnEdge::ForeignVhostBroken => {
-                let sandbox = self.sandbox.lock().await;
-                let broken = sandbox.nginx_config().sites.join("somebody-else.conf");
-                std::fs::write(&broken, "server { nonsense").map_err(because)?;
-                tokio::time::sleep(OUTAGE).await;
-                std::fs::remove_file(&broken).map_err(because)?;
-                return Ok(true);
-            }
-            OnEdge::VhostDiskFull => {
-                let Ok(disk) = &self.vhost_disk else { return Ok(false) };
-                // Nobody else writes there now.
-                let _sandbox = self.sandbox.lock().await;
-                return disks::fill(disk, &self.pool).await;
-            }
-        }
-        .map_err(because)?;
-        Ok(true)
-    }
-
-    /// Those that serve nobody misbehave for a while, and are well again. False: all of them serve somebody.
-    async fn restart_free_gateways(&self, faults: &[&str]) -> Result<bool, Failed> {
-        let mut sandbox = self.sandbox.lock().await;
-        let mut hurt = Vec::new();
-        for (index, gateway) in sandbox.gateways.iter_mut().enumerate() {
-            // Of one that does not answer nobody knows whether it serves.
-            let state = gateway.agent().map_err(because)?.state().await;
-            if state.is_ok_and(|state| state.organization_id.is_none()) {
-                lock(&self.restarted).insert(gateway.name.clone());
-                gateway.restart(faults).await.map_err(because)?;
-                hurt.push(index);
-            }
-        }
-        tokio::time::sleep(OUTAGE).await;
-        for index in &hurt {
-            sandbox.gateways[*index].restart(&[]).await.map_err(because)?;
-        }
-        Ok(!hurt.is_empty())
-    }
-
     /// What an operator does when everything is over: gateways that could not be reset are restarted, and lent again.
     pub async fn return_the_quarantined(&self) -> Result<usize, Failed> {
         let mut connection = self.pool.acquire().await.map_err(because)?;
@@ -490,11 +418,12 @@ fn daemon(
     let config = directory.join(format!("daemon-{number}.toml"));
     std::fs::write(&config, toml::to_string(&configuration).map_err(because)?).map_err(because)?;
     let log = directory.join(format!("daemon-{number}.log"));
-    let program = own_program()?;
-    Ok(Slot::open(line, move |_| {
+    let (program, clocks) = (own_program()?, Clocks::find()?);
+    Ok(Slot::open(line, move |launch| {
         let mut command = tokio::process::Command::new(&program);
         command.arg("--config").arg(&config).arg("serve").env_remove("DATABASE_URL");
         command.env("BACKSTITCH_LOG", "warn").stderr(log_file(&log));
+        clocks.set(&mut command, launch);
         command
     }))
 }

@@ -9,8 +9,8 @@ use super::crew::{POOLED, VETERAN};
 /// One thing that goes wrong, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// To a worker's process.
-    Process(OnProcess),
+    /// To somebody's process.
+    Process(Whose, OnProcess),
     /// When somebody says something to Postgres.
     Statement {
         /// Who.
@@ -34,8 +34,6 @@ pub enum Fault {
     Pooler(OnPooler),
     /// To the gateway's edge.
     Edge(OnEdge),
-    /// SIGSTOP of a gateway daemon with work in hand until it is buried, then SIGCONT: a zombie before real servers.
-    DaemonFrozen,
 }
 
 /// Who has to do with it.
@@ -47,12 +45,12 @@ pub enum Whose {
     Daemon,
 }
 
-/// To a worker's process.
+/// To a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnProcess {
     /// SIGKILL.
     Killed,
-    /// SIGSTOP until its lease is long over and it is buried, then SIGCONT: a zombie.
+    /// SIGSTOP with work in hand until its lease is long over and it is buried, then SIGCONT: a zombie.
     Frozen,
     /// SIGTERM.
     Terminated,
@@ -139,12 +137,14 @@ pub enum OnPooler {
 /// To the gateway's edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnEdge {
-    /// SIGKILL of a daemon that serves gateways.
-    DaemonKilled,
     /// SIGKILL of nginx; it comes back.
     NginxKilled,
     /// nginx answers nothing for a while.
     NginxFrozen,
+    /// nginx is slow, for one of the daemons; less so than anybody waits.
+    NginxSlow,
+    /// nginx answers 500, to one of the daemons.
+    NginxFailing,
     /// SIGKILL of PowerDNS; it comes back.
     PowerDnsKilled,
     /// PowerDNS answers nothing for longer than anybody waits.
@@ -180,6 +180,17 @@ pub const BOUNDARIES: [Boundary; 11] = [
     Boundary::Beat,
 ];
 
+/// Everything that can happen to a process.
+pub const PROCESS: [OnProcess; 7] = [
+    OnProcess::Killed,
+    OnProcess::Frozen,
+    OnProcess::Terminated,
+    OnProcess::BuriedAlive,
+    OnProcess::OutOfDescriptors,
+    OnProcess::ClockAhead,
+    OnProcess::ClockBehind,
+];
+
 /// How calls can go wrong.
 pub const MISBEHAVIOURS: [Misbehave; 11] = [
     Misbehave::LoseCall,
@@ -200,10 +211,11 @@ pub const PASSAGES: [Passage; 4] =
     [Passage::Frozen, Passage::AnswersHeld, Passage::WorkerShut, Passage::PostgresShut];
 
 /// Everything that can happen to the edge.
-pub const EDGE: [OnEdge; 12] = [
-    OnEdge::DaemonKilled,
+pub const EDGE: [OnEdge; 13] = [
     OnEdge::NginxKilled,
     OnEdge::NginxFrozen,
+    OnEdge::NginxSlow,
+    OnEdge::NginxFailing,
     OnEdge::PowerDnsKilled,
     OnEdge::PowerDnsFrozen,
     OnEdge::PowerDnsFailing,
@@ -256,7 +268,13 @@ impl Fault {
     /// What it is called in reports, the same wherever it is aimed.
     pub fn name(self) -> String {
         match self {
-            Self::Process(how) => format!("worker {}", how.name()),
+            Self::Process(whose, how) => {
+                let whose = match whose {
+                    Whose::Worker => "worker",
+                    Whose::Daemon => "gateway daemon",
+                };
+                format!("{whose} {}", how.name())
+            }
             Self::Statement { whose, boundary, moment, then } => {
                 let what = match (whose, then) {
                     (Whose::Worker, Then::Killed) => "worker killed",
@@ -313,7 +331,6 @@ impl Fault {
             Self::Pooler(OnPooler::Killed) => "pooler killed".to_owned(),
             Self::Pooler(OnPooler::Frozen) => "pooler frozen".to_owned(),
             Self::Edge(how) => how.name().to_owned(),
-            Self::DaemonFrozen => "gateway daemon frozen past its lease".to_owned(),
         }
     }
 
@@ -321,7 +338,7 @@ impl Fault {
     pub fn may_meet(self, worker: usize) -> bool {
         match self {
             // The veteran's process is spared.
-            Self::Process(_) if worker == VETERAN => false,
+            Self::Process(Whose::Worker, _) if worker == VETERAN => false,
             _ if self.kills_a_worker() && worker == VETERAN => false,
             // Behind a pooler each call is a transaction: a step's own can't be told by its COMMIT.
             Self::Statement { boundary: Boundary::Commit, .. } => worker != POOLED,
@@ -333,13 +350,12 @@ impl Fault {
     pub fn kills_a_worker(self) -> bool {
         matches!(
             self,
-            Self::Process(OnProcess::Killed | OnProcess::ClockAhead | OnProcess::ClockBehind)
+            Self::Process(_, OnProcess::Killed | OnProcess::ClockAhead | OnProcess::ClockBehind)
                 | Self::Statement { then: Then::Killed, .. }
                 | Self::Call(
                     Misbehave::KillCallerBefore | Misbehave::KillCallerAfter | Misbehave::OutliveCaller,
                     _
                 )
-                | Self::Edge(OnEdge::DaemonKilled)
         )
     }
 }
@@ -381,9 +397,10 @@ impl OnPostgres {
 impl OnEdge {
     fn name(self) -> &'static str {
         match self {
-            Self::DaemonKilled => "gateway daemon killed",
             Self::NginxKilled => "nginx killed",
             Self::NginxFrozen => "nginx frozen",
+            Self::NginxSlow => "nginx slow",
+            Self::NginxFailing => "nginx answers 500",
             Self::PowerDnsKilled => "powerdns killed",
             Self::PowerDnsFrozen => "powerdns frozen",
             Self::PowerDnsFailing => "powerdns answers 500",

@@ -5,8 +5,11 @@ use std::process::Stdio;
 
 use backstitch_postgres::test::PrivateCluster;
 use backstitch_testkit::cut::Line;
+use backstitch_testkit::process::faketime;
+use tokio::process::Command;
 
-use crate::exit::Failed;
+use super::crew::Launch;
+use crate::exit::{Exit, Failed};
 
 /// The journal's.
 pub const DATABASE: &str = "torture";
@@ -24,6 +27,28 @@ pub fn log_file(log: &Path) -> Stdio {
 /// This very program.
 pub fn own_program() -> Result<PathBuf, Failed> {
     std::env::current_exe().map_err(because)
+}
+
+/// Gives a process another clock than the machine's.
+pub struct Clocks {
+    faketime: PathBuf,
+}
+
+impl Clocks {
+    /// With what is installed here.
+    pub fn find() -> Result<Self, Failed> {
+        let missing = "libfaketime is not here: install it (Debian: apt-get install libfaketime)";
+        Ok(Self { faketime: faketime().ok_or_else(|| Failed::new(Exit::Error, missing))? })
+    }
+
+    /// The clock with which a life begins.
+    pub fn set(&self, command: &mut Command, launch: Launch) {
+        if let Some(clock) = launch.clock {
+            command.env("LD_PRELOAD", &self.faketime).env("FAKETIME", clock);
+            // What waits must not wait for an hour, nor be in a hurry.
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+    }
 }
 
 /// An error of something outside.

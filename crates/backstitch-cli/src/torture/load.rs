@@ -1,13 +1,22 @@
-//! What is asked for while everything goes wrong?
+//! What is asked for while everything goes wrong, and what does an operator do meanwhile?
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use backstitch::{Answered, Client, WorkflowId};
-use backstitch_testkit::script::Script;
+use backstitch::{Answered, Client, Workflow, WorkflowId};
+use backstitch_testkit::looks;
+use backstitch_testkit::script::{Ground, Script};
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
 
 use super::plan::{Errand, errand};
+
+/// What is due later than this is nothing that anybody waits for but an operator: no clock is off by so much.
+pub const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How often an operator looks.
+const OPERATE: Duration = Duration::from_secs(1);
 
 /// After an enqueue that was not acknowledged it is asked again, under the same key.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -50,6 +59,17 @@ impl Load {
         }
     }
 
+    /// Has tried again what waits for an operator, until it is stopped.
+    pub async fn operate(&self, client: &Client, pool: &PgPool) {
+        while !self.stopped.load(Ordering::Relaxed) {
+            tokio::time::sleep(OPERATE).await;
+            // Postgres may be down, and somebody else may have been faster.
+            for workflow in looks::due_beyond(pool, NEVER).await.unwrap_or_default() {
+                let _ = client.retry(workflow, "torture", "its target may be well again").await;
+            }
+        }
+    }
+
     /// What follows is not asked for any more.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
@@ -67,11 +87,12 @@ impl Load {
 
 /// Until it is acknowledged: whoever asks does not know whether the first time stands, and the key makes it one.
 async fn enqueue(client: &Client, errand: &Errand, key: &str) -> WorkflowId {
+    let deadline_at = errand.deadline.map(|deadline| Utc::now() + deadline);
     loop {
         let asked = if errand.resumes {
-            client.enqueue(script::<true>(errand)).key(key).send().await.map(|handle| handle.workflow)
+            enqueue_as::<true>(client, errand, key, deadline_at).await
         } else {
-            client.enqueue(script::<false>(errand)).key(key).send().await.map(|handle| handle.workflow)
+            enqueue_as::<false>(client, errand, key, deadline_at).await
         };
         match asked {
             Ok(workflow) => return workflow,
@@ -80,6 +101,20 @@ async fn enqueue(client: &Client, errand: &Errand, key: &str) -> WorkflowId {
     }
 }
 
-fn script<const RESUME: bool>(errand: &Errand) -> Script<RESUME> {
-    Script { gives_up: errand.gives_up.clone(), ..Script::of(errand.steps.clone()) }
+async fn enqueue_as<const RESUME: bool>(
+    client: &Client,
+    errand: &Errand,
+    key: &str,
+    deadline_at: Option<DateTime<Utc>>,
+) -> Result<WorkflowId, backstitch::Error>
+where
+    Script<RESUME>: Workflow<Ground>,
+{
+    let script: Script<RESUME> =
+        Script { gives_up: errand.gives_up.clone(), ..Script::of(errand.steps.clone()) };
+    let mut asked = client.enqueue(script).key(key);
+    if let Some(deadline_at) = deadline_at {
+        asked = asked.deadline_at(deadline_at);
+    }
+    asked.send().await.map(|handle| handle.workflow)
 }

@@ -1,5 +1,7 @@
 //! Which faults come when, and what work is there for them to hit? A function of the seed.
 
+use std::time::Duration;
+
 use backstitch::Direction;
 use backstitch_testkit::cut::Moment;
 use backstitch_testkit::script::{Act, Do, Manner};
@@ -9,7 +11,8 @@ use rand::{RngExt, SeedableRng};
 
 use super::crew::WORKERS;
 use super::fault::{
-    BOUNDARIES, Boundary, EDGE, Fault, MISBEHAVIOURS, OnPooler, OnPostgres, OnProcess, PASSAGES, Then, Whose,
+    BOUNDARIES, Boundary, EDGE, Fault, MISBEHAVIOURS, OnPooler, OnPostgres, OnProcess, PASSAGES, PROCESS,
+    Then, Whose,
 };
 
 /// Beside the deaths at boundaries and in calls, so many at any moment for each round.
@@ -71,14 +74,15 @@ fn deck(with_edge: bool) -> Vec<Fault> {
             faults.push(Fault::Call(misbehave, direction));
         }
     }
-    faults.extend([Fault::Process(OnProcess::Frozen); FROZEN]);
-    faults.extend([Fault::Process(OnProcess::Terminated); TERMINATED]);
-    for how in
-        [OnProcess::BuriedAlive, OnProcess::OutOfDescriptors, OnProcess::ClockAhead, OnProcess::ClockBehind]
-    {
-        faults.push(Fault::Process(how));
+    for how in PROCESS {
+        let times = match how {
+            OnProcess::Killed => KILLS_AT_RANDOM,
+            OnProcess::Frozen => FROZEN,
+            OnProcess::Terminated => TERMINATED,
+            _ => 1,
+        };
+        faults.extend(std::iter::repeat_n(Fault::Process(Whose::Worker, how), times));
     }
-    faults.extend([Fault::Process(OnProcess::Killed); KILLS_AT_RANDOM]);
     faults.extend(PASSAGES.map(|passage| Fault::Line(Whose::Worker, passage)));
     faults.push(Fault::RecorderKilled);
     faults.extend([Fault::Postgres(OnPostgres::Stopped); POSTGRES_STOPPED]);
@@ -96,7 +100,7 @@ fn deck(with_edge: bool) -> Vec<Fault> {
     faults.extend([Fault::Pooler(OnPooler::Killed), Fault::Pooler(OnPooler::Frozen)]);
     if with_edge {
         faults.extend(EDGE.map(Fault::Edge));
-        faults.push(Fault::DaemonFrozen);
+        faults.extend(PROCESS.map(|how| Fault::Process(Whose::Daemon, how)));
         faults.extend(at_boundaries(Whose::Daemon, &[Boundary::Batch, Boundary::Commit], 1));
         faults.extend(PASSAGES.map(|passage| Fault::Line(Whose::Daemon, passage)));
     }
@@ -128,6 +132,8 @@ pub struct Errand {
     pub gives_up: Option<String>,
     /// Somebody cancels it at once.
     pub is_cancelled: bool,
+    /// How long it may take forward.
+    pub deadline: Option<Duration>,
 }
 
 impl Errand {
@@ -135,7 +141,8 @@ impl Errand {
     pub fn is_meant_to_complete(&self) -> bool {
         let fails = |what: &Do| matches!(what, Do::Fail(_) | Do::Reject(_));
         let lost = |act: &Act| !act.caught && act.run.iter().flatten().any(fails);
-        !self.is_cancelled && self.gives_up.is_none() && !self.steps.iter().any(lost)
+        let is_hurried = self.is_cancelled || self.deadline.is_some();
+        !is_hurried && self.gives_up.is_none() && !self.steps.iter().any(lost)
     }
 }
 
@@ -150,21 +157,26 @@ pub fn errand(seed: u64, round: u64, number: u64) -> Errand {
     let pivot = random.random_ratio(1, 12).then(|| random.random_range(0..count));
     let gives_up = (pivot.is_none() && random.random_ratio(1, 3)).then(|| "enough".to_owned());
     if let Some(pivot) = pivot {
-        steps[pivot] = Act::new().manner(Manner::Pivot);
+        let manner = if random.random() { Manner::Pivot } else { Manner::ProbedPivot };
+        steps[pivot] = Act::new().manner(manner);
         for step in &mut steps[pivot..] {
             step.run.clear();
             step.caught = false;
         }
     }
     let is_cancelled = random.random_ratio(1, 40);
-    Errand { resumes: random.random(), steps, gives_up, is_cancelled }
+    // Some are over sooner.
+    let deadline = random.random_ratio(1, 30).then(|| Duration::from_millis(random.random_range(100..2000)));
+    Errand { resumes: random.random(), steps, gives_up, is_cancelled, deadline }
 }
 
 fn step(random: &mut ChaCha8Rng) -> Act {
-    let manner = match random.random_range(0..8) {
-        0 => Manner::Independent,
-        1 => Manner::Nothing,
-        2 => Manner::Transactional,
+    let manner = match random.random_range(0..16) {
+        0..=1 => Manner::Independent,
+        2..=3 => Manner::Nothing,
+        4..=5 => Manner::Transactional,
+        6..=7 => Manner::Probed,
+        8 => Manner::Halting,
         _ => Manner::Dependent,
     };
     let broken = || "broken".to_owned();
@@ -187,7 +199,7 @@ fn step(random: &mut ChaCha8Rng) -> Act {
     match random.random_range(0..20) {
         0 => act.compensate([Do::Effect, Do::Retry("busy".to_owned())]),
         1 => act.compensate([Do::Panic]),
-        // Out of patience: an alert, then the slow pace.
+        // Out of patience: an alert, then the slow pace, or the wait for an operator.
         2 => (0..4).fold(act, |act, _| act.compensate([Do::Retry("broken".to_owned())])),
         _ => act,
     }
@@ -215,7 +227,7 @@ mod tests {
         let names: HashSet<String> = plan.iter().map(|aimed| aimed.fault.name()).collect();
         let all: HashSet<String> = deck(true).into_iter().map(Fault::name).collect();
         assert_eq!(names, all);
-        assert_eq!(names.len(), 88 + 22 + 7 + 4 + 1 + 8 + 2 + 12 + 16 + 4 + 1);
+        assert_eq!(names.len(), 88 + 22 + 7 + 4 + 1 + 8 + 2 + 13 + 7 + 16 + 4);
         let veteran = |aimed: &&Aimed| aimed.worker == VETERAN;
         assert!(plan.iter().filter(veteran).all(|aimed| !aimed.fault.kills_a_worker()));
         assert!(plan.iter().any(|aimed| veteran(&aimed)), "it has its share of the others");

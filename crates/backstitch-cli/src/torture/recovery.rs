@@ -229,12 +229,12 @@ mod tests {
 
     #[test]
     fn what_comes_late_is_told_with_what_went_on_beside_it() {
-        use crate::torture::fault::{Fault, OnProcess};
+        use crate::torture::fault::{Fault, OnProcess, Whose};
         use crate::torture::plan::Aimed;
 
         let deaths = [death(7, 1000), death(8, 50_000)];
         let came = |how, from, to| Came {
-            aimed: Aimed { fault: Fault::Process(how), worker: 2, after_permille: 0 },
+            aimed: Aimed { fault: Fault::Process(Whose::Worker, how), worker: 2, after_permille: 0 },
             number: 0,
             fired: true,
             from: at(from),

@@ -14,19 +14,18 @@ use backstitch_testkit::cut::Line;
 use backstitch_testkit::harm::{self, TORTURER};
 use backstitch_testkit::ledger::Ledger;
 use backstitch_testkit::pooler::Pooler;
-use backstitch_testkit::process::faketime;
 use backstitch_testkit::recorder::Recorder;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
 use tokio::process::{Child, Command};
 
-use super::crew::{Launch, POOLED, Slot, WORKERS};
+use super::crew::{POOLED, Slot, WORKERS};
 use super::edge::Edge;
 use super::fault::{Fault, OnEdge, OnPostgres, Whose};
-use super::launch::{DATABASE, because, line_to, log_file, own_program};
+use super::launch::{Clocks, DATABASE, because, line_to, log_file, own_program};
 use crate::arguments::Control;
-use crate::exit::{Exit, Failed};
+use crate::exit::Failed;
 use crate::output::note;
 
 /// What the torturer itself needs, for its load, its faults and its looks.
@@ -276,11 +275,8 @@ fn worker(
     let state = number.is_multiple_of(2).then(|| directory.join("state"));
     let recorder = recorder.to_owned();
     let log = directory.join(format!("worker-{number}.log"));
-    let program = own_program()?;
-    let faketime = faketime().ok_or_else(|| {
-        Failed::new(Exit::Error, "libfaketime is not here: install it (Debian: apt-get install libfaketime)")
-    })?;
-    Ok(Slot::open(line, move |launch: Launch| {
+    let (program, clocks) = (own_program()?, Clocks::find()?);
+    Ok(Slot::open(line, move |launch| {
         let mut command = Command::new(&program);
         command
             .args(["torture", "worker"])
@@ -298,11 +294,7 @@ fn worker(
         if let Some(state) = &state {
             command.env("STATE_DIRECTORY", state);
         }
-        if let Some(clock) = launch.clock {
-            command.env("LD_PRELOAD", &faketime).env("FAKETIME", clock);
-            // What waits must not wait for an hour, nor be in a hurry.
-            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        }
+        clocks.set(&mut command, launch);
         command
     }))
 }

@@ -15,7 +15,7 @@ use super::vhost::MARKER_PATH;
 use crate::identifiers::{Hostname, Owner};
 
 /// The marker is served from memory on this host.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A marker has 37 bytes; of another site's page no more is needed to see that it is none.
 const ANSWER_LENGTH_MAX: u64 = 4096;
 

@@ -1,4 +1,4 @@
-//! The way to PowerDNS that a daemon takes: on it PowerDNS is slow at times, or its answers come when nobody waits for them.
+//! The way to PowerDNS or to nginx that a daemon takes: on it they are slow at times, or answer 500, or when nobody waits any more.
 //!
 //! For a control run it lies: of names that are to be removed it says that they are gone, and lets them stand.
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, HOST};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
@@ -25,7 +25,7 @@ use super::disks::{MET_WITHIN, OUTAGE, PAUSE};
 /// What PowerDNS is told who asks.
 const KEY: &str = "x-api-key";
 
-/// More than a request to PowerDNS takes, and less than is waited for its answer; so is what an attempt asks in a row.
+/// More than a request takes, and less than is waited for its answer; so is what an attempt asks in a row.
 const SLOW: Duration = Duration::from_millis(600);
 
 /// More than is waited for an answer.
@@ -36,8 +36,10 @@ const LATE: Duration = Duration::from_millis(2000);
 pub enum Manner {
     /// As if it were not there.
     Open,
-    /// Each request gets to PowerDNS late.
+    /// Each request gets there late.
     Slow,
+    /// It answers 500, and does nothing.
+    Failing,
     /// What is to be changed is, and the answer comes too late.
     AnswersLate,
 }
@@ -48,7 +50,7 @@ impl Manner {
         match self {
             Self::Slow => (SLOW, Duration::ZERO),
             Self::AnswersLate if method == Method::PATCH => (Duration::ZERO, LATE),
-            Self::Open | Self::AnswersLate => (Duration::ZERO, Duration::ZERO),
+            Self::Open | Self::Failing | Self::AnswersLate => (Duration::ZERO, Duration::ZERO),
         }
     }
 }
@@ -58,7 +60,7 @@ impl Manner {
 pub struct Way {
     address: SocketAddr,
     manner: watch::Sender<Manner>,
-    held_up: Arc<AtomicU64>,
+    met: Arc<AtomicU64>,
     server: JoinHandle<()>,
 }
 
@@ -68,8 +70,8 @@ struct Before {
     root: String,
     http: reqwest::Client,
     manner: watch::Receiver<Manner>,
-    /// How many requests or answers were.
-    held_up: Arc<AtomicU64>,
+    /// How many have met how it is.
+    met: Arc<AtomicU64>,
     /// Whether it keeps removals back.
     lies: bool,
     /// Of these it says that nothing stands there.
@@ -81,38 +83,48 @@ impl Way {
     pub async fn to(root: &str, lies: bool) -> io::Result<Self> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let http = reqwest::Client::builder().no_proxy().build().map_err(io::Error::other)?;
+        // A connection that is kept may lead to a worker of nginx that is on its way out.
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .build()
+            .map_err(io::Error::other)?;
         let root = root.trim_end_matches('/').to_owned();
-        let (manner, held_up) = (watch::Sender::new(Manner::Open), Arc::<AtomicU64>::default());
+        let (manner, met) = (watch::Sender::new(Manner::Open), Arc::<AtomicU64>::default());
         let before = Before {
             root,
             http,
             manner: manner.subscribe(),
-            held_up: Arc::clone(&held_up),
+            met: Arc::clone(&met),
             lies,
             said_gone: Arc::default(),
         };
         let router = Router::new().fallback(answer).with_state(before);
         // Its end is that of this process, or of whoever holds it.
         let server = tokio::spawn(async move { _ = axum::serve(listener, router).await });
-        Ok(Self { address, manner, held_up, server })
+        Ok(Self { address, manner, met, server })
     }
 
-    /// Where PowerDNS is asked.
+    /// Where it begins.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The same, for whoever wants a URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Is so until somebody has met that, and a while longer. False: nobody has.
     pub async fn be(&self, manner: Manner) -> bool {
-        let held_up = || self.held_up.load(Ordering::Relaxed);
-        let before = held_up();
+        let met = || self.met.load(Ordering::Relaxed);
+        let before = met();
         self.manner.send_replace(manner);
         let began = Instant::now();
-        while held_up() == before && began.elapsed() < MET_WITHIN {
+        while met() == before && began.elapsed() < MET_WITHIN {
             tokio::time::sleep(PAUSE).await;
         }
-        let is_met = held_up() > before;
+        let is_met = met() > before;
         tokio::time::sleep(OUTAGE).await;
         self.manner.send_replace(Manner::Open);
         is_met
@@ -142,15 +154,22 @@ async fn answer(
     {
         return Json(json!({ "rrsets": [] })).into_response();
     }
-    let (first, then) = before.manner.borrow().delays(&method);
-    if first + then > Duration::ZERO {
-        before.held_up.fetch_add(1, Ordering::Relaxed);
+    let manner = *before.manner.borrow();
+    let (first, then) = manner.delays(&method);
+    if manner == Manner::Failing || first + then > Duration::ZERO {
+        before.met.fetch_add(1, Ordering::Relaxed);
+    }
+    if manner == Manner::Failing {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     tokio::time::sleep(first).await;
-    let answer = before.pass_on(method, &uri, &headers, body).await;
+    let Ok(answer) = before.pass_on(method, &uri, &headers, body).await else {
+        // There is nobody, so nobody answers: whoever asked hangs up, and that is the end of this.
+        return std::future::pending().await;
+    };
     // Whoever asked may have hung up by now: what was asked is done.
     tokio::time::sleep(then).await;
-    answer.unwrap_or_else(|error| (StatusCode::BAD_GATEWAY, error.to_string()).into_response())
+    answer
 }
 
 /// The names that a change only removes. None: it is something else.
@@ -172,7 +191,7 @@ impl Before {
     ) -> reqwest::Result<Response> {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let mut request = self.http.request(method, format!("{}{path}", self.root)).body(body);
-        for name in [KEY, CONTENT_TYPE.as_str()] {
+        for name in [KEY, CONTENT_TYPE.as_str(), HOST.as_str()] {
             if let Some(value) = headers.get(name) {
                 request = request.header(name, value);
             }
@@ -201,10 +220,12 @@ mod tests {
 
     #[test]
     fn slow_is_waited_for_and_late_is_not() {
+        use backstitch_gateway::nginx::PROBE_TIMEOUT;
         use backstitch_gateway::powerdns::REQUEST_TIMEOUT;
         for method in [Method::GET, Method::PATCH] {
             let (first, then) = Manner::Slow.delays(&method);
             assert!(first > Duration::ZERO && first + then < REQUEST_TIMEOUT);
+            assert!(first + then < PROBE_TIMEOUT);
             assert_eq!(Manner::Open.delays(&method), (Duration::ZERO, Duration::ZERO));
         }
         let (first, then) = Manner::AnswersLate.delays(&Method::PATCH);
