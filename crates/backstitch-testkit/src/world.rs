@@ -32,9 +32,9 @@ pub const TIMING: Timing = Timing {
     shutdown_grace: Duration::from_millis(1500),
 };
 
-/// The same with the lease of a design. Of workers in a test's own process, which nobody waits for: a busy machine doesn't cost
-/// them a lease; nor their process, as a panic does that takes longer than half of one to tell its backtrace.
-pub const UNHURRIED: Timing = Timing { lease: Timing::DEFAULT.lease, ..TIMING };
+/// The same with a lease in which a busy machine can lose no time. Of workers in a test's own process: half of a lease in which its
+/// runtime stands still would end that, and a panic takes a second of such a machine to tell its backtrace.
+pub const UNHURRIED: Timing = Timing { lease: Duration::from_secs(4), ..TIMING };
 
 /// A world of its own for each case.
 #[derive(Debug)]

@@ -189,8 +189,10 @@ pub async fn audit(
     let takeovers: Vec<_> = takeovers.into_iter().map(|it| (it.pid, it.taken_at)).collect();
     let killed_workers: Vec<Death> =
         stage.workers.iter().flat_map(Slot::deaths).filter(Death::is_a_kill).collect();
+    let everybody: Vec<Death> = stage.slots().flat_map(Slot::deaths).collect();
     let round = recovery::Round {
         deaths,
+        everybody: &everybody,
         killed_workers: &killed_workers,
         living: &stage.slots().filter_map(Slot::living).collect::<Vec<_>>(),
         outages: &stage.outages(),

@@ -62,6 +62,8 @@ type Life = (DateTime<Utc>, Option<Death>);
 pub struct Round<'a> {
     /// Who died of what.
     pub deaths: &'a [Death],
+    /// The same of the whole run: numbers of processes come again.
+    pub everybody: &'a [Death],
     /// Whose death it must be that something followed in time: gateway daemons have leases of another length.
     pub killed_workers: &'a [Death],
     /// Who lives.
@@ -138,7 +140,7 @@ impl Round<'_> {
         deaths: &'a [Death],
     ) -> impl Iterator<Item = (Death, Option<TimeDelta>)> + 'a {
         let mut lives: HashMap<i32, Vec<Life>> = HashMap::new();
-        for death in deaths {
+        for death in self.everybody {
             lives.entry(death.pid).or_default().push((death.born_at, Some(*death)));
         }
         for living in self.living {
@@ -147,7 +149,9 @@ impl Round<'_> {
         let after = move |(pid, at): &Followed| {
             let born = lives.get(pid)?.iter().filter(|(born_at, _)| *born_at <= at.unwrap_or(self.now));
             let death = born.max_by_key(|(born_at, _)| *born_at)?.1?;
-            Some((death, at.map(|followed_at| followed_at - death.at)))
+            let is_meant =
+                deaths.iter().any(|meant| (meant.pid, meant.born_at) == (death.pid, death.born_at));
+            is_meant.then(|| (death, at.map(|followed_at| followed_at - death.at)))
         };
         rows.iter().filter_map(after).filter(|(_, lag)| lag.is_none_or(|lag| lag >= TimeDelta::zero()))
     }
@@ -201,7 +205,15 @@ mod tests {
 
     /// In which these died and these live.
     fn round<'a>(deaths: &'a [Death], living: &'a [Living]) -> Round<'a> {
-        Round { deaths, killed_workers: deaths, living, outages: &[], faults: &[], now: at(99_000) }
+        Round {
+            deaths,
+            everybody: deaths,
+            killed_workers: deaths,
+            living,
+            outages: &[],
+            faults: &[],
+            now: at(99_000),
+        }
     }
 
     #[test]
@@ -225,6 +237,12 @@ mod tests {
         let milliseconds = |lag| Some(TimeDelta::milliseconds(lag));
         assert_eq!(after, [(at(10_000), milliseconds(1000)), (at(30_000), milliseconds(500))]);
         assert_eq!(round.after_deaths(&[(7, None)], &deaths).count(), 0, "it lives");
+        let of_the_first: Vec<_> = round.after_deaths(&rows, &deaths[..1]).map(|(_, lag)| lag).collect();
+        assert_eq!(
+            of_the_first,
+            [milliseconds(1000)],
+            "whatever became of a later one that is not asked for"
+        );
     }
 
     #[test]
