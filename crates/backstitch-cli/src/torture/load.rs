@@ -12,7 +12,7 @@ use sqlx::PgPool;
 
 use super::plan::{Errand, errand};
 
-/// What is due later than this is nothing that anybody waits for but an operator: no clock is off by so much.
+/// What is due later than this waits for an operator: no clock is off by so much.
 pub const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How often an operator looks.

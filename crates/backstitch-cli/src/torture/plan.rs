@@ -165,7 +165,6 @@ pub fn errand(seed: u64, round: u64, number: u64) -> Errand {
         }
     }
     let is_cancelled = random.random_ratio(1, 40);
-    // Some are over sooner.
     let deadline = random.random_ratio(1, 30).then(|| Duration::from_millis(random.random_range(100..2000)));
     Errand { resumes: random.random(), steps, gives_up, is_cancelled, deadline }
 }

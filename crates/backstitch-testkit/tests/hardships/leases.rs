@@ -62,15 +62,25 @@ async fn worker_clock_an_hour_off_changes_nothing() {
     let library = faketime().expect(
         "libfaketime is not here: install it (Debian: apt-get install libfaketime), or run `cargo xtask setup`",
     );
+    let (ahead, behind) = (("+1h", "the clock is ahead"), ("-1h", "the clock is behind"));
     tokio::join!(
-        a_clock_changes_nothing(&library, "+1h", "the clock is ahead"),
-        a_clock_changes_nothing(&library, "-1h", "the clock is behind"),
+        a_clock_changes_nothing(&library, ahead, behind),
+        a_clock_changes_nothing(&library, behind, ahead),
     );
 }
 
-async fn a_clock_changes_nothing(library: &Path, offset: &str, mark: &str) {
+/// Of a worker that begins with one clock, which in the middle of its life jumps to another.
+async fn a_clock_changes_nothing(library: &Path, (first, mark): (&str, &str), (then, jumped): (&str, &str)) {
     let world = World::new().await;
-    let off = world.process(WORKER).variable("LD_PRELOAD", library).variable("FAKETIME", offset);
+    let clock = world.directory.path().join("clock");
+    let set = |offset| {
+        // At once: half a word is no clock.
+        let next = clock.with_extension("next");
+        std::fs::write(&next, offset).and_then(|()| std::fs::rename(next, &clock)).expect("it is ours");
+    };
+    set(first);
+    let off = world.process(WORKER).variable("LD_PRELOAD", library);
+    let off = off.variable("FAKETIME_TIMESTAMP_FILE", &clock).variable("FAKETIME_NO_CACHE", "1");
     // What waits must not wait for an hour, nor be in a hurry.
     let off = off.variable("FAKETIME_DONT_FAKE_MONOTONIC", "1").spawn().await;
     let right = world.worker().await.timing(TIMING).start().await.expect("the worker starts");
@@ -81,7 +91,7 @@ async fn a_clock_changes_nothing(library: &Path, offset: &str, mark: &str) {
         Do::Wait("two leases later".into()),
     ]);
     let retried = Act::new().run([Do::Retry("busy".into())]);
-    let failing = || Act::new().run([Do::Effect, Do::Fail("broken".into())]);
+    let failing = Act::new().run([Do::MarkClock, Do::Effect, Do::Fail("broken".into())]);
     let in_an_hour = chrono::Utc::now() + chrono::TimeDelta::hours(1);
     let mut handles = Vec::new();
     // Until the one whose clock is off has claimed one: the other takes some as well.
@@ -96,6 +106,7 @@ async fn a_clock_changes_nothing(library: &Path, offset: &str, mark: &str) {
         .await;
         world.marked("held").await;
     }
+    set(then);
     let held = world.ledger.now().await.expect("it answers");
     until("two leases have passed", async || {
         let now = world.ledger.now().await.expect("it answers");
@@ -110,7 +121,7 @@ async fn a_clock_changes_nothing(library: &Path, offset: &str, mark: &str) {
     }
     right.shut_down().await;
     // Alone, it takes back what fails, and leaves alone what is not due.
-    let failing = world.enqueue(Compensating::of([failing()])).await;
+    let failing = world.enqueue(Compensating::of([failing])).await;
     let later = world
         .client
         .enqueue(Compensating::of([Act::new()]))
@@ -118,6 +129,9 @@ async fn a_clock_changes_nothing(library: &Path, offset: &str, mark: &str) {
     let later = later.send().await.expect("it is enqueued");
     assert_eq!(world.compensates(&failing).await.error.failure.code, "broken");
     assert_eq!(attempts(&world.client, later.workflow).await, []);
+    assert!(world.ledger.is_marked(jumped).await, "its clock has jumped");
+    let its_lives = incarnations(&world).await.iter().filter(|life| life.pid == off.pid()).count();
+    assert_eq!(its_lives, 1, "in the middle of its life");
     off.kill().await;
 }
 
