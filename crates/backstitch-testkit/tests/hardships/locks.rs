@@ -85,7 +85,8 @@ async fn who_waits_for_a_lock(world: &World) -> Vec<i32> {
 async fn who_claims(world: &World) -> Option<i32> {
     sqlx::query_scalar(
         "select pid from pg_stat_activity where datname = current_database()
-            and query like '%backstitch.claim(%' and pid <> pg_backend_pid()",
+            and query like '%backstitch.claim(%' and pid <> pg_backend_pid()
+        order by query_start desc limit 1",
     )
     .fetch_optional(&world.pool)
     .await
