@@ -95,6 +95,18 @@ async fn who_claims(world: &World) -> Option<i32> {
 
 #[tokio::test]
 async fn what_somebody_keeps_is_waited_for_on_the_connection_of_the_claims_once_at_most() {
+    // On a busy machine a claim may be under way just then.
+    const TRIES: usize = 10;
+    for _ in 0..TRIES {
+        if it_keeps_no_claim_twice().await {
+            return;
+        }
+    }
+    panic!("in {TRIES} worlds what was kept never came to the connection of the claims");
+}
+
+/// False: that said something as the first record came, which waits elsewhere then.
+async fn it_keeps_no_claim_twice() -> bool {
     let world = World::new().await;
     let worker = world.start_worker().await;
     let mut kept = Vec::new();
@@ -106,29 +118,28 @@ async fn what_somebody_keeps_is_waited_for_on_the_connection_of_the_claims_once_
     }
     let left_open = cancelled_and_left_open(&world, &kept).await;
     let claims = until("it claims", async || who_claims(&world).await).await;
-    // The first is alone, and waits on the connection of the claims, unless that says something; then in a batch; then by itself,
-    // again and again.
-    world.ledger.open("go on").await;
-    let mut has_kept_claims = false;
-    let batch = until("it waits in a batch", async || {
-        let waiting = who_waits_for_a_lock(&world).await;
-        has_kept_claims |= waiting.contains(&claims);
-        waiting.into_iter().find(|session| *session != claims)
-    })
-    .await;
     let waits =
         async |is_it: &dyn Fn(&i32) -> bool| who_waits_for_a_lock(&world).await.into_iter().find(is_it);
-    let by_itself = |session: &i32| ![claims, batch].contains(session);
-    until("it waits by itself", async || waits(&by_itself).await).await;
+    // The first is alone, and waits on the connection of the claims; then in a batch; then by itself, again and again.
+    world.ledger.open("go on").await;
+    let came_to_the_claims = until("it waits", async || waits(&|_| true).await).await == claims;
+    if came_to_the_claims {
+        let batch = until("it waits in a batch", async || waits(&|session| *session != claims).await).await;
+        let by_itself = |session: &i32| ![claims, batch].contains(session);
+        until("it waits by itself", async || waits(&by_itself).await).await;
 
-    world.ledger.open("you too").await;
-    let second = until("the second waits", async || waits(&|session| !by_itself(session)).await).await;
-    assert!(second == batch || !has_kept_claims, "no claim waits once more");
+        world.ledger.open("you too").await;
+        let second = until("the second waits", async || waits(&|session| !by_itself(session)).await).await;
+        assert_eq!(second, batch, "no claim waits behind it");
+    } else {
+        world.ledger.open("you too").await;
+    }
     left_open.rollback().await.expect("it is ours");
     for handle in &kept {
         assert_eq!(world.completes(handle).await, [Some(1)]);
     }
     worker.shut_down().await;
+    came_to_the_claims
 }
 
 #[tokio::test]
